@@ -1,0 +1,31 @@
+"""scikit-learn's handwritten digits: 1,797 images of 8x8 pixels, values 0 to 16, in five bit slices."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+IN_SHAPE = (8, 8, 1)
+INPUT_BITS = 5
+TEST_FRACTION = 0.3
+SPLIT_SEED = 0
+
+
+class Digits(NamedTuple):
+    """Images uint8 (N, 8, 8, 1) with pixels 0 to 16, labels int64 (N,)."""
+
+    train_images: NDArray[np.uint8]
+    train_labels: NDArray[np.int64]
+    test_images: NDArray[np.uint8]
+    test_labels: NDArray[np.int64]
+
+
+def load() -> Digits:
+    """Return the digits, split 70 to 30, stratified, always alike: 1,257 to train and 540 to test."""
+    images, labels = load_digits(return_X_y=True)
+    images = images.astype(np.uint8).reshape(-1, *IN_SHAPE)
+    train_images, test_images, train_labels, test_labels = train_test_split(
+        images, labels, test_size=TEST_FRACTION, random_state=SPLIT_SEED, stratify=labels)
+    return Digits(train_images, train_labels, test_images, test_labels)

@@ -1,0 +1,132 @@
+"""How a network is laid out on hardware: PE, SIMD and FIFO depth of every layer.
+
+On disk a folding is JSON with FINN's key names::
+
+    {"Input": {"SIMD": 8},
+     "MVTU_0": {"PE": 16, "SIMD": 9, "inFIFODepths": [2]},
+     "MVTU_1": {"PE": 8, "SIMD": 16, "inFIFODepths": [2]}}
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from cbnn.model.storage import write_atomically
+from cbnn.model.topology import Conv, LayerShape, Topology
+
+
+@dataclass(frozen=True)
+class LayerFolding:
+    """Parallelism of one matrix-vector-threshold unit.
+
+    Attributes
+    ----------
+    pe : rows worked on at once; divides mh
+    simd : inputs worked on at once; divides the inputs of one window in one slice
+    fifo_depth : beats that the FIFO in front of the unit holds
+    """
+
+    pe: int
+    simd: int
+    fifo_depth: int
+
+    def __post_init__(self) -> None:
+        for name in ("pe", "simd", "fifo_depth"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} is {value}; it must be a whole number of at least 1")
+
+
+@dataclass(frozen=True)
+class Folding:
+    """Folding of every layer, and the input's elements (bits of kept slices) per beat."""
+
+    layers: tuple[LayerFolding, ...]
+    input_width: int
+
+    @classmethod
+    def of(cls, topology: Topology, pe_simd: tuple[tuple[int, int], ...], input_width: int | None = None) -> "Folding":
+        """Build the folding with these (PE, SIMD) pairs, FIFOs that never cost a cycle, and a checked fit.
+
+        `input_width` is by default the widest divisor of one slice's pixels that fits a beat of 64 bits.
+        """
+        if len(pe_simd) != len(topology.layers):
+            raise ValueError(f"folding of {len(pe_simd)} layers given; the topology has {len(topology.layers)}")
+        layers = tuple(LayerFolding(pe, simd, _default_depth(shape, simd))
+                       for shape, (pe, simd) in zip(topology.shapes, pe_simd, strict=True))
+        folding = cls(layers, input_width if input_width is not None else _default_input_width(topology))
+        folding.check(topology)
+        return folding
+
+    @classmethod
+    def parse(cls, text: str, topology: Topology, input_width: int | None = None) -> "Folding":
+        """Read ``(16,9)(8,16)(10,8)``: one (PE, SIMD) per layer, as the literature writes it."""
+        if not re.fullmatch(r"(\(\d+,\d+\))+", text.replace(" ", "")):
+            raise ValueError(f"folding {text!r} is not written like (16,9)(8,16)(10,8): one (PE,SIMD) per layer")
+        pairs = re.findall(r"\((\d+),(\d+)\)", text.replace(" ", ""))
+        return cls.of(topology, tuple((int(pe), int(simd)) for pe, simd in pairs), input_width)
+
+    def __str__(self) -> str:
+        return "".join(f"({layer.pe},{layer.simd})" for layer in self.layers)
+
+    def check(self, topology: Topology) -> None:
+        """Raise ValueError unless every layer of `topology` folds evenly."""
+        if len(self.layers) != len(topology.layers):
+            raise ValueError(f"folding of {len(self.layers)} layers given; the topology has {len(topology.layers)}")
+        for i, (shape, layer) in enumerate(zip(topology.shapes, self.layers, strict=True)):
+            if shape.mh % layer.pe:
+                raise ValueError(f"layer {i}: {shape.mh} rows do not fold onto {layer.pe} PEs")
+            if shape.slice_inputs % layer.simd:
+                raise ValueError(f"layer {i}: {shape.slice_inputs} inputs do not fold into words of {layer.simd}")
+        height, width, colours = topology.in_shape
+        if (height * width * colours * len(topology.kept_slices)) % self.input_width:
+            raise ValueError(f"input: {height * width * colours * len(topology.kept_slices)} elements "
+                             f"do not fold into beats of {self.input_width}")
+
+    def save(self, path: Path) -> None:
+        """Write as JSON, atomically."""
+        nodes = {"Input": {"SIMD": self.input_width}} | {
+            f"MVTU_{i}": {"PE": layer.pe, "SIMD": layer.simd, "inFIFODepths": [layer.fifo_depth]}
+            for i, layer in enumerate(self.layers)}
+        write_atomically(path, json.dumps(nodes, indent=2).encode() + b"\n")
+
+    @classmethod
+    def load(cls, path: Path, topology: Topology) -> "Folding":
+        """Read JSON written by `save`; FIFO depths and the input's width may be left out.
+
+        Raises
+        ------
+        ValueError
+            When the file is no such JSON, or its folding does not fit the topology.
+        """
+        try:
+            nodes = json.loads(path.read_text())
+            units = [nodes[f"MVTU_{i}"] for i in range(len(topology.layers))]
+            pairs = tuple((unit["PE"], unit["SIMD"]) for unit in units)
+            depths = [unit.get("inFIFODepths", [None])[0] for unit in units]
+            width = nodes.get("Input", {}).get("SIMD")
+            stray = set(nodes) - {"Input"} - {f"MVTU_{i}" for i in range(len(topology.layers))}
+        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            raise ValueError(f"{path} is not a folding for this network: "
+                             f"{type(error).__name__} {error}") from error
+        if stray:
+            raise ValueError(f"{path} folds {min(stray)}, which this network does not have")
+        folding = cls.of(topology, pairs, width)
+        layers = tuple(layer if depth is None else LayerFolding(layer.pe, layer.simd, depth)
+                       for layer, depth in zip(folding.layers, depths, strict=True))
+        return cls(layers, folding.input_width)
+
+
+def _default_depth(shape: LayerShape, simd: int) -> int:
+    """Beats that keep a unit busy: a whole vector in front of a dense layer, which reads it in one burst.
+
+    A convolution reads from its line buffer, which holds rows ahead, so that two beats are enough.
+    """
+    return 2 if isinstance(shape.layer, Conv) else max(2, shape.mw // simd)
+
+
+def _default_input_width(topology: Topology) -> int:
+    height, width, colours = topology.in_shape
+    elements = height * width * colours
+    return max(n for n in range(1, 65) if elements % n == 0)

@@ -1,0 +1,103 @@
+"""The golden model: what the accelerator must compute, in plain numpy.
+
+It works on whole batches of images and imitates no hardware. Popcounts are taken from products of -1 and +1:
+over n inputs, ``popcount(XNOR(w, x)) = (n + w . x) / 2``, and float32 is exact far beyond the n in use.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cbnn.model.network import Network, Parameters
+from cbnn.model.slices import bit_slices, check_images
+from cbnn.model.topology import Conv, LayerShape
+
+BATCH = 256
+"""Images worked on at once; bounds the memory for windows."""
+
+
+def scores(network: Network, images: NDArray) -> NDArray[np.int64]:
+    """Score of every class for every image.
+
+    Parameters
+    ----------
+    network : the network
+    images : integer array, shape (N, height, width, colours), pixels 0 to 2**input_bits - 1
+
+    Returns
+    -------
+    int64 array, shape (N, classes): popcount plus the class's offset
+
+    Raises
+    ------
+    ValueError
+        When the images' shape, dtype or range is not the network's.
+    """
+    check_images(images, network.topology.in_shape, network.topology.input_bits)
+    batches = (images[i : i + BATCH] for i in range(0, len(images), BATCH))
+    return np.concatenate([_forward(network, batch)[-1] for batch in batches])
+
+
+def classes(network: Network, images: NDArray) -> NDArray[np.int64]:
+    """Class of every image, shape (N,): the highest score; of equal scores the first wins."""
+    return scores(network, images).argmax(axis=1)
+
+
+def activations(network: Network, images: NDArray) -> list[NDArray]:
+    """Output of every layer: bits as uint8 (N, height, width, channels), at last the scores (N, classes)."""
+    check_images(images, network.topology.in_shape, network.topology.input_bits)
+    return list(_forward(network, images))
+
+
+def accuracy(network: Network, images: NDArray, labels: NDArray) -> float:
+    """Fraction of images whose class is their label."""
+    return float(np.mean(classes(network, images) == labels))
+
+
+def _forward(network: Network, images: NDArray) -> list[NDArray]:
+    outputs: list[NDArray] = []
+    slices = bit_slices(images, network.topology.kept_slices)
+    counts = network.topology.slice_weights
+    for shape, parameters in zip(network.topology.shapes, network.parameters, strict=True):
+        accumulator = _accumulate(shape, parameters.weights, slices, counts)
+        if parameters.offsets is not None:
+            outputs.append(accumulator.reshape(len(images), shape.mh) + parameters.offsets)
+            break
+        bits = (accumulator >= parameters.thresholds).astype(np.uint8)
+        outputs.append(_pool(shape, parameters, bits))
+        slices, counts = outputs[-1][:, np.newaxis], (1,)
+    return outputs
+
+
+def _accumulate(shape: LayerShape, weights: NDArray[np.uint8], slices: NDArray[np.uint8],
+                counts: tuple[int, ...]) -> NDArray[np.int64]:
+    """Popcount sums, (N, rows, columns, mh), of `slices` (N, slices, height, width, channels)."""
+    own_weights = shape.mw != shape.slice_inputs
+    total = np.zeros((len(slices), *shape.window_shape), np.int64)
+    for s, count in enumerate(counts):
+        columns = slice(s * shape.slice_inputs, (s + 1) * shape.slice_inputs) if own_weights else slice(None)
+        signs = 2 * weights[:, columns].astype(np.float32) - 1
+        products = (2 * _windows(shape, slices[:, s]).astype(np.float32) - 1) @ signs.T
+        total += count * ((shape.slice_inputs + products.astype(np.int64)) // 2)
+    return total
+
+
+def _windows(shape: LayerShape, bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Bits under every window, (N, rows, columns, slice_inputs), in the order row, column, channel."""
+    layer = shape.layer
+    if not isinstance(layer, Conv):
+        return bits.reshape(len(bits), 1, 1, -1)
+    edge = (layer.padding, layer.padding)
+    padded = np.pad(bits, ((0, 0), edge, edge, (0, 0)), constant_values=layer.pad_bit)
+    views = np.lib.stride_tricks.sliding_window_view(padded, (layer.kernel, layer.kernel), (1, 2))
+    windows = views[:, :: layer.stride, :: layer.stride].transpose(0, 1, 2, 4, 5, 3)
+    return windows.reshape(*windows.shape[:3], -1)
+
+
+def _pool(shape: LayerShape, parameters: Parameters, bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """OR over pool x pool bits; rows and columns that fill no pool are dropped; `invert` acts behind it."""
+    if parameters.invert is None:
+        return bits
+    pool = shape.layer.pool if isinstance(shape.layer, Conv) else 1
+    rows, columns, channels = shape.out_shape
+    tiles = bits[:, : rows * pool, : columns * pool].reshape(len(bits), rows, pool, columns, pool, channels)
+    return tiles.max(axis=(2, 4)) ^ parameters.invert

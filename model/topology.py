@@ -1,0 +1,208 @@
+"""Shapes of a network: layers, input, kept slices. No weights, no hardware."""
+
+import re
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from cbnn.model.slices import check_kept
+
+Shape = tuple[int, int, int]
+"""Height, width, channels."""
+
+
+@dataclass(frozen=True)
+class Conv:
+    """A binary convolution, thresholded, then max pooled over `pool` x `pool` bits (1: no pooling).
+
+    `padding` pixels on each side carry the constant bit `pad_bit`, in training as in hardware.
+    """
+
+    out_channels: int
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    pad_bit: int = 0
+    pool: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("out_channels", "kernel", "stride", "pool"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if not 0 <= self.padding < self.kernel:
+            raise ValueError(f"padding {self.padding} does not suit a kernel of {self.kernel}; use 0 to {self.kernel - 1}")
+        if self.pad_bit not in (0, 1):
+            raise ValueError(f"pad_bit is {self.pad_bit}; a bit is 0 or 1")
+
+    def __str__(self) -> str:
+        text = f"{self.out_channels}C{self.kernel}"
+        text += f"S{self.stride}" if self.stride != 1 else ""
+        text += f"P{self.padding}" if self.padding != (self.kernel - 1) // 2 else ""
+        text += f"B{self.pad_bit}" if self.pad_bit else ""
+        return text + (f"-MP{self.pool}" if self.pool > 1 else "")
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A binary matrix-vector product over everything that enters, flattened row, column, channel."""
+
+    out_features: int
+
+    def __post_init__(self) -> None:
+        if self.out_features < 1:
+            raise ValueError(f"out_features is {self.out_features}; it must be at least 1")
+
+    def __str__(self) -> str:
+        return f"{self.out_features}FC"
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """Sizes of one layer inside a network, the same words for convolution and dense.
+
+    Attributes
+    ----------
+    layer : the description this comes from
+    in_shape : (height, width, channels) entering; channels are colours at the first layer
+    window_shape : (height, width, channels) after the matrix product, before pooling
+    out_shape : (height, width, channels) leaving
+    n_slices : bit slices entering one after another; 1 past the first layer
+    slice_inputs : inputs of one window in one slice
+    mw, mh : matrix width (weights per row) and height (rows)
+    max_accumulator : the largest popcount sum a row can reach
+    """
+
+    layer: Conv | Dense
+    in_shape: Shape
+    window_shape: Shape
+    out_shape: Shape
+    n_slices: int
+    slice_inputs: int
+    mw: int
+    mh: int
+    max_accumulator: int
+
+    @property
+    def n_windows(self) -> int:
+        """Windows (output pixels before pooling) per image."""
+        return self.window_shape[0] * self.window_shape[1]
+
+
+@dataclass(frozen=True)
+class Topology:
+    """A network's shapes: the input, its kept slices, and the layers.
+
+    Parameters
+    ----------
+    in_shape : (height, width, colours)
+    input_bits : bits per pixel and colour
+    kept_slices : slices sent to the accelerator, MSB first
+    first_layer : "sliced" (every slice is a channel with weights of its own: CBNN) or "weighted"
+        (one weight per colour shared by the slices, which count 2**b: the classic fixed-point input)
+    layers : convolutions, then dense layers; the last one is dense and gives a score per class
+
+    Raises
+    ------
+    ValueError
+        When sizes do not fit each other; the message names the layer, the value and the rule.
+    """
+
+    in_shape: Shape
+    input_bits: int
+    kept_slices: tuple[int, ...]
+    layers: tuple[Conv | Dense, ...]
+    first_layer: Literal["sliced", "weighted"] = "sliced"
+
+    def __post_init__(self) -> None:
+        if len(self.in_shape) != 3 or min(self.in_shape) < 1:
+            raise ValueError(f"input shape {self.in_shape} is not (height, width, colours), each at least 1")
+        if not 1 <= self.input_bits <= 16:
+            raise ValueError(f"input of {self.input_bits} bits; 1 to 16 are supported")
+        check_kept(self.kept_slices, self.input_bits)
+        if self.first_layer not in ("sliced", "weighted"):
+            raise ValueError(f"first layer is {self.first_layer!r}; it must be 'sliced' or 'weighted'")
+        if not self.layers or not isinstance(self.layers[-1], Dense):
+            raise ValueError("the last layer must be dense (FC): it gives the scores")
+        _ = self.shapes
+
+    @classmethod
+    def parse(cls, text: str, in_shape: Shape, input_bits: int, kept_slices: tuple[int, ...] | None = None,
+              first_layer: Literal["sliced", "weighted"] = "sliced") -> "Topology":
+        """Read a topology as the literature writes it, for example ``16C3-16C3-MP2-32C3-MP2-64FC-10FC``.
+
+        ``<n>C<k>`` is a convolution of n channels and a k x k kernel; ``S<s>`` sets its stride, ``P<p>`` its
+        padding (else "same": (k - 1) / 2), ``B1`` pads with ones. ``MP<k>`` pools, ``<n>FC`` is dense.
+        All slices are kept where `kept_slices` is None.
+        """
+        kept = tuple(range(input_bits - 1, -1, -1)) if kept_slices is None else kept_slices
+        return cls(in_shape, input_bits, kept, _parse_layers(text), first_layer)
+
+    def __str__(self) -> str:
+        return "-".join(map(str, self.layers))
+
+    def keep(self, kept_slices: tuple[int, ...]) -> "Topology":
+        """Return the same network with other slices kept."""
+        return replace(self, kept_slices=kept_slices)
+
+    @property
+    def slice_weights(self) -> tuple[int, ...]:
+        """What a set bit of each kept slice counts in the first layer, MSB first; relative to the lowest kept."""
+        if self.first_layer == "sliced":
+            return (1,) * len(self.kept_slices)
+        return tuple(1 << (b - self.kept_slices[-1]) for b in self.kept_slices)
+
+    @property
+    def n_classes(self) -> int:
+        """Scores per image."""
+        return self.shapes[-1].mh
+
+    @property
+    def shapes(self) -> tuple[LayerShape, ...]:
+        """Sizes of every layer, in order."""
+        shapes: list[LayerShape] = []
+        in_shape = self.in_shape
+        for i, layer in enumerate(self.layers):
+            if isinstance(layer, Conv) and i and isinstance(self.layers[i - 1], Dense):
+                raise ValueError(f"layer {i} ({layer}) is a convolution behind a dense layer; dense layers come last")
+            shapes.append(self._layer_shape(i, layer, in_shape))
+            in_shape = shapes[-1].out_shape
+        return tuple(shapes)
+
+    def _layer_shape(self, i: int, layer: Conv | Dense, in_shape: Shape) -> LayerShape:
+        height, width, channels = in_shape
+        if isinstance(layer, Dense):
+            window_shape = out_shape = (1, 1, layer.out_features)
+            slice_inputs = height * width * channels
+        else:
+            rows, columns = ((n + 2 * layer.padding - layer.kernel) // layer.stride + 1 for n in (height, width))
+            if rows < layer.pool or columns < layer.pool:
+                raise ValueError(f"layer {i} ({layer}) does not fit an input of {height}x{width}")
+            window_shape = (rows, columns, layer.out_channels)
+            out_shape = (rows // layer.pool, columns // layer.pool, layer.out_channels)
+            slice_inputs = layer.kernel**2 * channels
+        n_slices = len(self.kept_slices) if i == 0 else 1
+        own_weights = n_slices if self.first_layer == "sliced" else 1
+        scale = sum(self.slice_weights) if i == 0 else 1
+        return LayerShape(layer, in_shape, window_shape, out_shape, n_slices, slice_inputs,
+                          slice_inputs * own_weights, window_shape[2], slice_inputs * scale)
+
+
+_CONV = re.compile(r"(\d+)C(\d+)(?:S(\d+))?(?:P(\d+))?(?:B([01]))?")
+
+
+def _parse_layers(text: str) -> tuple[Conv | Dense, ...]:
+    layers: list[Conv | Dense] = []
+    for token in text.upper().split("-"):
+        last = layers[-1] if layers else None
+        if match := _CONV.fullmatch(token):
+            out, kernel, stride, padding, bit = (None if g is None else int(g) for g in match.groups())
+            padding = (kernel - 1) // 2 if padding is None else padding
+            layers.append(Conv(out, kernel, 1 if stride is None else stride, padding, bit or 0))
+        elif match := re.fullmatch(r"(\d+)FC", token):
+            layers.append(Dense(int(match[1])))
+        elif match := re.fullmatch(r"MP(\d+)", token):
+            if not isinstance(last, Conv) or last.pool > 1:
+                raise ValueError(f"{token} in topology {text!r} must follow a convolution")
+            layers[-1] = replace(last, pool=int(match[1]))
+        else:
+            raise ValueError(f"{token!r} in topology {text!r} is not <n>C<k>[S<s>][P<p>][B1], MP<k> or <n>FC")
+    return tuple(layers)
