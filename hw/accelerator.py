@@ -1,0 +1,182 @@
+"""The accelerator: which kernels a network becomes, in stream order.
+
+    s_axis -> register slice
+           -> [width converter] -> sliding window -> [width converter] -> FIFO -> MVTU -> [max pool]   per convolution
+           -> [width converter] -> FIFO -> MVTU                                                         per dense layer
+           -> scores and class -> register slice -> m_axis
+
+The first layer takes its bit slices one after another: the window unit sends every window once per slice, and the
+matrix unit treats the slices as further words of the vector, so that cycles are proportional to the slices kept.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from myhdl import block
+from numpy.typing import NDArray
+
+from cbnn.hw.classify import Classify
+from cbnn.hw.fifo import Fifo
+from cbnn.hw.max_pool import MaxPool
+from cbnn.hw.mvtu import Mvtu
+from cbnn.hw.register_slice import RegisterSlice
+from cbnn.hw.sliding_window import SlidingWindow
+from cbnn.hw.stream import Kernel, Stream
+from cbnn.hw.width_converter import WidthConverter
+from cbnn.model.folding import Folding, LayerFolding
+from cbnn.model.network import Network, Parameters
+from cbnn.model.slices import bit_slices
+from cbnn.model.topology import Conv, LayerShape, Topology
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """Kernels in stream order; the first takes `s_axis`, each next one takes what the one before gives.
+
+    Attributes
+    ----------
+    name : name of the top module, and prefix of all others
+    """
+
+    name: str
+    topology: Topology
+    folding: Folding
+    kernels: tuple[Kernel, ...]
+
+    @property
+    def mvtus(self) -> tuple[Mvtu, ...]:
+        """The matrix unit of every layer."""
+        return tuple(kernel for kernel in self.kernels if isinstance(kernel, Mvtu))
+
+    @property
+    def input_beats(self) -> int:
+        """Beats of `s_axis` per image."""
+        return self.kernels[0].s_beats
+
+    @property
+    def interval_cycles(self) -> int:
+        """Cycles between images in the long run: the slowest kernel's."""
+        return max(kernel.interval_cycles for kernel in self.kernels)
+
+    @property
+    def first_layer_cycles(self) -> int:
+        """Cycles in which the first layer's matrix unit works, per image."""
+        return self.mvtus[0].interval_cycles
+
+    @property
+    def luts(self) -> int:
+        """Estimate of its LUTs."""
+        return sum(kernel.luts for kernel in self.kernels)
+
+
+def accelerator(network: Network | Topology, folding: Folding, name: str = "accelerator") -> Accelerator:
+    """Lay a network out on hardware; of a bare topology only cycles and sizes can be asked.
+
+    Raises
+    ------
+    ValueError
+        When the folding does not divide the network evenly, or the name is no Verilog name; the message names
+        layer, value and rule.
+    """
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError(f"{name!r} is not a Verilog name: a letter or _, then letters, digits or _")
+    topology = network if isinstance(network, Topology) else network.topology
+    parameters = (None,) * len(topology.layers) if isinstance(network, Topology) else network.parameters
+    folding.check(topology)
+    height, width, colours = topology.in_shape
+    elements = height * width * colours * len(topology.kept_slices)
+    kernels: list[Kernel] = [RegisterSlice(f"{name}_input", folding.input_width, elements // folding.input_width)]
+    for i, shape in enumerate(topology.shapes):
+        slice_weights = topology.slice_weights if i == 0 and topology.first_layer == "weighted" else (1,)
+        kernels += _layer(f"{name}_%s{i}", shape, parameters[i], folding.layers[i], slice_weights,
+                          kernels[-1], last=i == len(topology.layers) - 1)
+    offsets = (0,) * topology.n_classes if parameters[-1] is None else tuple(parameters[-1].offsets.tolist())
+    kernels.append(Classify(f"{name}_classify", folding.layers[-1].pe, shape.max_accumulator, offsets))
+    kernels.append(RegisterSlice(f"{name}_output", kernels[-1].m_width, kernels[-1].m_beats))
+    return Accelerator(name, topology, folding, tuple(kernels))
+
+
+def _layer(name: str, shape: LayerShape, parameters: Parameters | None, folding: LayerFolding,
+           slice_weights: tuple[int, ...], before: Kernel, last: bool) -> Iterator[Kernel]:
+    if isinstance(shape.layer, Conv):
+        window = SlidingWindow.for_layer(name % "window", shape, folding.simd)
+        for before in _convert(name % "pixels", before, window.word):
+            yield before
+        before = window
+        yield before
+    for before in _convert(name % "words", before, folding.simd):
+        yield before
+    yield Fifo(name % "fifo", folding.simd, folding.fifo_depth, before.m_beats)
+    neuron_fold, pooled = shape.mh // folding.pe, isinstance(shape.layer, Conv) and shape.layer.pool > 1
+    weights = thresholds = ()
+    invert = (0,) * neuron_fold
+    if parameters is not None:
+        weights = _weight_words(shape, parameters, folding)
+        if parameters.thresholds is not None:
+            width = (shape.max_accumulator + 1).bit_length()
+            thresholds = _words(_bits(parameters.thresholds, width).reshape(neuron_fold, folding.pe * width))
+        if parameters.invert is not None:
+            invert = _words(parameters.invert.reshape(neuron_fold, folding.pe))
+    yield Mvtu(name % "mvtu", folding.pe, folding.simd, shape.mw // folding.simd, neuron_fold, slice_weights,
+               shape.max_accumulator, shape.n_windows, last, weights, thresholds)
+    if pooled:
+        yield MaxPool(name % "pool", shape.window_shape, shape.layer.pool, folding.pe, invert)
+
+
+def _convert(name: str, before: Kernel, width: int) -> Iterator[Kernel]:
+    """Converters from what leaves `before` to beats of `width`: none, one, or up and down again."""
+    common = math.lcm(before.m_width, width)
+    if common != before.m_width:
+        before = WidthConverter(f"{name}_gather", before.m_width, common, before.m_beats)
+        yield before
+    if common != width:
+        yield WidthConverter(f"{name}_hand_out", common, width, before.m_beats)
+
+
+def _weight_words(shape: LayerShape, parameters: Parameters, folding: LayerFolding) -> tuple[int, ...]:
+    """ROM words in the order of use: folds of rows outermost, then words; in a word PE 0 in the low bits."""
+    folds = parameters.weights.reshape(shape.mh // folding.pe, folding.pe, shape.mw // folding.simd, folding.simd)
+    return _words(folds.transpose(0, 2, 1, 3).reshape(-1, folding.pe * folding.simd))
+
+
+def _bits(values: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
+    return ((values[:, np.newaxis] >> np.arange(width)) & 1).astype(np.uint8)
+
+
+def _words(bits: NDArray) -> tuple[int, ...]:
+    """Integers of rows of bits, the first bit lowest."""
+    packed = np.packbits(bits, axis=1, bitorder="little")
+    return tuple(int.from_bytes(row.tobytes(), "little") for row in packed)
+
+
+def input_beats(accelerator: Accelerator, images: NDArray) -> list[int]:
+    """`s_axis_tdata` of every beat of every image, kept slices only, in the order that the first layer takes them.
+
+    For a convolution that is row, column, slice (MSB first), colour; for a dense layer slice, row, column, colour.
+    """
+    slices = bit_slices(images, accelerator.topology.kept_slices)
+    if isinstance(accelerator.topology.layers[0], Conv):
+        slices = slices.transpose(0, 2, 3, 1, 4)
+    return list(_words(slices.reshape(-1, accelerator.folding.input_width)))
+
+
+def output_beats(accelerator: Accelerator, scores: NDArray[np.int64]) -> list[int]:
+    """`m_axis_tdata` of every beat of every image, from scores (N, classes); see `Classify` for the layout."""
+    unit = next(kernel for kernel in accelerator.kernels if isinstance(kernel, Classify))
+    beats: list[int] = []
+    for row in scores:
+        for i in range(0, len(row), unit.pe):
+            word = sum((int(score) % 2**unit.lane) << (p * unit.lane) for p, score in enumerate(row[i : i + unit.pe]))
+            beats.append(word | int(row[: i + unit.pe].argmax()) << (unit.pe * unit.lane))
+    return beats
+
+
+@block
+def simulate_chain(clk, rst, s_axis, m_axis, kernels):
+    """Instantiate the accelerator for MyHDL's own simulator."""
+    links = [s_axis, *(Stream(kernel.m_width) for kernel in kernels[:-1]), m_axis]
+    blocks = [kernel.hardware(clk, rst, links[i], links[i + 1]) for i, kernel in enumerate(kernels)]
+    return blocks

@@ -1,0 +1,342 @@
+"""Scores and class: adds the class offsets and finds the first of the highest scores."""
+
+from dataclasses import dataclass
+
+from myhdl import ConcatSignal, Signal, always, always_comb, always_seq, block, instances, intbv, modbv
+
+from cbnn.hw.rom import rom
+from cbnn.hw.stream import Kernel, Rom, counter
+
+
+def lane_width(low: int, high: int) -> int:
+    """Bits of a two's complement lane, whole bytes, that holds `low` to `high`."""
+    bits = max(high, -low - 1, 0).bit_length() + 1
+    return (bits + 7) // 8 * 8
+
+
+@dataclass(frozen=True)
+class Classify(Kernel):
+    """Scores and the class.
+
+    What enters: popcount sums of `sum_width` bits, `pe` per beat, class 0 first. What leaves, per beat: `pe` scores,
+    two's complement, each in a lane of whole bytes; above them, also in whole bytes, the class whose score is the
+    highest so far (of equal scores the first), which in the last beat is the class of the image.
+    """
+
+    pe: int
+    maximum: int
+    offsets: tuple[int, ...]
+
+    sum_width = property(lambda self: self.maximum.bit_length())
+    low = property(lambda self: min(self.offsets))
+    biased_width = property(lambda self: (self.maximum + max(self.offsets) - self.low).bit_length())
+    lane = property(lambda self: lane_width(self.low, self.maximum + max(self.offsets)))
+    class_lane = property(lambda self: lane_width(0, len(self.offsets) - 1))
+    s_width = property(lambda self: self.pe * self.sum_width)
+    m_width = property(lambda self: self.pe * self.lane + self.class_lane)
+    s_beats = property(lambda self: len(self.offsets) // self.pe)
+    m_beats = property(lambda self: len(self.offsets) // self.pe)
+
+    @property
+    def levels(self) -> int:
+        """Levels of the tree that compares the scores of a beat."""
+        return (self.pe - 1).bit_length()
+
+    @property
+    def interval_cycles(self) -> int:
+        """A beat per cycle."""
+        return self.s_beats
+
+    @property
+    def latency_cycles(self) -> int:
+        """Offsets are fetched, added, compared level by level, and compared with the best before."""
+        return self.s_beats - 1 + self.levels + 3
+
+    @property
+    def luts(self) -> int:
+        """Adders, comparators and the delay of the scores."""
+        return self.pe * (2 * self.biased_width + self.lane) + 2 * self.pe * self.biased_width + 30
+
+    @property
+    def roms(self) -> tuple[Rom, ...]:
+        """Offsets, less the lowest of them so that none is negative."""
+        width, beats = self.offset_width, range(0, len(self.offsets), self.pe)
+        words = tuple(sum((self.offsets[i + p] - self.low) << (p * width) for p in range(self.pe)) for i in beats)
+        return (Rom(f"{self.name}_offsets", self.pe * width, words),)
+
+    @property
+    def offset_width(self) -> int:
+        """Bits of an offset less the lowest one."""
+        return max(1, (max(self.offsets) - self.low).bit_length())
+
+    def hardware(self, clk, rst, s_axis, m_axis):
+        """Return the block."""
+        return classify(clk, rst, s_axis, m_axis, self)
+
+
+@block
+def classify(clk, rst, s_axis, m_axis, unit):
+    """Scores and class; one beat per cycle, ``levels + 3`` cycles of latency."""
+    pe, levels, lane, class_lane = unit.pe, unit.levels, unit.lane, unit.class_lane
+    width = unit.biased_width
+    advance = Signal(bool(0))
+    scores, scores_late = [Signal(intbv(0)[pe * width :]) for _ in range(2)]
+    lanes = [Signal(modbv(0)[lane:]) for _ in range(pe)]
+    beat_best = Signal(intbv(0)[width:])
+    beat_index = Signal(intbv(0)[max(1, levels) :])
+    class_ = Signal(intbv(0)[class_lane:])
+    valid, last = Signal(bool(0)), Signal(bool(0))
+
+    @always_comb
+    def handshake():
+        advance.next = m_axis.tready or not m_axis.tvalid
+
+    @always_comb
+    def accept():
+        s_axis.tready.next = advance
+
+    adding = add_offsets(clk, rst, advance, s_axis, scores, unit)
+    comparing = find_best(clk, advance, scores, beat_best, beat_index, pe, levels, width)
+    delaying = [delay_scores(clk, advance, scores, scores_late, levels),
+                delay_flags(clk, rst, advance, s_axis, valid, last, levels + 2)]
+    lowering = [subtract_bias(scores_late((i + 1) * width, i * width), lanes[i], unit.low % 2**lane)
+                for i in range(pe)]
+    keeping = keep_best(clk, rst, advance, valid, last, beat_best, beat_index, class_, pe, width, len(unit.offsets))
+
+    @always_seq(clk.posedge, reset=rst)
+    def finish():
+        if advance:
+            m_axis.tvalid.next = valid
+
+    @always(clk.posedge)
+    def assemble():
+        if advance:
+            m_axis.tlast.next = last
+            for i in range(pe):
+                for i_bit in range(lane):
+                    m_axis.tdata.next[i * lane + i_bit] = lanes[i][i_bit]
+            for i_bit in range(class_lane):
+                m_axis.tdata.next[pe * lane + i_bit] = class_[i_bit]
+
+    return instances()
+
+
+@block
+def add_offsets(clk, rst, advance, s_axis, scores, unit):
+    """Fetch the offsets of a beat's classes and add them: two cycles."""
+    pe, n_beats, width = unit.pe, unit.s_beats, unit.biased_width
+    sums = Signal(intbv(0)[unit.s_width :])
+    offsets = Signal(intbv(0)[pe * unit.offset_width :])
+    beat = counter(n_beats)
+    added = [Signal(intbv(0)[width:]) for _ in range(pe)]
+    fetching = rom(clk, advance, beat, offsets, unit.roms[0])
+    adders = [add_offset(clk, advance, sums((i + 1) * unit.sum_width, i * unit.sum_width),
+                         offsets((i + 1) * unit.offset_width, i * unit.offset_width), added[i]) for i in range(pe)]
+
+    @always(clk.posedge)
+    def take():
+        if advance:
+            sums.next = s_axis.tdata
+
+    @always_seq(clk.posedge, reset=rst)
+    def count():
+        if advance and s_axis.tvalid:
+            if beat == n_beats - 1:
+                beat.next = 0
+            else:
+                beat.next = beat + 1
+
+    @always_comb
+    def assemble():
+        for i in range(pe):
+            for i_bit in range(width):
+                scores.next[i * width + i_bit] = added[i][i_bit]
+
+    return instances()
+
+
+@block
+def add_offset(clk, advance, popcount_sum, offset, score):
+    """One lane: sum plus offset."""
+
+    @always(clk.posedge)
+    def add():
+        if advance:
+            score.next = popcount_sum + offset
+
+    return instances()
+
+
+@block
+def subtract_bias(biased, lane, low):
+    """One lane: the score as two's complement."""
+
+    @always_comb
+    def lower():
+        lane.next = biased + low
+
+    return instances()
+
+
+@block
+def find_best(clk, advance, scores, best, index, pe, levels, width):
+    """Find the highest of the scores of a beat, the first of equal ones, and its place; one cycle per level."""
+    values = [[Signal(intbv(0)[width:]) for _ in range(-(-pe // 2**level))] for level in range(levels + 1)]
+    places = [[Signal(intbv(0)[max(1, level) :]) for _ in range(-(-pe // 2**level))] for level in range(levels + 1)]
+    splitting = [split_score(scores((i + 1) * width, i * width), values[0][i]) for i in range(pe)]
+    comparing = [compare_pairs(clk, advance, values[level], places[level], values[level + 1], places[level + 1],
+                               level) for level in range(levels)]
+    winner, place = values[levels][0], places[levels][0]
+    if levels:
+        @always_comb
+        def drive():
+            best.next = winner
+            index.next = place
+    else:
+        @always_comb
+        def drive():
+            best.next = winner
+            index.next = 0
+
+    return splitting, comparing, drive
+
+
+@block
+def split_score(scores, score):
+    """One lane of a beat."""
+
+    @always_comb
+    def split():
+        score.next = scores
+
+    return instances()
+
+
+@block
+def compare_pairs(clk, advance, values, places, next_values, next_places, level):
+    """One level of the tree: the higher of each pair, the first of equal ones; a value without a partner passes."""
+    n_pairs, odd = len(values) // 2, len(values) % 2
+    step = 1 << level
+
+    if level == 0:
+        @always(clk.posedge)
+        def compare():
+            if advance:
+                for i in range(n_pairs):
+                    if values[2 * i + 1] > values[2 * i]:
+                        next_values[i].next = values[2 * i + 1]
+                        next_places[i].next = 1
+                    else:
+                        next_values[i].next = values[2 * i]
+                        next_places[i].next = 0
+    else:
+        @always(clk.posedge)
+        def compare():
+            if advance:
+                for i in range(n_pairs):
+                    if values[2 * i + 1] > values[2 * i]:
+                        next_values[i].next = values[2 * i + 1]
+                        next_places[i].next = places[2 * i + 1] + step
+                    else:
+                        next_values[i].next = values[2 * i]
+                        next_places[i].next = places[2 * i]
+
+    if not odd:
+        return compare
+    if level == 0:
+        @always(clk.posedge)
+        def pass_on():
+            if advance:
+                next_values[n_pairs].next = values[2 * n_pairs]
+                next_places[n_pairs].next = 0
+    else:
+        @always(clk.posedge)
+        def pass_on():
+            if advance:
+                next_values[n_pairs].next = values[2 * n_pairs]
+                next_places[n_pairs].next = places[2 * n_pairs]
+    return compare, pass_on
+
+
+@block
+def delay_scores(clk, advance, scores, scores_late, levels):
+    """Delay the scores of a beat as long as their comparison takes."""
+    if levels == 0:
+        @always_comb
+        def drive():
+            scores_late.next = scores
+        return drive
+    line = [Signal(intbv(0)[len(scores) :]) for _ in range(levels)]
+
+    @always_comb
+    def drive_late():
+        scores_late.next = line[levels - 1]
+
+    @always(clk.posedge)
+    def step():
+        if advance:
+            line[0].next = scores
+            for i in range(1, levels):
+                line[i].next = line[i - 1]
+
+    return drive_late, step
+
+
+@block
+def delay_flags(clk, rst, advance, s_axis, valid, last, stages):
+    """Delay `tvalid` and `tlast` to the end of the comparison."""
+    valid_line, last_line = Signal(intbv(0)[stages:]), Signal(intbv(0)[stages:])
+    next_valid = ConcatSignal(valid_line(stages - 1, 0), s_axis.tvalid)
+    next_last = ConcatSignal(last_line(stages - 1, 0), s_axis.tlast)
+
+    @always_comb
+    def drive():
+        valid.next = valid_line[stages - 1]
+        last.next = last_line[stages - 1]
+
+    @always_seq(clk.posedge, reset=rst)
+    def step():
+        if advance:
+            valid_line.next = next_valid
+            last_line.next = next_last
+
+    return instances()
+
+
+@block
+def keep_best(clk, rst, advance, valid, last, beat_best, beat_index, class_, pe, width, n_classes):
+    """Keep the best score and its class from beat to beat; `class_` includes the present beat."""
+    started = Signal(bool(0))
+    best = Signal(intbv(0)[width:])
+    best_class, beat_class = counter(n_classes), counter(n_classes)
+    base = counter(n_classes)
+    better = Signal(bool(0))
+
+    @always_comb
+    def compare():
+        better.next = not started or beat_best > best
+        beat_class.next = base + beat_index
+
+    @always_comb
+    def choose():
+        if better:
+            class_.next = beat_class
+        else:
+            class_.next = best_class
+
+    @always_seq(clk.posedge, reset=rst)
+    def step():
+        if advance and valid:
+            started.next = not last
+            if last:
+                base.next = 0
+            else:
+                base.next = base + pe
+
+    @always(clk.posedge)
+    def keep():
+        if advance and valid and better:
+            best.next = beat_best
+            best_class.next = beat_class
+
+    return instances()

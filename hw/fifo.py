@@ -1,0 +1,97 @@
+"""FIFO: holds beats so that kernels of uneven rhythm do not wait for each other."""
+
+from dataclasses import dataclass
+
+from myhdl import ConcatSignal, Signal, always, always_comb, always_seq, block, instances, intbv
+
+from cbnn.hw.stream import Kernel, counter
+
+
+@dataclass(frozen=True)
+class Fifo(Kernel):
+    """A FIFO of `depth` beats; with a depth of 1 it passes a beat every other cycle."""
+
+    width: int
+    depth: int
+    beats: int
+
+    s_width = property(lambda self: self.width)
+    m_width = property(lambda self: self.width)
+    s_beats = property(lambda self: self.beats)
+    m_beats = property(lambda self: self.beats)
+
+    @property
+    def interval_cycles(self) -> int:
+        """One cycle per beat, two at depth 1: a full FIFO accepts nothing, even while it is read."""
+        return self.beats if self.depth > 1 else 2 * self.beats
+
+    @property
+    def latency_cycles(self) -> int:
+        """Cycle of the last beat in, and one more."""
+        return self.interval_cycles if self.depth > 1 else 2 * self.beats - 1
+
+    @property
+    def luts(self) -> int:
+        """Distributed RAM, 64 words of one bit in about one LUT and a third, and two pointers."""
+        return self.width * 4 * ((self.depth + 63) // 64) // 3 + 4 * self.depth.bit_length()
+
+    def hardware(self, clk, rst, s_axis, m_axis):
+        """Return the block; latency of a beat 1 cycle, interval 1 cycle."""
+        return fifo(clk, rst, s_axis, m_axis, self.depth)
+
+
+@block
+def fifo(clk, rst, s_axis, m_axis, depth):
+    """First-in first-out memory of `depth` beats, read asynchronously (distributed RAM)."""
+    width = len(s_axis.tdata)
+    memory = [Signal(intbv(0)[width + 1 :]) for _ in range(depth)]
+    write_address, read_address = counter(depth), counter(depth)
+    level = counter(depth + 1)
+    write, read = Signal(bool(0)), Signal(bool(0))
+    not_full, not_empty = Signal(bool(0)), Signal(bool(0))
+    entry, head = ConcatSignal(s_axis.tlast, s_axis.tdata), Signal(intbv(0)[width + 1 :])
+
+    @always_comb
+    def flags():
+        not_full.next = level != depth
+        not_empty.next = level != 0
+
+    @always_comb
+    def handshake():
+        s_axis.tready.next = not_full
+        m_axis.tvalid.next = not_empty
+        write.next = s_axis.tvalid and not_full
+        read.next = not_empty and m_axis.tready
+
+    @always_comb
+    def look():
+        head.next = memory[read_address]
+
+    @always_comb
+    def split_head():
+        m_axis.tdata.next = head[width:]
+        m_axis.tlast.next = head[width]
+
+    @always(clk.posedge)
+    def store():
+        if write:
+            memory[write_address].next = entry
+
+    @always_seq(clk.posedge, reset=rst)
+    def count():
+        if write:
+            if write_address == depth - 1:
+                write_address.next = 0
+            else:
+                write_address.next = write_address + 1
+        if read:
+            if read_address == depth - 1:
+                read_address.next = 0
+            else:
+                read_address.next = read_address + 1
+        if write and not read:
+            level.next = level + 1
+        elif read and not write:
+            level.next = level - 1
+
+    return instances()

@@ -1,0 +1,176 @@
+"""Max pooling: over bits it is OR, row by row with one row of partial results."""
+
+from dataclasses import dataclass
+
+from myhdl import Signal, always, always_comb, always_seq, block, instances, intbv
+
+from cbnn.hw.stream import Kernel, counter
+
+
+@dataclass(frozen=True)
+class MaxPool(Kernel):
+    """OR over size x size pixels, in steps of `size`; rows and columns that fill no pool are dropped.
+
+    What enters and leaves: pixels row by row, `pe` channels per beat.
+
+    Attributes
+    ----------
+    invert : one word of `pe` bits per group of channels: which of them are inverted once pooled
+    """
+
+    in_shape: tuple[int, int, int]
+    size: int
+    pe: int
+    invert: tuple[int, ...]
+
+    @property
+    def groups(self) -> int:
+        """Beats per pixel."""
+        return self.in_shape[2] // self.pe
+
+    s_width = property(lambda self: self.pe)
+    m_width = property(lambda self: self.pe)
+    s_beats = property(lambda self: self.in_shape[0] * self.in_shape[1] * self.groups)
+
+    @property
+    def m_beats(self) -> int:
+        """Beats that leave per image."""
+        return (self.in_shape[0] // self.size) * (self.in_shape[1] // self.size) * self.groups
+
+    @property
+    def interval_cycles(self) -> int:
+        """A beat in per cycle."""
+        return self.s_beats
+
+    @property
+    def latency_cycles(self) -> int:
+        """A beat leaves the cycle after the one that completes it."""
+        height, width = (n // self.size * self.size for n in self.in_shape[:2])
+        return ((height - 1) * self.in_shape[1] + width) * self.groups
+
+    @property
+    def luts(self) -> int:
+        """Partial results in distributed RAM, OR, counters."""
+        depth = self.in_shape[1] // self.size * self.groups
+        return self.pe * (2 + (depth + 63) // 64) + 30
+
+    def hardware(self, clk, rst, s_axis, m_axis):
+        """Return the block."""
+        return max_pool(clk, rst, s_axis, m_axis, self)
+
+
+@block
+def max_pool(clk, rst, s_axis, m_axis, unit):
+    """Max pooling; one beat in per cycle, results one cycle behind the beat that completes them."""
+    size, pe, groups = unit.size, unit.pe, unit.groups
+    pool_rows, pool_columns = unit.in_shape[0] // size, unit.in_shape[1] // size
+    partial = [Signal(intbv(0)[pe:]) for _ in range(pool_columns * groups)]
+    invert = unit.invert if len(unit.invert) > 1 else unit.invert * 2
+    advance, go = Signal(bool(0)), Signal(bool(0))
+    pool_start, pool_end, dropped, image_end = (Signal(bool(0)) for _ in range(4))
+    group, sub_row, sub_column = counter(groups), counter(size), counter(size)
+    address = counter(pool_columns * groups)
+    flip, earlier, merged = (Signal(intbv(0)[pe:]) for _ in range(3))
+    s_axis.tlast.read = True  # pixels are counted instead
+
+    walking = walk_pools(clk, rst, go, group, sub_row, sub_column, address, dropped, image_end, unit)
+
+    @always_comb
+    def handshake():
+        advance.next = m_axis.tready or not m_axis.tvalid
+        go.next = s_axis.tvalid and (m_axis.tready or not m_axis.tvalid)
+
+    @always_comb
+    def drive():
+        s_axis.tready.next = advance
+        pool_start.next = sub_row == 0 and sub_column == 0
+        pool_end.next = sub_row == size - 1 and sub_column == size - 1 and not dropped
+
+    @always_comb
+    def look():
+        earlier.next = partial[address]
+
+    @always_comb
+    def look_up():
+        flip.next = invert[group]
+
+    @always_comb
+    def merge():
+        if pool_start:
+            merged.next = s_axis.tdata
+        else:
+            merged.next = s_axis.tdata | earlier
+
+    @always(clk.posedge)
+    def store():
+        if go and not dropped:
+            partial[address].next = merged
+
+    @always_seq(clk.posedge, reset=rst)
+    def finish():
+        if advance:
+            m_axis.tvalid.next = s_axis.tvalid and pool_end
+
+    @always(clk.posedge)
+    def move_data():
+        if advance:
+            m_axis.tdata.next = merged ^ flip
+            m_axis.tlast.next = image_end
+
+    return instances()
+
+
+@block
+def walk_pools(clk, rst, go, group, sub_row, sub_column, address, dropped, image_end, unit):
+    """Count through the raster: which pool a beat belongs to, and where in it."""
+    size, groups = unit.size, unit.groups
+    n_rows, n_columns = unit.in_shape[0], unit.in_shape[1]
+    pooled_rows, pooled_columns = n_rows // size * size, n_columns // size * size
+    row, column = counter(n_rows), counter(n_columns)
+    group_end, column_end = Signal(bool(0)), Signal(bool(0))
+
+    @always_comb
+    def find_ends():
+        group_end.next = group == groups - 1
+        column_end.next = group == groups - 1 and column == n_columns - 1
+        dropped.next = row > pooled_rows - 1 or column > pooled_columns - 1
+        image_end.next = group == groups - 1 and column == pooled_columns - 1 and row == pooled_rows - 1
+
+    @always_seq(clk.posedge, reset=rst)
+    def step_columns():
+        if go:
+            if not group_end:
+                group.next = group + 1
+                if not dropped:
+                    address.next = address + 1
+            else:
+                group.next = 0
+                if column_end:
+                    column.next = 0
+                    sub_column.next = 0
+                    address.next = 0
+                else:
+                    column.next = column + 1
+                    if sub_column != size - 1:
+                        sub_column.next = sub_column + 1
+                        if not dropped:
+                            address.next = address - (groups - 1)
+                    else:
+                        sub_column.next = 0
+                        if column < pooled_columns - 1:
+                            address.next = address + 1
+
+    @always_seq(clk.posedge, reset=rst)
+    def step_rows():
+        if go and column_end:
+            if row == n_rows - 1:
+                row.next = 0
+                sub_row.next = 0
+            else:
+                row.next = row + 1
+                if sub_row == size - 1:
+                    sub_row.next = 0
+                else:
+                    sub_row.next = sub_row + 1
+
+    return instances()

@@ -1,0 +1,65 @@
+"""Processing element (PE): one row of the matrix at a time, from words of inputs to a bit or a sum."""
+
+from myhdl import Signal, always, block, instances, intbv
+
+from cbnn.hw.instance import instantiation
+from cbnn.hw.xnor_popcount import popcount_stages, xnor_popcount
+
+
+def element_stages(simd: int) -> int:
+    """Cycles from the last word of a row entering to its result."""
+    return popcount_stages(simd) + 2
+
+
+@block
+def processing_element(clk, advance, valid, first, shift, inputs, weights, threshold, result, maximum, popcount_module):
+    """Accumulate popcounts and compare them with the threshold.
+
+    `inputs` and `weights` enter together; `valid`, `first` (first word of the row) and `shift` (where a bit slice
+    starts that counts 2**shift times less: Horner's rule) come `popcount_stages` cycles later, with the count;
+    `threshold` one cycle later still, with the sum. `result` is the bit, or, without a `threshold`, the sum.
+    All registers hold while `advance` is low. `maximum` is the largest sum.
+    """
+    count = Signal(intbv(0, min=0, max=len(inputs) + 1))
+    accumulator = Signal(intbv(0, min=0, max=maximum + 1))
+    counting = popcount_instance(clk, advance, weights, inputs, count, popcount_module)
+
+    if shift is None:
+        @always(clk.posedge)
+        def accumulate():
+            if advance and valid:
+                if first:
+                    accumulator.next = count
+                else:
+                    accumulator.next = accumulator + count
+    else:
+        @always(clk.posedge)
+        def accumulate():
+            if advance and valid:
+                if first:
+                    accumulator.next = count
+                else:
+                    accumulator.next = (accumulator << shift) + count
+
+    if threshold is None:
+        @always(clk.posedge)
+        def decide():
+            if advance:
+                result.next = accumulator
+    else:
+        @always(clk.posedge)
+        def decide():
+            if advance:
+                result.next = accumulator >= threshold
+
+    return instances()
+
+
+@block
+def popcount_instance(clk, advance, weights, inputs, count, module):
+    """Instantiate XNOR-popcount as a module of its own."""
+    counting = xnor_popcount(clk, advance, weights, inputs, count)
+    popcount_instance.verilog_code = instantiation(
+        module, "count_agreement", {"clk": clk, "advance": advance, "weights": weights, "inputs": inputs},
+        {"count": count})
+    return counting

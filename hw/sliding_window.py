@@ -1,0 +1,400 @@
+"""Sliding window unit (SWU): a line buffer that turns a raster of pixels into windows.
+
+The line buffer is a ring of words. Rows are freed as soon as no window needs them, and rows of the next image are
+taken in while the last windows of this one leave, so that images follow each other without a gap. Padding costs no
+cycle: words outside the image are replaced on their way out. In the first layer a pixel holds several bit slices,
+and every window leaves once per slice.
+
+A unit that must deliver several pixels per cycle keeps a copy of the ring per pixel, all read at once.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from myhdl import ConcatSignal, ResetSignal, Signal, always, always_comb, always_seq, block, instances, intbv, modbv
+
+from cbnn.hw.stream import Kernel, counter
+from cbnn.model.topology import Conv, LayerShape
+
+
+@dataclass(frozen=True)
+class SlidingWindow(Kernel):
+    """Windows of one convolution.
+
+    What enters: pixels row by row; of each pixel every slice, MSB first; of each slice all channels, `word` per beat.
+    What leaves: windows row by row; of each window every slice; of each slice rows, columns, channels,
+    ``ports * word`` bits per beat.
+
+    Attributes
+    ----------
+    word : bits of the line buffer's words; divides the channels
+    ports : pixels delivered per cycle; above 1 only where `word` holds all channels
+    """
+
+    in_shape: tuple[int, int, int]
+    layer: Conv
+    n_slices: int
+    word: int
+    ports: int
+
+    @classmethod
+    def for_layer(cls, name: str, shape: LayerShape, simd: int) -> "SlidingWindow":
+        """Build the narrowest unit that delivers `simd` inputs per cycle to the layer's matrix unit."""
+        assert isinstance(shape.layer, Conv)
+        channels, kernel = shape.in_shape[2], shape.layer.kernel
+        word = simd if channels % simd == 0 else channels
+        ports = next(n for n in _port_counts(kernel) if n * word >= simd)
+        return cls(name, shape.in_shape, shape.layer, shape.n_slices, word, ports)
+
+    @property
+    def words_per_tap(self) -> int:
+        """Words that the channels of one pixel and slice fill."""
+        return self.in_shape[2] // self.word
+
+    @property
+    def pixel_words(self) -> int:
+        """Words of a pixel, all slices."""
+        return self.n_slices * self.words_per_tap
+
+    @property
+    def row_words(self) -> int:
+        """Words of a row of the image."""
+        return self.in_shape[1] * self.pixel_words
+
+    @property
+    def window_beats(self) -> int:
+        """Beats of a window, all slices."""
+        return self.layer.kernel**2 // self.ports * self.pixel_words
+
+    @cached_property
+    def n_windows(self) -> tuple[int, int]:
+        """Rows and columns of windows."""
+        edge = 2 * self.layer.padding - self.layer.kernel
+        height, width, _ = self.in_shape
+        return (height + edge) // self.layer.stride + 1, (width + edge) // self.layer.stride + 1
+
+    @cached_property
+    def first_rows(self) -> tuple[int, ...]:
+        """For each row of windows the first row of the image that it needs."""
+        return tuple(max(0, i * self.layer.stride - self.layer.padding) for i in range(self.n_windows[0]))
+
+    @cached_property
+    def end_rows(self) -> tuple[int, ...]:
+        """For each row of windows the row of the image behind the last one that it needs."""
+        return _ends(self.n_windows[0], self.in_shape[0], self.layer)
+
+    @cached_property
+    def end_columns(self) -> tuple[int, ...]:
+        """For each column of windows the column of the image behind the last one that it needs."""
+        return _ends(self.n_windows[1], self.in_shape[1], self.layer)
+
+    @cached_property
+    def depth(self) -> int:
+        """Words of the ring, a power of two.
+
+        Room for the rows of one row of windows and those it moves on by, and, at the end of an image, for the rows
+        that the next one's first windows need.
+        """
+        height = self.in_shape[0]
+        rows = max(self.layer.kernel + self.layer.stride,
+                   height - self.first_rows[-1] + self.end_rows[0] + self.layer.stride)
+        return 1 << (rows * self.row_words - 1).bit_length()
+
+    s_width = property(lambda self: self.word)
+    m_width = property(lambda self: self.word * self.ports)
+    s_beats = property(lambda self: self.in_shape[0] * self.row_words)
+    m_beats = property(lambda self: self.n_windows[0] * self.n_windows[1] * self.window_beats)
+
+    @property
+    def interval_cycles(self) -> int:
+        """A word in and a beat out per cycle, at once."""
+        return max(self.s_beats, self.m_beats)
+
+    @property
+    def latency_cycles(self) -> int:
+        """A window starts when its last pixel has been stored and the window before has left; then a beat a cycle."""
+        start = 0
+        for i in range(self.n_windows[0]):
+            stored = (self.end_rows[i] - 1) * self.row_words
+            for j in range(self.n_windows[1]):
+                start = max(start + self.window_beats, stored + self.end_columns[j] * self.pixel_words)
+        return start + self.window_beats
+
+    @property
+    def luts(self) -> int:
+        """Ring in distributed RAM, counters, and a selection per bit where there is padding."""
+        ring = self.ports * self.word * ((self.depth + 63) // 64) * 4 // 3
+        return ring + 9 * self.depth.bit_length() + (self.m_width if self.layer.padding else 0) + 30
+
+    def hardware(self, clk, rst, s_axis, m_axis):
+        """Return the block."""
+        return sliding_window(clk, rst, s_axis, m_axis, self)
+
+
+def _port_counts(kernel: int) -> list[int]:
+    """Pixels that can be delivered per cycle: parts of a window row, or whole rows, in equal steps."""
+    square = kernel**2
+    return [n for n in range(1, square + 1) if square % n == 0 and (kernel % n == 0 or n % kernel == 0)]
+
+
+def _ends(n: int, size: int, layer: Conv) -> tuple[int, ...]:
+    return tuple(min(size, i * layer.stride - layer.padding + layer.kernel) for i in range(n))
+
+
+def _inside(n: int, size: int, layer: Conv) -> tuple[int, ...]:
+    """For each window row (or column) a bit per kernel row (or column): whether it lies inside the image."""
+    starts = (i * layer.stride - layer.padding for i in range(n))
+    return tuple(sum(1 << k for k in range(layer.kernel) if 0 <= start + k < size) for start in starts)
+
+
+@block
+def sliding_window(clk, rst, s_axis, m_axis, unit):
+    """Sliding window unit; one word in and one beat out per cycle, two cycles from a window's last word to its first.
+
+    The line buffer is read with a register behind it (block RAM).
+    """
+    layer, depth, ports, word = unit.layer, unit.depth, unit.ports, unit.word
+    window_rows, window_columns = unit.n_windows
+    advance, read = Signal(bool(0)), Signal(bool(0))
+    write, available = Signal(bool(0)), Signal(bool(0))
+    row_end, window_end, image_end = Signal(bool(0)), Signal(bool(0)), Signal(bool(0))
+    write_address = Signal(modbv(0)[depth.bit_length() - 1 :])
+    read_address = Signal(modbv(_start(unit) % depth)[depth.bit_length() - 1 :])
+    row, column = counter(window_rows), counter(window_columns)
+    kernel_row, kernel_column = counter(layer.kernel), counter(layer.kernel)
+    taps = [Signal(intbv(0)[word:]) for _ in range(ports)]
+    s_axis.tlast.read = True  # pixels are counted instead
+
+    level_keeper = fill_level(clk, rst, write, row_end, read, row, column, available, s_axis.tready, unit)
+    walker = walk_windows(clk, rst, read, row, column, kernel_row, kernel_column, read_address,
+                          row_end, window_end, image_end, unit)
+    rings = [line_buffer(clk, write, write_address, s_axis.tdata, advance, read_address, taps[port],
+                         _port_offset(unit, port), depth) for port in range(ports)]
+    edges = [select_padding(clk, advance, row, column, kernel_row, kernel_column, taps, m_axis.tdata, unit)]
+
+    @always_comb
+    def handshake():
+        advance.next = m_axis.tready or not m_axis.tvalid
+        read.next = available and (m_axis.tready or not m_axis.tvalid)
+        write.next = s_axis.tvalid and s_axis.tready
+
+    @always_seq(clk.posedge, reset=rst)
+    def move():
+        if write:
+            write_address.next = write_address + 1
+        if advance:
+            m_axis.tvalid.next = available
+
+    @always(clk.posedge)
+    def mark_last():
+        if advance:
+            m_axis.tlast.next = image_end
+
+    return instances()
+
+
+def _start(unit: SlidingWindow) -> int:
+    """Address of the first window's first tap, perhaps above the image, relative to the image's first word."""
+    return -unit.layer.padding * (unit.row_words + unit.pixel_words)
+
+
+def _port_offset(unit: SlidingWindow, port: int) -> int:
+    return port // unit.layer.kernel * unit.row_words + port % unit.layer.kernel * unit.pixel_words
+
+
+@block
+def line_buffer(clk, write, write_address, write_data, advance, read_address, read_data, offset, depth):
+    """One copy of the ring: a write port and a read port, read `offset` words further on."""
+    memory = [Signal(intbv(0)[len(write_data) :]) for _ in range(depth)]
+    address = Signal(modbv(0)[len(read_address) :])
+
+    @always_comb
+    def move_on():
+        address.next = read_address + offset
+
+    @always(clk.posedge)
+    def access():
+        if write:
+            memory[write_address].next = write_data
+        if advance:
+            read_data.next = memory[address]
+
+    return instances()
+
+
+@block
+def fill_level(clk, rst, write, row_end, read, row, column, available, ready, unit):
+    """Count the words held since the first row in use; tell whether a word fits and whether the window is complete."""
+    freed_words = tuple(n * unit.row_words for n in _freed_rows(unit))
+    row_words = tuple((end - 1 - first) * unit.row_words
+                      for end, first in zip(unit.end_rows, unit.first_rows, strict=True))
+    column_words = tuple(end * unit.pixel_words for end in unit.end_columns)
+    depth = unit.depth
+    level = counter(depth + 1)
+    freed, needed_rows, needed_columns = counter(depth + 1), counter(depth + 1), counter(depth + 1)
+
+    @always_comb
+    def look_up_freed():
+        freed.next = freed_words[row]
+
+    @always_comb
+    def look_up_rows():
+        needed_rows.next = row_words[row]
+
+    @always_comb
+    def look_up_columns():
+        needed_columns.next = column_words[column]
+
+    @always_comb
+    def compare():
+        ready.next = level != depth
+        available.next = level >= needed_rows + needed_columns
+
+    @always_seq(clk.posedge, reset=rst)
+    def count():
+        if write and read and row_end:
+            level.next = level + 1 - freed
+        elif write:
+            level.next = level + 1
+        elif read and row_end:
+            level.next = level - freed
+
+    return instances()
+
+
+def _freed_rows(unit: SlidingWindow) -> list[int]:
+    """Rows of the image that are free once each row of windows has left; with the last one all of them."""
+    firsts = [*unit.first_rows, unit.in_shape[0]]
+    return [after - before for before, after in zip(firsts, firsts[1:], strict=False)]
+
+
+@block
+def walk_windows(clk, rst, read, row, column, kernel_row, kernel_column, read_address,
+                 row_end, window_end, image_end, unit):
+    """Walk the loops image row, column, slice, kernel row, kernel column, channel word, and their address."""
+    layer, ports = unit.layer, unit.ports
+    n_rows, n_columns = unit.n_windows
+    n_slices, n_words = unit.n_slices, unit.words_per_tap
+    column_step, row_step = min(ports, layer.kernel), max(1, ports // layer.kernel)
+    last_kernel_row, last_kernel_column = layer.kernel - row_step, layer.kernel - column_step
+    word, slice_ = counter(n_words), counter(n_slices)
+    word_end, tap_row_end, slice_end = Signal(bool(0)), Signal(bool(0)), Signal(bool(0))
+    depth = unit.depth
+
+    # Where the address goes when each loop steps on, from the last word of the loops inside it.
+    to_tap_start = n_words - 1
+    to_row_start = to_tap_start + last_kernel_column * unit.pixel_words
+    to_slice_start = to_row_start + last_kernel_row * unit.row_words
+    to_window_start = to_slice_start + (n_slices - 1) * n_words
+    to_line_start = to_window_start + (n_columns - 1) * layer.stride * unit.pixel_words
+    to_image_start = to_line_start + (n_rows - 1) * layer.stride * unit.row_words
+    next_column = (column_step * unit.pixel_words - to_tap_start) % depth
+    next_row = (row_step * unit.row_words - to_row_start) % depth
+    next_slice = (n_words - to_slice_start) % depth
+    next_window = (layer.stride * unit.pixel_words - to_window_start) % depth
+    next_line = (layer.stride * unit.row_words - to_line_start) % depth
+    next_image = (unit.in_shape[0] * unit.row_words - to_image_start) % depth
+
+    @always_comb
+    def find_inner_ends():
+        word_end.next = word == n_words - 1
+        tap_row_end.next = word == n_words - 1 and kernel_column == last_kernel_column
+        slice_end.next = word == n_words - 1 and kernel_column == last_kernel_column and kernel_row == last_kernel_row
+
+    @always_comb
+    def find_outer_ends():
+        window_end.next = slice_end and slice_ == n_slices - 1
+        row_end.next = slice_end and slice_ == n_slices - 1 and column == n_columns - 1
+        image_end.next = (slice_end and slice_ == n_slices - 1 and column == n_columns - 1
+                          and row == n_rows - 1)
+
+    @always_seq(clk.posedge, reset=rst)
+    def step_address():
+        if read:
+            if image_end:
+                read_address.next = read_address + next_image
+            elif row_end:
+                read_address.next = read_address + next_line
+            elif window_end:
+                read_address.next = read_address + next_window
+            elif slice_end:
+                read_address.next = read_address + next_slice
+            elif tap_row_end:
+                read_address.next = read_address + next_row
+            elif word_end:
+                read_address.next = read_address + next_column
+            else:
+                read_address.next = read_address + 1
+
+    @always_seq(clk.posedge, reset=rst)
+    def step_taps():
+        if read:
+            if not word_end:
+                word.next = word + 1
+            else:
+                word.next = 0
+                if not tap_row_end:
+                    kernel_column.next = kernel_column + column_step
+                else:
+                    kernel_column.next = 0
+                    if not slice_end:
+                        kernel_row.next = kernel_row + row_step
+                    else:
+                        kernel_row.next = 0
+
+    @always_seq(clk.posedge, reset=rst)
+    def step_windows():
+        if read and slice_end:
+            if not window_end:
+                slice_.next = slice_ + 1
+            else:
+                slice_.next = 0
+                if not row_end:
+                    column.next = column + 1
+                else:
+                    column.next = 0
+                    if not image_end:
+                        row.next = row + 1
+                    else:
+                        row.next = 0
+
+    return instances()
+
+
+@block
+def select_padding(clk, advance, row, column, kernel_row, kernel_column, taps, m_tdata, unit):
+    """Join the pixels read into a beat, with `pad_bit` in place of those outside the image."""
+    layer, ports, width = unit.layer, unit.ports, unit.word
+    pad_bit = bool(layer.pad_bit)
+    row_masks = _inside(unit.n_windows[0], unit.in_shape[0], layer)
+    column_masks = _inside(unit.n_windows[1], unit.in_shape[1], layer)
+    kernel, row_step = layer.kernel, min(ports, layer.kernel)
+    rows_inside = Signal(intbv(0)[kernel:])
+    columns_inside = Signal(intbv(0)[kernel:])
+    inside = Signal(intbv(0)[ports:])
+
+    @always_comb
+    def look_up_rows():
+        rows_inside.next = row_masks[row]
+
+    @always_comb
+    def look_up_columns():
+        columns_inside.next = column_masks[column]
+
+    @always(clk.posedge)
+    def find_inside():
+        if advance:
+            for port in range(ports):
+                inside.next[port] = (rows_inside[kernel_row + port // row_step]
+                                     and columns_inside[kernel_column + port % row_step])
+
+    @always_comb
+    def select():
+        for port in range(ports):
+            for i in range(width):
+                if inside[port]:
+                    m_tdata.next[port * width + i] = taps[port][i]
+                else:
+                    m_tdata.next[port * width + i] = pad_bit
+
+    return instances()

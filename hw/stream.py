@@ -1,0 +1,113 @@
+"""The AXI4-Stream link that joins all kernels, and what every kernel states about itself.
+
+Four rules hold on every link:
+
+1. A beat is transferred in a clock cycle where `tvalid` and `tready` are both high.
+2. The source may not wait for `tready` before it raises `tvalid`.
+3. Once `tvalid` is high, it, `tdata` and `tlast` stay until the beat is transferred.
+4. `tlast` is high in the last beat of an image, and only there.
+
+Element 0 of a beat stands in bit 0 of `tdata`.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from myhdl import ResetSignal, Signal, intbv
+
+
+class Stream:
+    """Signals of one link; `width` is that of `tdata` in bits."""
+
+    def __init__(self, width: int) -> None:
+        self.tdata = Signal(intbv(0)[width:])
+        self.tvalid = Signal(bool(0))
+        self.tready = Signal(bool(0))
+        self.tlast = Signal(bool(0))
+
+
+def counter(n: int) -> Signal:
+    """Return a signal that counts 0 to n - 1."""
+    return Signal(intbv(0, min=0, max=max(n, 2)))
+
+
+def clock_and_reset() -> tuple[Signal, ResetSignal]:
+    """Return `clk` and the synchronous reset `rst`, active high, as kernels take them."""
+    return Signal(bool(0)), ResetSignal(0, active=1, isasync=False)
+
+
+@dataclass(frozen=True)
+class Rom:
+    """Contents of a ROM: `words` of `width` bits. Beyond one word it is loaded from the file ``<name>.mem``."""
+
+    name: str
+    width: int
+    words: tuple[int, ...]
+
+    @property
+    def mem(self) -> str:
+        """The text of the .mem file, a hexadecimal word per line."""
+        digits = (self.width + 3) // 4
+        return "".join(f"{word:0{digits}x}\n" for word in self.words)
+
+
+@dataclass(frozen=True)
+class Kernel(ABC):
+    """A streaming kernel: one input link, one output link, and the cycles it takes.
+
+    `name` is the name of its Verilog module. Cycle counts are for one image whose beats are always offered and
+    always accepted:
+
+    - `interval_cycles`: cycles between the starts of consecutive images;
+    - `latency_cycles`: from the cycle of the first beat in to the cycle of the last beat out.
+    """
+
+    name: str
+
+    @property
+    @abstractmethod
+    def s_width(self) -> int:
+        """Bits of a beat that enters."""
+
+    @property
+    @abstractmethod
+    def m_width(self) -> int:
+        """Bits of a beat that leaves."""
+
+    @property
+    @abstractmethod
+    def s_beats(self) -> int:
+        """Beats that enter per image."""
+
+    @property
+    @abstractmethod
+    def m_beats(self) -> int:
+        """Beats that leave per image."""
+
+    @property
+    @abstractmethod
+    def interval_cycles(self) -> int:
+        """Cycles between the starts of consecutive images."""
+
+    @property
+    @abstractmethod
+    def latency_cycles(self) -> int:
+        """Cycles from the first beat in to the last beat out."""
+
+    @property
+    @abstractmethod
+    def luts(self) -> int:
+        """Estimate of its LUTs."""
+
+    @abstractmethod
+    def hardware(self, clk: Signal, rst: Signal, s_axis: Stream, m_axis: Stream):
+        """Return the kernel as a MyHDL block."""
+
+    @property
+    def roms(self) -> tuple[Rom, ...]:
+        """ROMs it reads."""
+        return ()
+
+    def submodules(self) -> dict[str, object]:
+        """Return the blocks that it instantiates as modules of their own, by module name."""
+        return {}

@@ -1,0 +1,160 @@
+"""Verilog on disk: a module and a file per kernel, a top that instantiates them, .mem files, a manifest."""
+
+import json
+import re
+import shutil
+import tempfile
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+
+from myhdl import ToVerilogWarning
+
+from cbnn.hw.accelerator import Accelerator
+from cbnn.hw.classify import Classify
+from cbnn.hw.stream import Kernel, Stream, clock_and_reset
+
+MANIFEST = "manifest.json"
+FILE_LIST = "files.f"
+
+
+def generate(accelerator: Accelerator, folder: Path) -> Path:
+    """Write the accelerator's Verilog, ROM contents, file list and manifest to `folder`, whole or not at all.
+
+    The same accelerator gives the same bytes. A folder that an earlier call wrote is replaced.
+
+    Returns
+    -------
+    The manifest's path. The .mem files are named relative to the folder, so tools are to be run inside it.
+
+    Raises
+    ------
+    ValueError
+        When `folder` holds anything that `generate` did not write.
+    """
+    check_replaceable(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        fresh.chmod(0o755)
+        modules = [module for kernel in accelerator.kernels for module in write_kernel(kernel, fresh)]
+        (fresh / f"{accelerator.name}.v").write_text(_top(accelerator))
+        files = [f"{module}.v" for module in [*modules, accelerator.name]]
+        (fresh / FILE_LIST).write_text("".join(f"{file}\n" for file in files))
+        (fresh / MANIFEST).write_text(json.dumps(manifest(accelerator, files), indent=2) + "\n")
+        _replace(folder, fresh)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return folder / MANIFEST
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raise ValueError unless `folder` is new, empty, or holds nothing but what `generate` wrote."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; Verilog is written to a folder")
+    present = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    known: set[str] = set()
+    if MANIFEST in present:
+        try:
+            content = json.loads((folder / MANIFEST).read_text())
+            known = {MANIFEST, FILE_LIST, *content["files"], *content["mem_files"]}
+        except (ValueError, KeyError, TypeError):
+            known = set()
+    if stray := present - known:
+        raise ValueError(f"{folder} holds {min(stray)}, which cbnn did not write; name an empty or a new folder")
+
+
+def _replace(folder: Path, fresh: Path) -> None:
+    if not folder.exists():
+        fresh.rename(folder)
+        return
+    old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    folder.rename(old / "old")
+    fresh.rename(folder)
+    shutil.rmtree(old)
+
+
+def write_kernel(kernel: Kernel, folder: Path) -> list[str]:
+    """Write the modules of one kernel, innermost first, and its ROMs; return the modules' names."""
+    blocks = dict(kernel.submodules())
+    clk, rst = clock_and_reset()
+    blocks[kernel.name] = kernel.hardware(clk, rst, Stream(kernel.s_width), Stream(kernel.m_width))
+    for name, block in blocks.items():
+        with warnings.catch_warnings():
+            # Flags that some sizes do not need stay undriven or unread; synthesis drops them.
+            warnings.simplefilter("ignore", ToVerilogWarning)
+            block.convert(name=name, path=str(folder), no_myhdl_header=True, testbench=False)
+        file = folder / f"{name}.v"
+        file.write_text(_tidy(file.read_text()))
+    for content in kernel.roms:
+        if len(content.words) > 1:
+            (folder / f"{content.name}.mem").write_text(content.mem)
+    return list(blocks)
+
+
+def _tidy(text: str) -> str:
+    """Sort sensitivity lists, whose order the converter takes from hashes, and strip blank space."""
+    def sort(match: re.Match[str]) -> str:
+        names = sorted(match[1].split(", "))
+        return f"always @({', '.join(names)}) begin"
+
+    text = re.sub(r"always @\((?!posedge)([^)]*)\) begin", sort, text)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _top(accelerator: Accelerator) -> str:
+    first, last = accelerator.kernels[0], accelerator.kernels[-1]
+    s_width = padded(first.s_width)
+    lines = [f"module {accelerator.name} (",
+             "    input wire aclk,", "    input wire aresetn,",
+             f"    input wire [{s_width - 1}:0] s_axis_tdata,",
+             "    input wire s_axis_tvalid,", "    output wire s_axis_tready,", "    input wire s_axis_tlast,",
+             f"    output wire [{last.m_width - 1}:0] m_axis_tdata,",
+             "    output wire m_axis_tvalid,", "    input wire m_axis_tready,", "    output wire m_axis_tlast",
+             ");", "", "wire rst = !aresetn;"]
+    instances = []
+    source = "s_axis"
+    for kernel in accelerator.kernels:
+        short = kernel.name.removeprefix(f"{accelerator.name}_")
+        sink = "m_axis" if kernel is last else short
+        if sink != "m_axis":
+            lines += [f"wire [{kernel.m_width - 1}:0] {sink}_tdata;", f"wire {sink}_tvalid, {sink}_tready, {sink}_tlast;"]
+        s_data = f"{source}_tdata[{first.s_width - 1}:0]" if kernel is first else f"{source}_tdata"
+        instances += ["", f"{kernel.name} u_{short} (", "    .clk(aclk), .rst(rst),",
+                      f"    .s_axis_tdata({s_data}), .s_axis_tvalid({source}_tvalid), "
+                      f".s_axis_tready({source}_tready), .s_axis_tlast({source}_tlast),",
+                      f"    .m_axis_tdata({sink}_tdata), .m_axis_tvalid({sink}_tvalid), "
+                      f".m_axis_tready({sink}_tready), .m_axis_tlast({sink}_tlast)", ");"]
+        source = sink
+    return "\n".join(["`timescale 1ns/10ps", "", *lines, *instances, "", "endmodule"]) + "\n"
+
+
+def padded(width: int) -> int:
+    """Width in bits rounded up to whole bytes, as the accelerator's own streams are."""
+    return (width + 7) // 8 * 8
+
+
+def manifest(accelerator: Accelerator, files: list[str]) -> dict:
+    """Everything that a test bench or a host needs to know; all counts are per image."""
+    topology = accelerator.topology
+    unit = next(kernel for kernel in accelerator.kernels if isinstance(kernel, Classify))
+    return {
+        "generator": f"cbnn {version('cbnn')}",
+        "top": accelerator.name,
+        "topology": str(topology), "in_shape": list(topology.in_shape), "input_bits": topology.input_bits,
+        "kept_slices": list(topology.kept_slices), "first_layer": topology.first_layer,
+        "folding": str(accelerator.folding),
+        "s_axis": {"tdata_bits": padded(accelerator.folding.input_width),
+                   "elements": accelerator.folding.input_width, "beats": accelerator.input_beats},
+        "m_axis": {"tdata_bits": unit.m_width, "scores": unit.pe, "score_bits": unit.lane,
+                   "class_bits": unit.class_lane, "beats": unit.m_beats},
+        "predicted": {"input_beats": accelerator.input_beats, "first_layer_cycles": accelerator.first_layer_cycles,
+                      "interval_cycles": accelerator.interval_cycles},
+        "kernels": [{"module": kernel.name, "kind": type(kernel).__name__, "s_beats": kernel.s_beats,
+                     "m_beats": kernel.m_beats, "interval_cycles": kernel.interval_cycles,
+                     "latency_cycles": kernel.latency_cycles, "luts_estimate": kernel.luts}
+                    for kernel in accelerator.kernels],
+        "files": files,
+        "mem_files": [f"{rom.name}.mem" for kernel in accelerator.kernels for rom in kernel.roms
+                      if len(rom.words) > 1],
+    }

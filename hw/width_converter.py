@@ -1,0 +1,141 @@
+"""Width converters: gather narrow beats into wide ones, or hand wide ones out in pieces.
+
+The first piece is the low bits. Widths that do not divide each other are joined by two converters, up to the least
+common multiple and down again. Gathering shifts words into place and so costs registers, but no multiplexer.
+"""
+
+from dataclasses import dataclass
+
+from myhdl import ConcatSignal, Signal, always, always_comb, always_seq, block, instances, intbv
+
+from cbnn.hw.stream import Kernel, counter
+
+
+@dataclass(frozen=True)
+class WidthConverter(Kernel):
+    """Beats of `s_width` bits to beats of `m_width` bits, where one width divides the other.
+
+    Raises
+    ------
+    ValueError
+        When neither width is a proper multiple of the other, or the image does not fill whole beats.
+    """
+
+    in_width: int
+    out_width: int
+    in_beats: int
+
+    def __post_init__(self) -> None:
+        wide, narrow = max(self.in_width, self.out_width), min(self.in_width, self.out_width)
+        if wide == narrow or wide % narrow:
+            raise ValueError(f"{self.name}: beats of {self.in_width} bits do not convert to {self.out_width} bits")
+        if (self.in_beats * self.in_width) % self.out_width:
+            raise ValueError(f"{self.name}: {self.in_beats} beats of {self.in_width} bits do not fill "
+                             f"beats of {self.out_width}")
+
+    s_width = property(lambda self: self.in_width)
+    m_width = property(lambda self: self.out_width)
+    s_beats = property(lambda self: self.in_beats)
+    m_beats = property(lambda self: self.in_beats * self.in_width // self.out_width)
+
+    @property
+    def interval_cycles(self) -> int:
+        """One cycle per narrow beat."""
+        return max(self.s_beats, self.m_beats)
+
+    @property
+    def latency_cycles(self) -> int:
+        """One cycle per narrow beat: the last one leaves, or is gathered, a cycle after the others."""
+        return max(self.s_beats, self.m_beats)
+
+    @property
+    def luts(self) -> int:
+        """A multiplexer per bit where words are handed out in pieces; nothing but control where they are gathered."""
+        return 6 + (self.s_width if self.s_width > self.m_width else 0)
+
+    def hardware(self, clk, rst, s_axis, m_axis):
+        """Return the block; a cycle per narrow beat, latency 1 cycle."""
+        if self.s_width < self.m_width:
+            return gather(clk, rst, s_axis, m_axis, self.m_width // self.s_width)
+        return hand_out(clk, rst, s_axis, m_axis, self.s_width // self.m_width)
+
+
+@block
+def gather(clk, rst, s_axis, m_axis, ratio):
+    """`ratio` narrow beats in, one wide beat out."""
+    narrow, wide = len(s_axis.tdata), len(m_axis.tdata)
+    filled = counter(ratio + 1)
+    ready = Signal(bool(0))
+    words = Signal(intbv(0)[wide:])
+    shifted = ConcatSignal(s_axis.tdata, words(wide, narrow))
+    last = Signal(bool(0))
+
+    @always_comb
+    def handshake():
+        ready.next = filled != ratio or m_axis.tready
+        m_axis.tvalid.next = filled == ratio
+
+    @always_comb
+    def drive():
+        s_axis.tready.next = ready
+        m_axis.tdata.next = words
+        m_axis.tlast.next = last
+
+    @always_seq(clk.posedge, reset=rst)
+    def count():
+        if filled == ratio:
+            if m_axis.tready:
+                if s_axis.tvalid:
+                    filled.next = 1
+                else:
+                    filled.next = 0
+        elif s_axis.tvalid:
+            filled.next = filled + 1
+
+    @always(clk.posedge)
+    def shift():
+        if s_axis.tvalid and ready:
+            words.next = shifted
+            last.next = s_axis.tlast
+
+    return instances()
+
+
+@block
+def hand_out(clk, rst, s_axis, m_axis, ratio):
+    """One wide beat in, `ratio` narrow beats out."""
+    wide, narrow = len(s_axis.tdata), len(m_axis.tdata)
+    remaining = counter(ratio + 1)
+    load = Signal(bool(0))
+    ready = Signal(bool(0))
+    words = Signal(intbv(0)[wide:])
+    last = Signal(bool(0))
+
+    @always_comb
+    def handshake():
+        ready.next = remaining == 0 or (remaining == 1 and m_axis.tready)
+        m_axis.tvalid.next = remaining != 0
+
+    @always_comb
+    def drive():
+        s_axis.tready.next = ready
+        load.next = ready and s_axis.tvalid
+        m_axis.tdata.next = words[narrow:]
+        m_axis.tlast.next = last and remaining == 1
+
+    @always_seq(clk.posedge, reset=rst)
+    def count():
+        if load:
+            remaining.next = ratio
+        elif remaining != 0 and m_axis.tready:
+            remaining.next = remaining - 1
+
+    @always(clk.posedge)
+    def shift():
+        if load:
+            words.next = s_axis.tdata
+            last.next = s_axis.tlast
+        elif m_axis.tready:
+            words.next = words >> narrow
+
+    return instances()

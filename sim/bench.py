@@ -1,0 +1,141 @@
+"""The generic test bench, run by cocotb inside the simulator: it serves every kernel and the whole accelerator.
+
+It drives the clock itself: inputs change while the clock is low, everything is sampled just before it rises, and so
+the bench behaves alike in every simulator. What to do comes from the job file named by CBNN_JOB (see `cosim.Job`),
+what was seen goes to the file named by CBNN_RESULT.
+"""
+
+import json
+import os
+import random
+from pathlib import Path
+
+import cocotb
+from cocotb.triggers import Timer
+
+HALF_PERIOD_NS = 5
+
+
+class Link:
+    """One AXI4-Stream link, watched for breaches of the protocol."""
+
+    def __init__(self, dut, name: str) -> None:
+        self.name = name
+        self.data, self.valid, self.ready, self.last = (
+            getattr(dut, f"{name}_{signal}") for signal in ("tdata", "tvalid", "tready", "tlast"))
+        self.waiting: tuple | None = None
+
+    def watch(self, cycle: int) -> str | None:
+        """Return what breaks the rule that a beat offered stays until it is taken, or None."""
+        offered = bool(self.valid.value)
+        if self.waiting is not None:
+            now = (self.data.value, self.last.value) if offered else None
+            if now != self.waiting:
+                self.waiting = None
+                return f"{self.name}: a beat offered and not taken was {'changed' if offered else 'withdrawn'} " \
+                       f"in cycle {cycle}"
+        self.waiting = (self.data.value, self.last.value) if offered and not self.ready.value else None
+        return None
+
+
+class Stalls:
+    """Seeded random idling: high in about `percent` of the cycles."""
+
+    def __init__(self, percent: int, seed: int) -> None:
+        self.percent, self.draw = percent, random.Random(seed)
+
+    def next(self) -> bool:
+        return self.percent > 0 and self.draw.randrange(100) < self.percent
+
+
+class Bench:
+    """Plays the runs of a job, one after another, each behind a reset."""
+
+    def __init__(self, dut, job: dict) -> None:
+        self.dut, self.job = dut, job
+        self.clock, self.reset = getattr(dut, job["clock"]), getattr(dut, job["reset"])
+        self.source, self.sink = Link(dut, "s_axis"), Link(dut, "m_axis")
+        self.links = [self.source, self.sink, *(Link(dut, name) for name in job["watch"])]
+        self.busy = [self._find(path) for path in job["busy"]]
+
+    def _find(self, path: str):
+        handle = self.dut
+        for name in path.split("."):
+            handle = getattr(handle, name)
+        return handle
+
+    async def rise(self) -> None:
+        """Let a rising edge pass; everything is settled before and after it."""
+        self.clock.value = 1
+        await Timer(HALF_PERIOD_NS, unit="ns")
+        self.clock.value = 0
+
+    async def restart(self) -> None:
+        """Reset for three cycles with nothing offered."""
+        self.source.valid.value = self.source.last.value = self.source.data.value = 0
+        self.sink.ready.value = 0
+        self.reset.value = self.job["reset_level"]
+        for _ in range(3):
+            await Timer(HALF_PERIOD_NS, unit="ns")
+            await self.rise()
+        self.reset.value = 1 - self.job["reset_level"]
+        for link in self.links:
+            link.waiting = None
+
+    async def play(self, run: dict) -> dict:
+        """Offer the run's beats and take its results; restart once in the middle where the run asks for it."""
+        await self.restart()
+        if run["reset_after"] is not None:
+            await self._transfer(run, stop_after=run["reset_after"])
+            await self.restart()
+        return await self._transfer(run, stop_after=None)
+
+    async def _transfer(self, run: dict, stop_after: int | None) -> dict:
+        beats, period = [int(beat, 16) for beat in run["beats"]], run["beats_per_image"]
+        idle, stall = Stalls(run["idle_percent"], run["seed"]), Stalls(run["stall_percent"], run["seed"] + 1)
+        seen: dict = {"in_cycles": [], "out_cycles": [], "out_beats": [], "out_last": [], "breaches": [],
+                      "busy": [[] for _ in self.busy]}
+        busy_cycles = [0] * len(self.busy)
+        sent, offered, cycle = 0, False, 0
+        while len(seen["out_beats"]) < run["n_out"] and (stop_after is None or sent < stop_after):
+            if cycle >= run["max_cycles"]:
+                seen["hung"] = f"{sent} of {len(beats)} beats in, {len(seen['out_beats'])} of {run['n_out']} out"
+                return seen
+            if not offered and sent < len(beats) and not idle.next():
+                offered = True
+                self.source.data.value = beats[sent]
+                self.source.last.value = int((sent + 1) % period == 0)
+                self.source.valid.value = 1
+            self.sink.ready.value = int(not stall.next())
+            await Timer(HALF_PERIOD_NS, unit="ns")
+            seen["breaches"] += [breach for link in self.links if (breach := link.watch(cycle))]
+            for i, handle in enumerate(self.busy):
+                busy_cycles[i] += int(handle.value)
+            taken = offered and bool(self.source.ready.value)
+            if taken:
+                seen["in_cycles"].append(cycle)
+                sent += 1
+            if self.sink.valid.value and self.sink.ready.value:
+                seen["out_cycles"].append(cycle)
+                seen["out_beats"].append(format(int(self.sink.data.value), "x"))
+                seen["out_last"].append(bool(self.sink.last.value))
+                if self.sink.last.value:
+                    for i, count in enumerate(busy_cycles):
+                        seen["busy"][i].append(count)
+            await self.rise()
+            if taken:
+                offered = False
+                self.source.valid.value = 0
+            cycle += 1
+        return seen
+
+
+@cocotb.test()
+async def play_job(dut) -> None:
+    """Play every run of the job and write what was seen."""
+    bench = Bench(dut, json.loads(Path(os.environ["CBNN_JOB"]).read_text()))
+    results = []
+    bench.clock.value = 0
+    for run in bench.job["runs"]:
+        results.append(await bench.play(run))
+        Path(os.environ["CBNN_RESULT"]).write_text(json.dumps(results))

@@ -1,0 +1,120 @@
+"""Co-simulation of generated Verilog with cocotb: build, play beats under stalls, collect cycles and results."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cocotb_tools.runner import get_runner
+
+BENCH = "cbnn.sim.bench"
+
+
+class SimulationError(Exception):
+    """The simulator is missing or failed, or the hardware hung: nothing can be said about results."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Beats to send behind a reset, and how the two sides behave.
+
+    Attributes
+    ----------
+    beats : `tdata` of every beat, hexadecimal
+    beats_per_image : `tlast` is raised in every so many-th beat
+    n_out : beats to wait for
+    idle_percent : how often the source offers nothing
+    stall_percent : how often the sink takes nothing
+    seed : of both patterns
+    reset_after : send so many beats first, then reset and start over; None: do not
+    max_cycles : cycles after which the hardware is taken to hang
+    """
+
+    beats: tuple[str, ...]
+    beats_per_image: int
+    n_out: int
+    idle_percent: int = 0
+    stall_percent: int = 0
+    seed: int = 0
+    reset_after: int | None = None
+    max_cycles: int = 1_000_000
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a run showed; cycles count from the end of reset.
+
+    Attributes
+    ----------
+    in_cycles, out_cycles : cycle of every beat taken in and given out
+    out_beats : `tdata` of every beat given out
+    out_last : its `tlast`
+    breaches : breaches of the AXI4-Stream rules, in words
+    busy : for every watched unit the cycles it had worked when each image's last beat left
+    """
+
+    in_cycles: list[int]
+    out_cycles: list[int]
+    out_beats: list[int]
+    out_last: list[bool]
+    breaches: list[str]
+    busy: list[list[int]]
+
+
+def cosimulate(verilog: Path, top: str, sources: Sequence[str], runs: Sequence[Run], *, clock: str = "aclk",
+               reset: str = "aresetn", reset_level: int = 0, watch: Sequence[str] = (), busy: Sequence[str] = (),
+               simulator: str = "icarus") -> list[Observation]:
+    """Play `runs` on a Verilog module, in one simulation.
+
+    Parameters
+    ----------
+    verilog : folder of the sources and .mem files; it is only read
+    watch : further links of the top to hold against the AXI4-Stream rules
+    busy : signals, by path below the top, whose high cycles are counted per image
+
+    Raises
+    ------
+    SimulationError
+        When the simulator is not installed or fails, or a run does not end within its `max_cycles`.
+    """
+    if shutil.which("iverilog") is None:
+        raise SimulationError("Icarus Verilog (iverilog) is not installed; install the package iverilog")
+    with tempfile.TemporaryDirectory(prefix="cbnn-") as name:
+        work = Path(name)
+        job = {"clock": clock, "reset": reset, "reset_level": reset_level, "watch": list(watch), "busy": list(busy),
+               "runs": [asdict(run) for run in runs]}
+        (work / "job.json").write_text(json.dumps(job))
+        for content in verilog.glob("*.mem"):
+            shutil.copy(content, work)
+        _simulate(work, verilog, top, sources, simulator)
+        if not (work / "result.json").exists():
+            raise SimulationError(f"simulation of {top} failed: {_tail(work / 'test.log')}")
+        results = json.loads((work / "result.json").read_text())
+        if len(results) < len(runs):
+            raise SimulationError(f"simulation of {top} failed: {_tail(work / 'test.log')}")
+    for result in results:
+        if "hung" in result:
+            raise SimulationError(f"{top} hangs: {result['hung']} after {runs[0].max_cycles} cycles")
+        result["out_beats"] = [int(beat, 16) for beat in result["out_beats"]]
+    return [Observation(**result) for result in results]
+
+
+def _simulate(work: Path, verilog: Path, top: str, sources: Sequence[str], simulator: str) -> None:
+    runner = get_runner(simulator)
+    try:
+        runner.build(sources=[verilog / source for source in sources], hdl_toplevel=top, build_dir=work,
+                     build_args=["-g2012", "-Wall"], timescale=("1ns", "1ps"), log_file=work / "build.log")
+        runner.test(test_module=BENCH, hdl_toplevel=top, build_dir=work, test_dir=work, log_file=work / "test.log",
+                    results_xml=str(work / "results.xml"), timescale=("1ns", "1ps"),
+                    extra_env={"CBNN_JOB": str(work / "job.json"), "CBNN_RESULT": str(work / "result.json"),
+                               "COCOTB_LOG_LEVEL": "WARNING"})
+    except (RuntimeError, SystemExit) as error:
+        raise SimulationError(f"simulation of {top} failed: {error}; "
+                              f"{_tail(work / 'build.log')} {_tail(work / 'test.log')}") from error
+
+
+def _tail(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return " / ".join(line.strip() for line in lines[-3:])
