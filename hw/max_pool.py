@@ -126,6 +126,7 @@ def walk_pools(clk, rst, go, group, sub_row, sub_column, address, dropped, image
     size, groups = unit.size, unit.groups
     n_rows, n_columns = unit.in_shape[0], unit.in_shape[1]
     pooled_rows, pooled_columns = n_rows // size * size, n_columns // size * size
+    to_pixel_start = groups - 1
     row, column = counter(n_rows), counter(n_columns)
     group_end, column_end = Signal(bool(0)), Signal(bool(0))
 
@@ -154,7 +155,7 @@ def walk_pools(clk, rst, go, group, sub_row, sub_column, address, dropped, image
                     if sub_column != size - 1:
                         sub_column.next = sub_column + 1
                         if not dropped:
-                            address.next = address - (groups - 1)
+                            address.next = address - to_pixel_start
                     else:
                         sub_column.next = 0
                         if column < pooled_columns - 1:

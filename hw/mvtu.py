@@ -7,7 +7,7 @@ The structure is FINN's (Umuroglu et al., FPGA 2017); Horner's rule over bit sli
 
 from dataclasses import dataclass
 
-from myhdl import Signal, always, always_comb, always_seq, block, instances, intbv
+from myhdl import ConcatSignal, Signal, always, always_comb, always_seq, block, instances, intbv
 
 from cbnn.hw.instance import instantiation
 from cbnn.hw.processing_element import element_stages, processing_element
@@ -115,14 +115,14 @@ class Mvtu(Kernel):
         return f"{self.name}_popcount"
 
     def submodules(self) -> dict:
-        """Return the processing element and its XNOR-popcount."""
+        """Return what constructs the XNOR-popcount and the processing element."""
         clk, advance, valid, first = (Signal(bool(0)) for _ in range(4))
         inputs, weights = Signal(intbv(0)[self.simd :]), Signal(intbv(0)[self.simd :])
         count = Signal(intbv(0, min=0, max=self.simd + 1))
         shift, threshold, result = self.element_signals()
-        return {self.popcount_module: xnor_popcount(clk, advance, weights, inputs, count),
-                self.element_module: processing_element(clk, advance, valid, first, shift, inputs, weights, threshold,
-                                                        result, self.maximum, self.popcount_module)}
+        return {self.popcount_module: lambda: xnor_popcount(clk, advance, weights, inputs, count),
+                self.element_module: lambda: processing_element(clk, advance, valid, first, shift, inputs, weights,
+                                                                threshold, result, self.maximum, self.popcount_module)}
 
     def element_signals(self):
         """Return signals for a processing element's `shift`, `threshold` and `result`, None where it has none."""
@@ -150,8 +150,9 @@ def mvtu(clk, rst, s_axis, m_axis, unit):
     advance = Signal(bool(0))
     word, weight_word = Signal(intbv(0)[simd:]), Signal(intbv(0)[pe * simd :])
     weight_address = counter(unit.n_weight_words)
-    issued, counted = Signal(intbv(0)[5:]), Signal(intbv(0)[5:])
-    image_last, last, slice_start, first, valid = (counted(i) for i in range(5))
+    n_flags = 5 if len(unit.slice_weights) > 1 else 4
+    issued, counted = Signal(intbv(0)[n_flags:]), Signal(intbv(0)[n_flags:])
+    image_last, last, first, valid = (counted(i) for i in range(4))
     shift, threshold_word, _ = unit.element_signals()
     done, done_image = Signal(bool(0)), Signal(bool(0))
 
@@ -163,7 +164,7 @@ def mvtu(clk, rst, s_axis, m_axis, unit):
     weights = rom(clk, advance, weight_address, weight_word, unit.roms[0])
     aligning = delay(clk, rst, advance, issued, counted, popcount_stages(simd))
     if shift is not None:
-        shifting = find_shift(clk, rst, advance, valid, first, slice_start, last, shift, unit.gaps)
+        shifting = find_shift(clk, rst, advance, valid, first, counted(4), last, shift, unit.gaps)
     if not unit.last:
         threshold_word = Signal(intbv(0)[pe * unit.threshold_width :])
         thresholds = find_thresholds(clk, rst, advance, valid, last, threshold_word, unit)
@@ -188,26 +189,34 @@ def mvtu(clk, rst, s_axis, m_axis, unit):
 def issue_words(clk, rst, s_axis, advance, word, weight_address, issued, unit):
     """Take a word per cycle, from the stream for the first fold of rows and from the replay buffer for the others.
 
-    `issued` says of `word`, bit by bit: last of the image, last of a row, first of a bit slice, first of a row, valid.
+    `issued` says of `word`, bit by bit: last of the image, last of a row, first of a row, valid, and, where there are
+    several, first of a bit slice.
     """
     n_words, n_slices, n_rows = unit.pass_words, len(unit.slice_weights), unit.neuron_fold
+    to_slice_start = n_words - 1
     in_slice, slice_, row = counter(n_words), counter(n_slices), counter(n_rows)
-    fresh, go, slice_end, row_end = (Signal(bool(0)) for _ in range(4))
+    fresh, go, slice_start, slice_end, row_start, row_end = (Signal(bool(0)) for _ in range(6))
     image_end, last_seen = Signal(bool(0)), Signal(bool(0))
     replayed = Signal(intbv(0)[unit.simd :])
+    flags = [go, row_start, row_end, image_end]
+    all_flags = ConcatSignal(*([slice_start, *flags] if n_slices > 1 else flags))
 
     @always_comb
     def handshake():
-        fresh.next = row == 0
         go.next = advance and (row != 0 or s_axis.tvalid)
         s_axis.tready.next = advance and row == 0
 
     @always_comb
     def find_ends():
+        row_start.next = in_slice == 0 and slice_ == 0
         slice_end.next = in_slice == n_words - 1
         row_end.next = in_slice == n_words - 1 and slice_ == n_slices - 1
 
     if n_rows > 1:
+        @always_comb
+        def look():
+            fresh.next = row == 0
+
         buffering = replay_buffer(clk, rst, go, fresh, row_end, s_axis.tdata, replayed, unit.synapse_fold)
 
         @always_comb
@@ -233,14 +242,15 @@ def issue_words(clk, rst, s_axis, advance, word, weight_address, issued, unit):
             if advance:
                 word.next = s_axis.tdata
 
+    if n_slices > 1:
+        @always_comb
+        def find_slice_start():
+            slice_start.next = in_slice == 0
+
     @always_seq(clk.posedge, reset=rst)
     def flag():
         if advance:
-            issued.next[4] = go
-            issued.next[3] = in_slice == 0 and slice_ == 0
-            issued.next[2] = in_slice == 0
-            issued.next[1] = row_end
-            issued.next[0] = image_end
+            issued.next = all_flags
 
     @always_seq(clk.posedge, reset=rst)
     def step():
@@ -252,7 +262,7 @@ def issue_words(clk, rst, s_axis, advance, word, weight_address, issued, unit):
                 in_slice.next = 0
                 if not row_end:
                     slice_.next = slice_ + 1
-                    weight_address.next = weight_address - (n_words - 1)
+                    weight_address.next = weight_address - to_slice_start
                 else:
                     slice_.next = 0
                     if row == n_rows - 1:

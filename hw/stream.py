@@ -11,6 +11,7 @@ Element 0 of a beat stands in bit 0 of `tdata`.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from myhdl import ResetSignal, Signal, intbv
@@ -108,6 +109,6 @@ class Kernel(ABC):
         """ROMs it reads."""
         return ()
 
-    def submodules(self) -> dict[str, object]:
-        """Return the blocks that it instantiates as modules of their own, by module name."""
+    def submodules(self) -> dict[str, Callable[[], object]]:
+        """Return what constructs the blocks that it instantiates as modules of their own, by module name."""
         return {}

@@ -5,10 +5,11 @@ import re
 import shutil
 import tempfile
 import warnings
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 
-from myhdl import ToVerilogWarning
+from myhdl import ToVerilogWarning, _block, _simulator
 
 from cbnn.hw.accelerator import Accelerator
 from cbnn.hw.classify import Classify
@@ -76,10 +77,12 @@ def _replace(folder: Path, fresh: Path) -> None:
 
 def write_kernel(kernel: Kernel, folder: Path) -> list[str]:
     """Write the modules of one kernel, innermost first, and its ROMs; return the modules' names."""
-    blocks = dict(kernel.submodules())
     clk, rst = clock_and_reset()
-    blocks[kernel.name] = kernel.hardware(clk, rst, Stream(kernel.s_width), Stream(kernel.m_width))
-    for name, block in blocks.items():
+    s_axis, m_axis = Stream(kernel.s_width), Stream(kernel.m_width)
+    constructors = {**kernel.submodules(), kernel.name: lambda: kernel.hardware(clk, rst, s_axis, m_axis)}
+    for name, construct in constructors.items():
+        _forget_names()
+        block = construct()
         with warnings.catch_warnings():
             # Flags that some sizes do not need stay undriven or unread; synthesis drops them.
             warnings.simplefilter("ignore", ToVerilogWarning)
@@ -89,17 +92,31 @@ def write_kernel(kernel: Kernel, folder: Path) -> list[str]:
     for content in kernel.roms:
         if len(content.words) > 1:
             (folder / f"{content.name}.mem").write_text(content.mem)
-    return list(blocks)
+    return list(constructors)
+
+
+def _forget_names() -> None:
+    """Let MyHDL number blocks from zero again.
+
+    It never uses a block's name twice in a process, so that the names in a module, and with them its text, would
+    depend on everything converted before. It offers no call for this; its version is pinned.
+    """
+    _block._name_set.clear()
+    for block in _simulator._blocks:
+        block.calls = 0
 
 
 def _tidy(text: str) -> str:
-    """Sort sensitivity lists, whose order the converter takes from hashes, and strip blank space."""
-    def sort(match: re.Match[str]) -> str:
-        names = sorted(match[1].split(", "))
-        return f"always @({', '.join(names)}) begin"
-
-    text = re.sub(r"always @\((?!posedge)([^)]*)\) begin", sort, text)
-    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    """Sort what the converter takes from hashes: sensitivity lists and resets; drop unused names and blank space."""
+    text = re.sub(r"(?<=always @\()(?!posedge)[^)]*(?=\) begin)", lambda m: ", ".join(sorted(m[0].split(", "))), text)
+    text = re.sub(r"(?<=if \(rst == 1\) begin\n)(?: +\w+ <= \w+;\n)+",
+                  lambda m: "".join(sorted(m[0].splitlines(keepends=True))), text)
+    n_uses = Counter(re.findall(r"\w+", text))
+    # Signals of blocks that became modules of their own leave their declarations behind.
+    lines = [line for line in text.splitlines()
+             if not ((declared := re.fullmatch(r"(?:wire|reg) (?:\[\d+:0\] )?(\w+)(?: \[0:.*\])?;", line))
+                     and n_uses[declared[1]] == 1)]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"
 
 
 def _top(accelerator: Accelerator) -> str:
