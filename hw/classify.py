@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from myhdl import ConcatSignal, Signal, always, always_comb, always_seq, block, instances, intbv, modbv
 
 from cbnn.hw.rom import rom
-from cbnn.hw.stream import Kernel, Rom, counter
+from cbnn.hw.stream import Kernel, Rom, counter, part
 
 
 def lane_width(low: int, high: int) -> int:
@@ -286,8 +286,8 @@ def delay_scores(clk, advance, scores, scores_late, levels):
 def delay_flags(clk, rst, advance, s_axis, valid, last, stages):
     """Delay `tvalid` and `tlast` to the end of the comparison."""
     valid_line, last_line = Signal(intbv(0)[stages:]), Signal(intbv(0)[stages:])
-    next_valid = ConcatSignal(valid_line(stages - 1, 0), s_axis.tvalid)
-    next_last = ConcatSignal(last_line(stages - 1, 0), s_axis.tlast)
+    next_valid = ConcatSignal(part(valid_line, stages - 1, 0), s_axis.tvalid)
+    next_last = ConcatSignal(part(last_line, stages - 1, 0), s_axis.tlast)
 
     @always_comb
     def drive():

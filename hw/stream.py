@@ -32,6 +32,14 @@ def counter(n: int) -> Signal:
     return Signal(intbv(0, min=0, max=max(n, 2)))
 
 
+def part(signal: Signal, high: int, low: int) -> Signal:
+    """Return the bits from `low` to below `high`, to be joined with others: one bit is taken by its index.
+
+    A slice of one bit inside a `ConcatSignal` converts to an index into a slice, which is no Verilog.
+    """
+    return signal(low) if high == low + 1 else signal(high, low)
+
+
 def clock_and_reset() -> tuple[Signal, ResetSignal]:
     """Return `clk` and the synchronous reset `rst`, active high, as kernels take them."""
     return Signal(bool(0)), ResetSignal(0, active=1, isasync=False)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from myhdl import ConcatSignal, Signal, always, always_comb, always_seq, block, instances, intbv
 
-from cbnn.hw.stream import Kernel, counter
+from cbnn.hw.stream import Kernel, counter, part
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def gather(clk, rst, s_axis, m_axis, ratio):
     filled = counter(ratio + 1)
     ready = Signal(bool(0))
     words = Signal(intbv(0)[wide:])
-    shifted = ConcatSignal(s_axis.tdata, words(wide, narrow))
+    shifted = ConcatSignal(s_axis.tdata, part(words, wide, narrow))
     last = Signal(bool(0))
 
     @always_comb

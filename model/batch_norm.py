@@ -1,7 +1,6 @@
 """Batch norm and sign folded into integer thresholds, with no float left behind."""
 
 import math
-from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -33,44 +32,52 @@ def fold(weights: NDArray[np.uint8], norm: BatchNorm, n_inputs: int, pooled: boo
 
     Notes
     -----
-    The threshold is the smallest accumulator whose normalised value is not negative, found in rationals, so it is
-    the mathematical one however close to an integer it falls. A negative scale turns the comparison round. Without
+    The threshold is the smallest accumulator whose normalised value is not negative. It is found in integers, the
+    square root included, so it is the mathematical one however close to an integer it falls. A negative scale turns the comparison round. Without
     pooling the row's weights are flipped: ``n_inputs - accumulator`` counts instead. With pooling the maximum must
     be taken first, so the row is thresholded one above, pooled by OR, and inverted.
 
     Raises
     ------
     ValueError
-        When a batch norm value is not finite, or a variance plus epsilon not positive.
+        When a batch norm array's shape is not (mh,), a value is not finite, or a variance plus epsilon not positive.
     """
-    if not all(np.isfinite(values).all() for values in norm[:4]):
+    for name, values in zip(norm._fields[:4], norm[:4], strict=True):
+        if values.shape != (len(weights),):
+            raise ValueError(f"batch norm's {name} is of shape {values.shape}; {len(weights)} rows need ({len(weights)},)")
+    if not all(np.isfinite(values).all() for values in norm):
         raise ValueError("batch norm holds values that are not finite")
-    if (norm.variance + norm.epsilon <= 0).any():
+    if (norm.variance.astype(np.float64) + norm.epsilon <= 0).any():
         raise ValueError("batch norm holds a variance that is not positive")
     rows = weights.copy()
     thresholds = np.empty(len(rows), np.int64)
     invert = np.zeros(len(rows), np.bool_)
     for row in range(len(rows)):
-        scale, zero = float(norm.scale[row]), _zero([float(v[row]) for v in norm[:4]], norm.epsilon)
-        if zero is None:  # scale 0: the sign of the shift alone
+        if norm.scale[row] == 0:  # the sign of the shift alone
             thresholds[row] = 0 if norm.shift[row] >= 0 else n_inputs + 1
             continue
-        middle = (zero + n_inputs) / 2
-        if scale > 0:
-            threshold = math.ceil(middle)
+        floor, ceiling = _zero(norm, row, n_inputs)
+        if norm.scale[row] > 0:
+            threshold = ceiling
         elif pooled:
-            threshold = math.floor(middle) + 1
+            threshold = floor + 1
             invert[row] = True
         else:
             rows[row] ^= 1
-            threshold = n_inputs - math.floor(middle)
+            threshold = n_inputs - floor
         thresholds[row] = min(max(threshold, 0), n_inputs + 1)
     return Parameters(rows, thresholds, invert=invert if pooled else None)
 
 
-def _zero(values: Sequence[float], epsilon: float) -> Fraction | None:
-    """Return the bipolar sum at which batch norm is zero; None where its scale is."""
-    scale, shift, mean, variance = values
-    if scale == 0:
-        return None
-    return Fraction(mean) - Fraction(shift) * Fraction(math.sqrt(variance + epsilon)) / Fraction(scale)
+def _zero(norm: BatchNorm, row: int, n_inputs: int) -> tuple[int, int]:
+    """Floor and ceiling of the accumulator at which the row's batch norm is zero, exact."""
+    scale, shift, mean, variance = (Fraction(float(values[row])) for values in norm[:4])
+    # It lies at centre - gap, where |gap| is the root of a rational; over a common denominator, of an integer.
+    centre, gap = (mean + n_inputs) / 2, shift / scale / 2
+    square = gap**2 * (variance + Fraction(float(norm.epsilon)))
+    denominator = centre.denominator * square.denominator
+    root = math.isqrt(int(square * denominator**2))
+    inexact = root**2 != square * denominator**2
+    whole = int(centre * denominator)
+    low, high = (whole - root - inexact, whole - root) if gap > 0 else (whole + root, whole + root + inexact)
+    return low // denominator, -(-high // denominator)

@@ -4,8 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 IN_SHAPE = (8, 8, 1)
 INPUT_BITS = 5
@@ -24,6 +22,10 @@ class Digits(NamedTuple):
 
 def load() -> Digits:
     """Return the digits, split 70 to 30, stratified, always alike: 1,257 to train and 540 to test."""
+    # Imported here since it takes half a second, which only users of the digits should pay.
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
     images, labels = load_digits(return_X_y=True)
     images = images.astype(np.uint8).reshape(-1, *IN_SHAPE)
     train_images, test_images, train_labels, test_labels = train_test_split(

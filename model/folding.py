@@ -9,11 +9,14 @@ On disk a folding is JSON with FINN's key names::
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cbnn.model.storage import write_atomically
+from cbnn.model.storage import read_bounded, write_atomically
 from cbnn.model.topology import Conv, LayerShape, Topology
+
+MAX_BYTES = 1 << 20
+"""Largest folding read from a file, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,11 @@ class LayerFolding:
     pe : rows worked on at once; divides mh
     simd : inputs worked on at once; divides the inputs of one window in one slice
     fifo_depth : beats that the FIFO in front of the unit holds
+
+    Raises
+    ------
+    ValueError
+        When one is not a whole number of at least 1.
     """
 
     pe: int
@@ -33,17 +41,29 @@ class LayerFolding:
 
     def __post_init__(self) -> None:
         for name in ("pe", "simd", "fifo_depth"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} is {value}; it must be a whole number of at least 1")
+            _check_positive(name, getattr(self, name))
 
 
 @dataclass(frozen=True)
 class Folding:
-    """Folding of every layer, and the input's elements (bits of kept slices) per beat."""
+    """How every layer of a network folds.
+
+    Attributes
+    ----------
+    layers : folding of every layer, in order
+    input_width : elements (bits of kept slices) of the input per beat
+
+    Raises
+    ------
+    ValueError
+        When `input_width` is not a whole number of at least 1.
+    """
 
     layers: tuple[LayerFolding, ...]
     input_width: int
+
+    def __post_init__(self) -> None:
+        _check_positive("input_width", self.input_width)
 
     @classmethod
     def of(cls, topology: Topology, pe_simd: tuple[tuple[int, int], ...], input_width: int | None = None) -> "Folding":
@@ -53,8 +73,9 @@ class Folding:
         """
         if len(pe_simd) != len(topology.layers):
             raise ValueError(f"folding of {len(pe_simd)} layers given; the topology has {len(topology.layers)}")
-        layers = tuple(LayerFolding(pe, simd, _default_depth(shape, simd))
-                       for shape, (pe, simd) in zip(topology.shapes, pe_simd, strict=True))
+        units = [LayerFolding(pe, simd, fifo_depth=2) for pe, simd in pe_simd]
+        layers = tuple(replace(unit, fifo_depth=_default_depth(shape, unit.simd))
+                       for shape, unit in zip(topology.shapes, units, strict=True))
         folding = cls(layers, input_width if input_width is not None else _default_input_width(topology))
         folding.check(topology)
         return folding
@@ -98,24 +119,32 @@ class Folding:
         Raises
         ------
         ValueError
-            When the file is no such JSON, or its folding does not fit the topology.
+            When the file cannot be read, is no such JSON, or its folding does not fit the topology.
         """
+        content = read_bounded(path, MAX_BYTES)
         try:
-            nodes = json.loads(path.read_text())
+            nodes = json.loads(content)
             units = [nodes[f"MVTU_{i}"] for i in range(len(topology.layers))]
             pairs = tuple((unit["PE"], unit["SIMD"]) for unit in units)
             depths = [unit.get("inFIFODepths", [None])[0] for unit in units]
             width = nodes.get("Input", {}).get("SIMD")
             stray = set(nodes) - {"Input"} - {f"MVTU_{i}" for i in range(len(topology.layers))}
-        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            raise ValueError(f"{path} is not a folding for this network: "
-                             f"{type(error).__name__} {error}") from error
+        except KeyError as error:
+            raise ValueError(f"{path} is not a folding for this network: it lacks {error}") from error
+        except (ValueError, TypeError, IndexError, AttributeError, RecursionError) as error:
+            raise ValueError(f"{path} is not a folding: it is not JSON like {{\"MVTU_0\": {{\"PE\": 16, \"SIMD\": 9, "
+                             f'"inFIFODepths": [2]}}}}') from error
         if stray:
             raise ValueError(f"{path} folds {min(stray)}, which this network does not have")
         folding = cls.of(topology, pairs, width)
         layers = tuple(layer if depth is None else LayerFolding(layer.pe, layer.simd, depth)
                        for layer, depth in zip(folding.layers, depths, strict=True))
         return cls(layers, folding.input_width)
+
+
+def _check_positive(name: str, value: object) -> None:
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
 
 
 def _default_depth(shape: LayerShape, simd: int) -> int:

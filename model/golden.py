@@ -1,7 +1,7 @@
 """The golden model: what the accelerator must compute, in plain numpy.
 
 It works on whole batches of images and imitates no hardware. Popcounts are taken from products of -1 and +1:
-over n inputs, ``popcount(XNOR(w, x)) = (n + w . x) / 2``, and float32 is exact far beyond the n in use.
+over n inputs, ``popcount(XNOR(w, x)) = (n + w . x) / 2``, exact in float32 for the n that `Topology` admits.
 """
 
 import numpy as np
@@ -49,8 +49,21 @@ def activations(network: Network, images: NDArray) -> list[NDArray]:
 
 
 def accuracy(network: Network, images: NDArray, labels: NDArray) -> float:
-    """Fraction of images whose class is their label."""
+    """Fraction of images whose class is their label.
+
+    Raises
+    ------
+    ValueError
+        When the images do not suit the network, or there is not one label per image.
+    """
+    check_labels(labels, len(images))
     return float(np.mean(classes(network, images) == labels))
+
+
+def check_labels(labels: NDArray, n_images: int) -> None:
+    """Raise ValueError unless `labels` is an array of one label per image."""
+    if labels.shape != (n_images,):
+        raise ValueError(f"labels of shape {labels.shape} given for {n_images} images; one label per image is needed")
 
 
 def _forward(network: Network, images: NDArray) -> list[NDArray]:
@@ -62,6 +75,7 @@ def _forward(network: Network, images: NDArray) -> list[NDArray]:
         if parameters.offsets is not None:
             outputs.append(accumulator.reshape(len(images), shape.mh) + parameters.offsets)
             break
+        assert parameters.thresholds is not None
         bits = (accumulator >= parameters.thresholds).astype(np.uint8)
         outputs.append(_pool(shape, parameters, bits))
         slices, counts = outputs[-1][:, np.newaxis], (1,)
@@ -76,18 +90,18 @@ def _accumulate(shape: LayerShape, weights: NDArray[np.uint8], slices: NDArray[n
     for s, count in enumerate(counts):
         columns = slice(s * shape.slice_inputs, (s + 1) * shape.slice_inputs) if own_weights else slice(None)
         signs = 2 * weights[:, columns].astype(np.float32) - 1
-        products = (2 * _windows(shape, slices[:, s]).astype(np.float32) - 1) @ signs.T
+        products = _windows(shape, slices[:, s]) @ signs.T
         total += count * ((shape.slice_inputs + products.astype(np.int64)) // 2)
     return total
 
 
-def _windows(shape: LayerShape, bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Bits under every window, (N, rows, columns, slice_inputs), in the order row, column, channel."""
-    layer = shape.layer
+def _windows(shape: LayerShape, bits: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """-1 and +1 under every window, (N, rows, columns, slice_inputs), in the order row, column, channel."""
+    layer, signs = shape.layer, 2 * bits.astype(np.float32) - 1
     if not isinstance(layer, Conv):
-        return bits.reshape(len(bits), 1, 1, -1)
+        return signs.reshape(len(bits), 1, 1, -1)
     edge = (layer.padding, layer.padding)
-    padded = np.pad(bits, ((0, 0), edge, edge, (0, 0)), constant_values=layer.pad_bit)
+    padded = np.pad(signs, ((0, 0), edge, edge, (0, 0)), constant_values=2 * layer.pad_bit - 1)
     views = np.lib.stride_tricks.sliding_window_view(padded, (layer.kernel, layer.kernel), (1, 2))
     windows = views[:, :: layer.stride, :: layer.stride].transpose(0, 1, 2, 4, 5, 3)
     return windows.reshape(*windows.shape[:3], -1)

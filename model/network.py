@@ -108,13 +108,15 @@ def random_network(topology: Topology, seed: int) -> Network:
 def prune_slices(network: Network, kept_slices: tuple[int, ...]) -> Network:
     """Drop slices from a trained network without retraining it.
 
-    A pruned input is taken for an unbiased random bit: at a sliced first layer its weights go and every threshold
-    falls by half a count per weight gone; at a weighted one the thresholds are rescaled likewise.
+    A pruned input is taken for an unbiased random bit, which adds half of what it counts to every accumulator. The
+    thresholds fall by that much, clipped to their range; class offsets stay, since all scores fall alike. Where the
+    lowest slices of a weighted first layer go, its accumulator counts in larger units, and thresholds (rounded up,
+    so exact) and offsets (rounded down) are divided by them.
 
     Raises
     ------
     ValueError
-        When a slice is to be kept that the network does not have.
+        When no slice is to be kept, or one that the network does not have.
     """
     old, new = network.topology, network.topology.keep(kept_slices)
     if missing := set(kept_slices) - set(old.kept_slices):

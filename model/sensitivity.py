@@ -6,6 +6,7 @@ accuracy falls, the less the slice carries (arXiv 1802.00904).
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from cbnn.model import golden
 from cbnn.model.network import Network
+from cbnn.model.slices import check_images
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Sensitivity:
 
     @property
     def spread(self) -> float:
-        """Standard deviation over the repetitions."""
+        """Sample standard deviation over the repetitions; 0 for a single one."""
         return float(np.std(self.accuracies, ddof=1)) if len(self.accuracies) > 1 else 0.0
 
 
@@ -52,8 +54,9 @@ def randomise(images: NDArray, slices: tuple[int, ...], rng: np.random.Generator
     ([8, 10], np.True_)
     """
     mask = sum(1 << b for b in slices)
-    noise = rng.integers(0, 1 << mask.bit_length(), images.shape, images.dtype)
-    return (images & ~np.asarray(mask, images.dtype)) | (noise & mask)
+    dtype = np.promote_types(images.dtype, np.min_scalar_type(mask))
+    noise = rng.integers(0, 1 << mask.bit_length(), images.shape, dtype)
+    return (images.astype(dtype) & ~np.asarray(mask, dtype)) | (noise & mask)
 
 
 def sensitivity(network: Network, images: NDArray, labels: NDArray, repetitions: int = 5,
@@ -63,16 +66,20 @@ def sensitivity(network: Network, images: NDArray, labels: NDArray, repetitions:
     Raises
     ------
     ValueError
-        When images, labels or repetitions do not suit.
+        When images, labels, repetitions or seed do not suit; at the call, not at the first result.
     """
+    check_images(images, network.topology.in_shape, network.topology.input_bits)
+    golden.check_labels(labels, len(images))
     if repetitions < 1:
         raise ValueError(f"{repetitions} repetitions asked for; at least 1 is needed")
-    if len(labels) != len(images):
-        raise ValueError(f"{len(labels)} labels given for {len(images)} images")
-    rising = sorted(network.topology.kept_slices)
-    for mode, subsets in (("single", [(b,) for b in rising]),
-                          ("cumulative", [tuple(rising[: i + 1]) for i in range(len(rising))])):
-        for slices in subsets:
-            rng = np.random.default_rng([seed, mode == "cumulative", slices[-1]])
-            runs = (randomise(images, slices, rng) for _ in range(repetitions))
-            yield Sensitivity(mode, slices[-1], tuple(golden.accuracy(network, run, labels) for run in runs))
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; it must be at least 0")
+    rising = tuple(sorted(network.topology.kept_slices))
+
+    def measure(mode: Literal["single", "cumulative"], slices: tuple[int, ...]) -> Sensitivity:
+        rng = np.random.default_rng([seed, mode == "cumulative", slices[-1]])
+        runs = (randomise(images, slices, rng) for _ in range(repetitions))
+        return Sensitivity(mode, slices[-1], tuple(golden.accuracy(network, run, labels) for run in runs))
+
+    return chain((measure("single", (b,)) for b in rising),
+                 (measure("cumulative", rising[: i + 1]) for i in range(len(rising))))

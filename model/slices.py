@@ -16,7 +16,7 @@ def check_kept(kept: tuple[int, ...], n_bits: int) -> None:
     if not kept:
         raise ValueError("no slice is kept; a network needs at least one")
     for b in kept:
-        if not 0 <= b < n_bits:
+        if type(b) is not int or not 0 <= b < n_bits:
             raise ValueError(f"slice {b} does not exist; pixels of {n_bits} bits have 0 to {n_bits - 1}")
     if list(kept) != sorted(set(kept), reverse=True):
         raise ValueError(f"kept slices {list(kept)} must be listed once each, the MSB first")

@@ -9,6 +9,9 @@ from cbnn.model.slices import check_kept
 Shape = tuple[int, int, int]
 """Height, width, channels."""
 
+MAX_ACCUMULATOR = 1 << 24
+"""Largest popcount sum of a row: products of -1 and +1 are exact in float32 up to here, and thresholds fit 32 bits."""
+
 
 @dataclass(frozen=True)
 class Conv:
@@ -29,7 +32,8 @@ class Conv:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if not 0 <= self.padding < self.kernel:
-            raise ValueError(f"padding {self.padding} does not suit a kernel of {self.kernel}; use 0 to {self.kernel - 1}")
+            raise ValueError(f"padding {self.padding} does not suit a kernel of {self.kernel}; "
+                             f"use 0 to {self.kernel - 1}")
         if self.pad_bit not in (0, 1):
             raise ValueError(f"pad_bit is {self.pad_bit}; a bit is 0 or 1")
 
@@ -113,9 +117,9 @@ class Topology:
     first_layer: Literal["sliced", "weighted"] = "sliced"
 
     def __post_init__(self) -> None:
-        if len(self.in_shape) != 3 or min(self.in_shape) < 1:
+        if len(self.in_shape) != 3 or any(type(n) is not int or n < 1 for n in self.in_shape):
             raise ValueError(f"input shape {self.in_shape} is not (height, width, colours), each at least 1")
-        if not 1 <= self.input_bits <= 16:
+        if type(self.input_bits) is not int or not 1 <= self.input_bits <= 16:
             raise ValueError(f"input of {self.input_bits} bits; 1 to 16 are supported")
         check_kept(self.kept_slices, self.input_bits)
         if self.first_layer not in ("sliced", "weighted"):
@@ -182,6 +186,9 @@ class Topology:
         n_slices = len(self.kept_slices) if i == 0 else 1
         own_weights = n_slices if self.first_layer == "sliced" else 1
         scale = sum(self.slice_weights) if i == 0 else 1
+        if slice_inputs * scale > MAX_ACCUMULATOR:
+            raise ValueError(f"layer {i} ({layer}) adds up to {slice_inputs * scale} per row; "
+                             f"at most {MAX_ACCUMULATOR} is supported")
         return LayerShape(layer, in_shape, window_shape, out_shape, n_slices, slice_inputs,
                           slice_inputs * own_weights, window_shape[2], slice_inputs * scale)
 
@@ -194,9 +201,9 @@ def _parse_layers(text: str) -> tuple[Conv | Dense, ...]:
     for token in text.upper().split("-"):
         last = layers[-1] if layers else None
         if match := _CONV.fullmatch(token):
-            out, kernel, stride, padding, bit = (None if g is None else int(g) for g in match.groups())
-            padding = (kernel - 1) // 2 if padding is None else padding
-            layers.append(Conv(out, kernel, 1 if stride is None else stride, padding, bit or 0))
+            out, kernel, stride, padding, bit = match.groups()
+            layers.append(Conv(int(out), int(kernel), int(stride or 1),
+                               (int(kernel) - 1) // 2 if padding is None else int(padding), int(bit or 0)))
         elif match := re.fullmatch(r"(\d+)FC", token):
             layers.append(Dense(int(match[1])))
         elif match := re.fullmatch(r"MP(\d+)", token):

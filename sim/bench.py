@@ -45,6 +45,7 @@ class Stalls:
         self.percent, self.draw = percent, random.Random(seed)
 
     def next(self) -> bool:
+        """Draw for one cycle."""
         return self.percent > 0 and self.draw.randrange(100) < self.percent
 
 

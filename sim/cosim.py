@@ -79,8 +79,7 @@ def cosimulate(verilog: Path, top: str, sources: Sequence[str], runs: Sequence[R
     SimulationError
         When the simulator is not installed or fails, or a run does not end within its `max_cycles`.
     """
-    if shutil.which("iverilog") is None:
-        raise SimulationError("Icarus Verilog (iverilog) is not installed; install the package iverilog")
+    check_simulator()
     with tempfile.TemporaryDirectory(prefix="cbnn-") as name:
         work = Path(name)
         job = {"clock": clock, "reset": reset, "reset_level": reset_level, "watch": list(watch), "busy": list(busy),
@@ -99,6 +98,12 @@ def cosimulate(verilog: Path, top: str, sources: Sequence[str], runs: Sequence[R
             raise SimulationError(f"{top} hangs: {result['hung']} after {runs[0].max_cycles} cycles")
         result["out_beats"] = [int(beat, 16) for beat in result["out_beats"]]
     return [Observation(**result) for result in results]
+
+
+def check_simulator() -> None:
+    """Raise SimulationError unless Icarus is installed."""
+    if shutil.which("iverilog") is None:
+        raise SimulationError("Icarus Verilog (iverilog) is not installed; install the package iverilog")
 
 
 def _simulate(work: Path, verilog: Path, top: str, sources: Sequence[str], simulator: str) -> None:

@@ -1,0 +1,117 @@
+"""Verification: generated Verilog against the golden model, bit for bit, and its cycles against the prediction."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from numpy.typing import NDArray
+
+from cbnn.hw.accelerator import Accelerator, input_beats, output_beats
+from cbnn.hw.verilog import FILE_LIST, generate
+from cbnn.model import golden
+from cbnn.model.network import Network
+from cbnn.sim.cosim import Observation, Run, cosimulate
+
+MIN_IMAGES = 4
+"""Images below which no steady interval can be seen."""
+
+
+@dataclass(frozen=True)
+class Cycles:
+    """Counts per image; None where not known.
+
+    Attributes
+    ----------
+    input_beats : beats of `s_axis`
+    first_layer_cycles : cycles in which the first layer's matrix unit works
+    interval_cycles : cycles between images in the long run
+    latency_cycles : from the first beat of an image in to its last beat out, for the first image
+    """
+
+    input_beats: int
+    first_layer_cycles: int
+    interval_cycles: int
+    latency_cycles: int | None
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a co-simulation showed.
+
+    Attributes
+    ----------
+    n_images : images compared
+    wrong_images : numbers of those of which a score or the class differed
+    breaches : breaches of the AXI4-Stream rules, in words
+    predicted, measured : cycles; None for measured under idles or stalls, which move them
+    """
+
+    n_images: int
+    wrong_images: list[int]
+    breaches: list[str]
+    predicted: Cycles
+    measured: Cycles | None
+
+    @property
+    def differences(self) -> list[str]:
+        """What differs between model and hardware, one sentence each; empty when verified."""
+        found = [f"image {i}: the scores of the RTL differ from the golden model's" for i in self.wrong_images]
+        found += self.breaches
+        if self.measured is not None:
+            for name, predicted in asdict(self.predicted).items():
+                measured = getattr(self.measured, name)
+                if predicted is not None and predicted != measured:
+                    found.append(f"{name}: {measured} measured, {predicted} predicted")
+        return found
+
+
+def verify(network: Network, accelerator: Accelerator, images: NDArray, verilog: Path, *, idle_percent: int = 0,
+           stall_percent: int = 0, seed: int = 0) -> Verification:
+    """Generate Verilog into `verilog`, send `images` through it on Icarus, and compare with the golden model.
+
+    Parameters
+    ----------
+    network, accelerator : the network, and its hardware
+    images : integer array (N, height, width, colours), N at least 4 for a steady interval
+    verilog : folder for the Verilog; new, empty, or written by an earlier call
+    idle_percent, stall_percent : how often the source idles and the sink stalls, 0 to 90
+
+    Raises
+    ------
+    ValueError
+        When images, percentages or the folder do not suit.
+    SimulationError
+        When Icarus is missing or the simulation fails or hangs.
+    """
+    if len(images) < MIN_IMAGES:
+        raise ValueError(f"{len(images)} images given; at least {MIN_IMAGES} are needed to see a steady interval")
+    for name, percent in (("idle", idle_percent), ("stall", stall_percent)):
+        if not 0 <= percent <= 90:
+            raise ValueError(f"{name} is {percent} percent; it must be 0 to 90")
+    expected = output_beats(accelerator, golden.scores(network, images))
+    beats = tuple(format(beat, "x") for beat in input_beats(accelerator, images))
+    generate(accelerator, verilog)
+    slowest = sum(kernel.latency_cycles for kernel in accelerator.kernels)
+    run = Run(beats, accelerator.input_beats, len(expected), idle_percent, stall_percent, seed,
+              max_cycles=20 * (slowest + len(images) * accelerator.interval_cycles))
+    first = accelerator.mvtus[0].name.removeprefix(f"{accelerator.name}_")
+    [seen] = cosimulate(verilog, accelerator.name, (verilog / FILE_LIST).read_text().split(), [run],
+                        busy=[f"u_{first}.issue_words0_go"])
+    per_image = len(expected) // len(images)
+    wrong = [i for i in range(len(images)) if seen.out_beats[i * per_image : (i + 1) * per_image]
+             != expected[i * per_image : (i + 1) * per_image]]
+    undisturbed = idle_percent == stall_percent == 0
+    return Verification(len(images), wrong, seen.breaches, predict(accelerator),
+                        _measure(seen, len(images), per_image) if undisturbed else None)
+
+
+def predict(accelerator: Accelerator) -> Cycles:
+    """Cycles by the kernels' formulas, without simulation."""
+    return Cycles(accelerator.input_beats, accelerator.first_layer_cycles, accelerator.interval_cycles, None)
+
+
+def _measure(seen: Observation, n_images: int, per_image: int) -> Cycles:
+    """Cycles of the last image, by when the pipeline has long been full; latency of the first, which met it empty."""
+    ends = seen.out_cycles[per_image - 1 :: per_image]
+    [busy] = seen.busy
+    return Cycles(len(seen.in_cycles) // n_images, busy[-1] - busy[-2], ends[-1] - ends[-2],
+                  ends[0] - seen.in_cycles[0])
