@@ -100,6 +100,16 @@ class SlidingWindow(Kernel):
                    height - self.first_rows[-1] + self.end_rows[0] + self.layer.stride)
         return 1 << (rows * self.row_words - 1).bit_length()
 
+    @cached_property
+    def most_owed(self) -> int:
+        """Words that may be freed before they come, since no window needs them: a stride passes them over."""
+        return max(0, *(after * self.row_words - self.stored_words(i, self.n_windows[1] - 1)
+                        for i, after in enumerate([*self.first_rows[1:], self.in_shape[0]])))
+
+    def stored_words(self, i: int, j: int) -> int:
+        """Words of the image that have come once window row `i`, column `j` is complete."""
+        return (self.end_rows[i] - 1) * self.row_words + self.end_columns[j] * self.pixel_words
+
     s_width = property(lambda self: self.word)
     m_width = property(lambda self: self.word * self.ports)
     s_beats = property(lambda self: self.in_shape[0] * self.row_words)
@@ -113,11 +123,10 @@ class SlidingWindow(Kernel):
     @property
     def latency_cycles(self) -> int:
         """A window starts when its last pixel has been stored and the window before has left; then a beat a cycle."""
-        start = 0
+        start = -self.window_beats
         for i in range(self.n_windows[0]):
-            stored = (self.end_rows[i] - 1) * self.row_words
             for j in range(self.n_windows[1]):
-                start = max(start + self.window_beats, stored + self.end_columns[j] * self.pixel_words)
+                start = max(start + self.window_beats, self.stored_words(i, j))
         return start + self.window_beats
 
     @property
@@ -228,10 +237,11 @@ def fill_level(clk, rst, write, row_end, read, row, column, available, ready, un
     freed_words = tuple(n * unit.row_words for n in _freed_rows(unit))
     row_words = tuple((end - 1 - first) * unit.row_words
                       for end, first in zip(unit.end_rows, unit.first_rows, strict=True))
-    column_words = tuple(end * unit.pixel_words for end in unit.end_columns)
-    depth = unit.depth
-    level = counter(depth + 1)
-    freed, needed_rows, needed_columns = counter(depth + 1), counter(depth + 1), counter(depth + 1)
+    # Rows that no window needs may be freed before they come, so counting starts at the most that can be owed.
+    empty, full = unit.most_owed, unit.most_owed + unit.depth
+    column_words = tuple(empty + end * unit.pixel_words for end in unit.end_columns)
+    level = Signal(intbv(empty, min=0, max=full + 1))
+    freed, needed_rows, needed_columns = (counter(full + 1) for _ in range(3))
 
     @always_comb
     def look_up_freed():
@@ -247,7 +257,7 @@ def fill_level(clk, rst, write, row_end, read, row, column, available, ready, un
 
     @always_comb
     def compare():
-        ready.next = level != depth
+        ready.next = level != full
         available.next = level >= needed_rows + needed_columns
 
     @always_seq(clk.posedge, reset=rst)

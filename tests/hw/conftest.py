@@ -1,0 +1,56 @@
+"""One bench for every kernel: `rtl(kernel, beats)` is what its Verilog makes of these beats."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from cbnn.hw.stream import Kernel
+from cbnn.hw.verilog import write_kernel
+from cbnn.sim.cosim import Observation, Run, cosimulate
+
+Bits = NDArray[np.uint8]
+"""0 and 1, shape (beats, bits of a beat), element 0 first."""
+
+
+@pytest.fixture
+def rtl(tmp_path: Path) -> Callable[[Kernel, Bits], Bits]:
+    """Give the function that plays beats of several images, back to back, on a kernel's generated Verilog.
+
+    It plays them without stalls, with an idle source, with back-pressure, with both, and behind a reset in the middle
+    of an image. All of these must give the same beats, which it returns, `tlast` in the last beat of each image and
+    nowhere else, and no breach of the stream's rules; without stalls latency and interval must be those that the
+    kernel states, to the cycle.
+    """
+    def play(kernel: Kernel, beats: Bits) -> Bits:
+        n_images = len(beats) // kernel.s_beats
+        assert beats.shape == (n_images * kernel.s_beats, kernel.s_width)
+        assert n_images >= 2
+        modules = write_kernel(kernel, tmp_path)
+        seen = cosimulate(tmp_path, kernel.name, [f"{module}.v" for module in modules], _runs(kernel, beats, n_images),
+                          clock="clk", reset="rst", reset_level=1)
+        _check_cycles(kernel, seen[0])
+        for run in seen:
+            assert run.breaches == []
+            assert run.out_last == ([False] * (kernel.m_beats - 1) + [True]) * n_images
+            assert run.out_beats == seen[0].out_beats
+        return np.array([[beat >> i & 1 for i in range(kernel.m_width)] for beat in seen[0].out_beats], np.uint8)
+
+    return play
+
+
+def _runs(kernel: Kernel, beats: Bits, n_images: int) -> list[Run]:
+    words = tuple(format(int("".join(map(str, beat[::-1])), 2), "x") for beat in beats.tolist())
+    stalls = [{}, {"idle_percent": 50}, {"stall_percent": 70}, {"idle_percent": 40, "stall_percent": 50},
+              {"idle_percent": 20, "stall_percent": 20, "reset_after": kernel.s_beats + 1 + kernel.s_beats // 2}]
+    patience = 20 * (kernel.latency_cycles + n_images * kernel.interval_cycles) + 200
+    return [Run(words, kernel.s_beats, n_images * kernel.m_beats, seed=seed, max_cycles=patience, **stall)
+            for seed, stall in enumerate(stalls)]
+
+
+def _check_cycles(kernel: Kernel, seen: Observation) -> None:
+    last_out = np.array(seen.out_cycles[kernel.m_beats - 1 :: kernel.m_beats])
+    assert last_out[0] - seen.in_cycles[0] == kernel.latency_cycles
+    assert np.diff(last_out).tolist() == [kernel.interval_cycles] * (len(last_out) - 1)
