@@ -33,9 +33,9 @@ def fold(weights: NDArray[np.uint8], norm: BatchNorm, n_inputs: int, pooled: boo
     Notes
     -----
     The threshold is the smallest accumulator whose normalised value is not negative. It is found in integers, the
-    square root included, so it is the mathematical one however close to an integer it falls. A negative scale turns the comparison round. Without
-    pooling the row's weights are flipped: ``n_inputs - accumulator`` counts instead. With pooling the maximum must
-    be taken first, so the row is thresholded one above, pooled by OR, and inverted.
+    square root included, so it is the mathematical one however close to an integer it falls. A negative scale turns
+    the comparison round. Without pooling the row's weights are flipped: ``n_inputs - accumulator`` counts instead.
+    With pooling the maximum must be taken first, so the row is thresholded one above, pooled by OR, and inverted.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def fold(weights: NDArray[np.uint8], norm: BatchNorm, n_inputs: int, pooled: boo
     """
     for name, values in zip(norm._fields[:4], norm[:4], strict=True):
         if values.shape != (len(weights),):
-            raise ValueError(f"batch norm's {name} is of shape {values.shape}; {len(weights)} rows need ({len(weights)},)")
+            raise ValueError(f"{name} of batch norm is of shape {values.shape}; {len(weights)} rows are folded")
     if not all(np.isfinite(values).all() for values in norm):
         raise ValueError("batch norm holds values that are not finite")
     if (norm.variance.astype(np.float64) + norm.epsilon <= 0).any():

@@ -3,9 +3,10 @@
 import io
 import json
 import os
-import tempfile
+import warnings
 import zipfile
-import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,26 +16,45 @@ from cbnn.model.network import Network, Parameters
 from cbnn.model.topology import LayerShape, Topology
 
 FORMAT = "cbnn-network-1"
-MAX_BYTES = 1 << 28
-"""Largest array accepted from a file, in bytes: a bound on what a hostile file can make us allocate."""
+MAX_BYTES = 1 << 25
+"""Largest file, and largest sum of its arrays, read, in bytes: bounds what a hostile file makes us allocate.
+
+268 million weights fit, twice those of VGG-16.
+"""
+MAX_HEADER_BYTES = 1 << 16
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write the file whole or not at all: into a neighbour first, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
-            file.write(content)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    neighbour = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
+    try:
+        neighbour.write_bytes(content)
+        neighbour.replace(path)
+    except BaseException:
+        neighbour.unlink(missing_ok=True)
+        raise
+
+
+def read_bounded(path: Path, max_bytes: int) -> bytes:
+    """Return what the file holds; raise ValueError where it cannot be read or is larger than `max_bytes`."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(max_bytes + 1)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    if len(content) > max_bytes:
+        raise ValueError(f"{path} is larger than {max_bytes} bytes, the most that is read")
+    return content
 
 
 def save(network: Network, path: Path) -> None:
-    """Write `network` to `path`, atomically; the same network gives the same bytes."""
+    """Write `network` to `path`, atomically; the same network gives the same bytes.
+
+    The members of the .npz, all uint8 or little-endian int32 and of one axis: ``header`` (JSON in UTF-8), and of
+    layer i ``weights_i`` and ``invert_i`` (packed bits, row by row, the first in the LSB), ``thresholds_i`` and
+    ``offsets_i``.
+    """
     topology = network.topology
     header = {"format": FORMAT, "layers": str(topology), "in_shape": list(topology.in_shape),
               "input_bits": topology.input_bits, "kept_slices": list(topology.kept_slices),
@@ -64,32 +84,80 @@ def load(path: Path) -> Network:
     Raises
     ------
     ValueError
-        When the file is missing, truncated, foreign, holds pickled objects, or does not describe a valid network.
+        When the file is missing, truncated, foreign, holds pickled objects, claims more than `MAX_BYTES`, or does
+        not describe a valid network.
     """
+    content = read_bounded(path, MAX_BYTES)
     try:
-        with zipfile.ZipFile(path) as archive:
-            arrays = {Path(member.filename).stem: _read(archive, member) for member in archive.infolist()}
-        header = json.loads(arrays.pop("header").tobytes())
-        if header["format"] != FORMAT:
-            raise ValueError(f"its format is {header['format']!r}, not {FORMAT!r}")
-        topology = Topology.parse(header["layers"], tuple(header["in_shape"]), header["input_bits"],
-                                  tuple(header["kept_slices"]), header["first_layer"])
+        arrays = _arrays(content)
+        topology = _topology(arrays.pop("header").tobytes())
         parameters = tuple(_parameters(arrays, i, shape) for i, shape in enumerate(topology.shapes))
         if arrays:
             raise ValueError(f"it holds {min(arrays)}, which no layer uses")
         return Network(topology, parameters)
     except KeyError as error:
         raise ValueError(f"{path} is not a cbnn network: it lacks {error}") from error
-    except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error,
-            NotImplementedError, RuntimeError) as error:
+    except ValueError as error:
         raise ValueError(f"{path} is not a cbnn network: {error}") from error
 
 
-def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray:
-    if member.file_size > MAX_BYTES:
-        raise ValueError(f"{member.filename} holds {member.file_size} bytes; at most {MAX_BYTES} are read")
-    with archive.open(member) as file:
-        return np.lib.format.read_array(io.BytesIO(file.read()), allow_pickle=False)
+def _arrays(content: bytes) -> dict[str, NDArray]:
+    """Arrays of an .npz by name; what they hold together is bounded before any is read."""
+    arrays: dict[str, NDArray] = {}
+    with _refusing("it is not a whole .npz file"):
+        archive = zipfile.ZipFile(io.BytesIO(content))
+    members = archive.infolist()
+    n_bytes = sum(member.file_size for member in members)
+    if n_bytes > MAX_BYTES:
+        raise ValueError(f"its arrays claim {n_bytes} bytes; at most {MAX_BYTES} are read")
+    for member in members:
+        name = member.filename.removesuffix(".npy")
+        if name == member.filename or name in arrays:
+            raise ValueError(f"it holds {member.filename!r}, which is no array or there twice")
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(f"{name} is compressed by method {member.compress_type}; only deflate is read")
+        with _refusing(f"{name} is damaged"), archive.open(member) as file:
+            # A size given to read() also bounds what it inflates, where the stream holds more than it claims.
+            array = file.read(member.file_size)
+        arrays[name] = _array(name, array)
+    return arrays
+
+
+def _array(name: str, content: bytes) -> NDArray:
+    """Array of one .npy, by hand: numpy would allocate whatever the header claims."""
+    file = io.BytesIO(content)
+    with _refusing(f"{name} is not a plain .npy array"), warnings.catch_warnings(action="error"):
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError("only version 1.0 is written")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    body = content[file.tell():]
+    if dtype not in (np.dtype(np.uint8), np.dtype("<i4")) or len(shape) != 1:
+        raise ValueError(f"{name} is {dtype} {shape}; it must be uint8 or int32 and have one axis")
+    if shape[0] * dtype.itemsize != len(body):
+        raise ValueError(f"{name} claims {shape[0] * dtype.itemsize} bytes and holds {len(body)}")
+    return np.frombuffer(body, dtype)
+
+
+@contextmanager
+def _refusing(sentence: str) -> Iterator[None]:
+    """Turn whatever zipfile, zlib and numpy raise on hostile bytes, a dozen types, into one ValueError."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(sentence) from error
+
+
+def _topology(header: bytes) -> Topology:
+    if len(header) > MAX_HEADER_BYTES:
+        raise ValueError(f"its header is of {len(header)} bytes; at most {MAX_HEADER_BYTES} are read")
+    with _refusing("its header is not JSON"):
+        fields = json.loads(header)
+    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+        raise ValueError(f"its header does not name the format {FORMAT!r}")
+    layers, in_shape, kept = fields["layers"], fields["in_shape"], fields["kept_slices"]
+    if not isinstance(layers, str) or not isinstance(in_shape, list) or not isinstance(kept, list):
+        raise ValueError("its header does not hold text for layers and lists for in_shape and kept_slices")
+    return Topology.parse(layers, tuple(in_shape), fields["input_bits"], tuple(kept), fields["first_layer"])
 
 
 def _parameters(arrays: dict[str, NDArray], i: int, shape: LayerShape) -> Parameters:

@@ -9,8 +9,10 @@ from cbnn.model.slices import check_kept
 Shape = tuple[int, int, int]
 """Height, width, channels."""
 
-MAX_ACCUMULATOR = 1 << 24
-"""Largest popcount sum of a row: products of -1 and +1 are exact in float32 up to here, and thresholds fit 32 bits."""
+MAX_WINDOW = 1 << 24
+"""Most inputs of a window in one slice: float32 counts products of -1 and +1 exactly up to here."""
+MAX_ACCUMULATOR = 1 << 30
+"""Largest popcount sum of a row, so that thresholds and scores fit 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -186,9 +188,9 @@ class Topology:
         n_slices = len(self.kept_slices) if i == 0 else 1
         own_weights = n_slices if self.first_layer == "sliced" else 1
         scale = sum(self.slice_weights) if i == 0 else 1
-        if slice_inputs * scale > MAX_ACCUMULATOR:
-            raise ValueError(f"layer {i} ({layer}) adds up to {slice_inputs * scale} per row; "
-                             f"at most {MAX_ACCUMULATOR} is supported")
+        if slice_inputs > MAX_WINDOW or slice_inputs * scale > MAX_ACCUMULATOR:
+            raise ValueError(f"layer {i} ({layer}) has {slice_inputs} inputs that add up to {slice_inputs * scale}; "
+                             f"at most {MAX_WINDOW} and {MAX_ACCUMULATOR} are supported")
         return LayerShape(layer, in_shape, window_shape, out_shape, n_slices, slice_inputs,
                           slice_inputs * own_weights, window_shape[2], slice_inputs * scale)
 

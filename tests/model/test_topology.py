@@ -1,0 +1,132 @@
+"""Topologies: the literature's notation both ways, shapes of known networks, and every refusal."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cbnn.model.topology import MAX_WINDOW, Conv, Dense, Topology
+
+CNV = "64C3P0-64C3P0-MP2-128C3P0-128C3P0-MP2-256C3P0-256C3P0-512FC-512FC-10FC"
+VGG = "128C3-128C3-MP2-256C3-256C3-MP2-512C3-512C3-MP2-1024FC-1024FC-10FC"
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> Conv:
+    kernel = draw(st.integers(1, 7))
+    return Conv(draw(st.integers(1, 99)), kernel, draw(st.integers(1, 3)), draw(st.integers(0, kernel - 1)),
+                draw(st.integers(0, 1)), draw(st.integers(1, 3)))
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(convolutions(), max_size=2), st.lists(st.builds(Dense, st.integers(1, 99)), min_size=1, max_size=3))
+def test_notation_round_trip(convs: list[Conv], dense: list[Dense]) -> None:
+    topology = Topology((99, 98, 3), 8, (7, 2), (*convs, *dense), "weighted")
+    assert Topology.parse(str(topology), (99, 98, 3), 8, (7, 2), "weighted") == topology
+    assert Topology.parse(str(topology).lower(), (99, 98, 3), 8, (7, 2), "weighted") == topology
+
+
+def test_what_the_notation_means() -> None:
+    topology = Topology.parse("8C5-MP3-9C4S2P1B1-10C1-7FC-3FC", (30, 31, 2), 4)
+    assert topology.layers == (Conv(8, 5, 1, 2, 0, 3), Conv(9, 4, 2, 1, 1, 1), Conv(10, 1), Dense(7), Dense(3))
+    assert topology.kept_slices == (3, 2, 1, 0)
+    assert topology.first_layer == "sliced"
+    assert topology.n_classes == 3
+
+
+def test_shapes_of_cnv() -> None:
+    shapes = Topology.parse(CNV, (32, 32, 3), 8).shapes
+    assert [s.window_shape for s in shapes] == [
+        (30, 30, 64), (28, 28, 64), (12, 12, 128), (10, 10, 128), (3, 3, 256), (1, 1, 256), (1, 1, 512), (1, 1, 512),
+        (1, 1, 10)]
+    assert [s.out_shape for s in shapes] == [
+        (30, 30, 64), (14, 14, 64), (12, 12, 128), (5, 5, 128), (3, 3, 256), (1, 1, 256), (1, 1, 512), (1, 1, 512),
+        (1, 1, 10)]
+    assert [s.in_shape for s in shapes] == [(32, 32, 3), *[s.out_shape for s in shapes[:-1]]]
+    assert [s.mw for s in shapes] == [216, 576, 576, 1152, 1152, 2304, 256, 512, 512]
+    assert [s.mh for s in shapes] == [64, 64, 128, 128, 256, 256, 512, 512, 10]
+    assert [s.slice_inputs for s in shapes] == [27, 576, 576, 1152, 1152, 2304, 256, 512, 512]
+    assert [s.n_slices for s in shapes] == [8] + [1] * 8
+    assert [s.max_accumulator for s in shapes] == [s.mw for s in shapes]
+    assert [s.n_windows for s in shapes] == [900, 784, 144, 100, 9, 1, 1, 1, 1]
+
+
+def test_shapes_of_vgg() -> None:
+    shapes = Topology.parse(VGG, (32, 32, 3), 8).shapes
+    assert [s.window_shape[0] for s in shapes] == [32, 32, 16, 16, 8, 8, 1, 1, 1]
+    assert [s.out_shape[1] for s in shapes] == [32, 16, 16, 8, 8, 4, 1, 1, 1]
+    assert [s.mw for s in shapes] == [216, 1152, 1152, 2304, 2304, 4608, 8192, 1024, 1024]
+    assert sum(s.mw * s.mh for s in shapes) == 14_046_208
+
+
+@pytest.mark.parametrize(("first_layer", "mw", "largest", "counts"), [
+    ("sliced", 81, 81, (1, 1, 1)), ("weighted", 27, 27 * (32 + 8 + 1), (32, 8, 1))])
+def test_first_layer(first_layer: str, mw: int, largest: int, counts: tuple[int, ...]) -> None:
+    topology = Topology.parse("5C3-4FC", (8, 8, 3), 8, (7, 5, 2), first_layer)
+    first = topology.shapes[0]
+    assert (first.n_slices, first.slice_inputs, first.mw, first.max_accumulator) == (3, 27, mw, largest)
+    assert topology.slice_weights == counts
+    assert topology.keep((2,)).shapes[0].max_accumulator == 27
+    assert topology.shapes[1].n_slices == 1
+
+
+def test_smallest() -> None:
+    shape, = Topology((1, 1, 1), 1, (0,), (Dense(1),)).shapes
+    assert (shape.mw, shape.mh, shape.max_accumulator, shape.n_windows) == (1, 1, 1, 1)
+
+
+def parse(text: str) -> Callable[[], Topology]:
+    return lambda: Topology.parse(text, (8, 6, 1), 5)
+
+
+UNREADABLE = "is not <n>C<k>[S<s>][P<p>][B1], MP<k> or <n>FC"
+
+
+@pytest.mark.parametrize(("make", "sentence"), [
+    (parse(""), f"'' in topology '' {UNREADABLE}"),
+    (parse("8C3--4FC"), f"'' in topology '8C3--4FC' {UNREADABLE}"),
+    (parse("8C-4FC"), f"'8C' in topology '8C-4FC' {UNREADABLE}"),
+    (parse("8C3B2-4FC"), f"'8C3B2' in topology '8C3B2-4FC' {UNREADABLE}"),
+    (parse("8C3-4FC "), f"'4FC ' in topology '8C3-4FC ' {UNREADABLE}"),
+    (parse("MP2-4FC"), "MP2 in topology 'MP2-4FC' must follow a convolution"),
+    (parse("4FC-MP2"), "MP2 in topology '4FC-MP2' must follow a convolution"),
+    (parse("8C3-MP2-MP2-4FC"), "MP2 in topology '8C3-MP2-MP2-4FC' must follow a convolution"),
+    (parse("8C3-MP0-4FC"), "pool is 0; it must be at least 1"),
+    (parse("0C3-4FC"), "out_channels is 0; it must be at least 1"),
+    (parse("8C0-4FC"), "kernel is 0; it must be at least 1"),
+    (parse("8C3S0-4FC"), "stride is 0; it must be at least 1"),
+    (parse("8C3P3-4FC"), "padding 3 does not suit a kernel of 3; use 0 to 2"),
+    (parse("0FC"), "out_features is 0; it must be at least 1"),
+    (parse("8C3"), "the last layer must be dense (FC): it gives the scores"),
+    (parse("4FC-8C3-4FC"), "layer 1 (8C3) is a convolution behind a dense layer; dense layers come last"),
+    (parse("8C7P0-4FC"), "layer 0 (8C7P0) does not fit an input of 8x6"),
+    (parse("8C3-MP2-8C5P0-4FC"), "layer 1 (8C5P0) does not fit an input of 4x3"),
+    (parse("8C3P0-MP5-4FC"), "layer 0 (8C3P0-MP5) does not fit an input of 8x6"),
+    (lambda: Conv(8, 3, pad_bit=2), "pad_bit is 2; a bit is 0 or 1"),
+    (lambda: Conv(8, 3, padding=-1), "padding -1 does not suit a kernel of 3; use 0 to 2"),
+    (lambda: Topology((8, 6, 1), 5, (4,), ()), "the last layer must be dense (FC): it gives the scores"),
+    (lambda: Topology.parse("4FC", (8, 6), 5), "input shape (8, 6) is not (height, width, colours), each at least 1"),
+    (lambda: Topology.parse("4FC", (8, 0, 1), 5),
+     "input shape (8, 0, 1) is not (height, width, colours), each at least 1"),
+    (lambda: Topology.parse("4FC", (8, 6.0, 1), 5),
+     "input shape (8, 6.0, 1) is not (height, width, colours), each at least 1"),
+    (lambda: Topology.parse("4FC", (8, 6, 1), 0, (0,)), "input of 0 bits; 1 to 16 are supported"),
+    (lambda: Topology.parse("4FC", (8, 6, 1), 17), "input of 17 bits; 1 to 16 are supported"),
+    (lambda: Topology.parse("4FC", (8, 6, 1), 5.0, (0,)), "input of 5.0 bits; 1 to 16 are supported"),
+    (lambda: Topology.parse("4FC", (8, 6, 1), 5, ()), "no slice is kept; a network needs at least one"),
+    (lambda: Topology.parse("4FC", (8, 6, 1), 5, (5,)), "slice 5 does not exist; pixels of 5 bits have 0 to 4"),
+    (lambda: Topology.parse("4FC", (8, 6, 1), 5).keep((1, 2)),
+     "kept slices [1, 2] must be listed once each, the MSB first"),
+    (lambda: Topology.parse("4FC", (8, 6, 1), 5, (4,), "float"),
+     "first layer is 'float'; it must be 'sliced' or 'weighted'"),
+    (lambda: Topology.parse("4FC", (1 << 12, (1 << 12) + 1, 1), 1),
+     f"layer 0 (4FC) has {MAX_WINDOW + 4096} inputs that add up to {MAX_WINDOW + 4096}; "
+     "at most 16777216 and 1073741824 are supported"),
+    (lambda: Topology.parse("4FC", (1 << 10, 1 << 10, 1), 16, None, "weighted"),
+     "layer 0 (4FC) has 1048576 inputs that add up to 68718428160; at most 16777216 and 1073741824 are supported"),
+])
+def test_refused(make: Callable[[], object], sentence: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        make()
+    assert str(caught.value) == sentence
