@@ -27,8 +27,8 @@ class Cycles:
     latency_cycles : from the first beat of an image in to its last beat out, for the first image
     """
 
-    input_beats: int
-    first_layer_cycles: int
+    input_beats: float
+    first_layer_cycles: float
     interval_cycles: int
     latency_cycles: int | None
 
@@ -110,8 +110,16 @@ def predict(accelerator: Accelerator) -> Cycles:
 
 
 def _measure(seen: Observation, n_images: int, per_image: int) -> Cycles:
-    """Cycles of the last image, by when the pipeline has long been full; latency of the first, which met it empty."""
+    """Beats and work as the mean of all images; interval of the last ones, by when the pipeline has long been full.
+
+    Latency is that of the first image, which met the pipeline empty.
+    """
     ends = seen.out_cycles[per_image - 1 :: per_image]
     [busy] = seen.busy
-    return Cycles(len(seen.in_cycles) // n_images, busy[-1] - busy[-2], ends[-1] - ends[-2],
+    return Cycles(_mean(len(seen.in_cycles), n_images), _mean(busy[-1], n_images), ends[-1] - ends[-2],
                   ends[0] - seen.in_cycles[0])
+
+
+def _mean(total: int, n: int) -> float:
+    """Whole where images are alike, as they must be; else a fraction, which no prediction equals."""
+    return total // n if total % n == 0 else total / n
