@@ -1,0 +1,40 @@
+"""Scores and class: offsets added, and the first of the highest scores found."""
+
+import numpy as np
+import pytest
+
+from cbnn.hw.classify import Classify
+
+N_IMAGES = 4
+
+
+def lanes(values, width):
+    """Two's complement lanes of whole bytes, as bits."""
+    return (values[..., np.newaxis] >> np.arange(width) & 1).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("pe", "maximum", "offsets", "score_bits"), [
+    (1, 5, (0,), 8),
+    (1, 9, (3, -4, 0, 2), 8),
+    (1, 1, (0, 0, 1), 8),
+    (2, 100, (0, 30, -5, 7, 1, 1), 16),
+    (3, 6, (-3, -3, -3, -9, 2, 2), 8),
+    (5, 40, (0,) * 10, 8),
+    (5, 255, (-300, 20, 44, -128, 3, 9, -1, 0, 0, 5), 16),
+    (10, 12, (5, -5, 5, -5, 0, 0, 1, 2, 3, 4), 8),
+    (4, 3, (-20, -19, -18, -17), 8),
+    (3, 7, (1 << 20, 0, -(1 << 20)), 24),
+], ids=str)
+def test_equals_sums_and_offsets_and_the_first_highest(rtl, pe, maximum, offsets, score_bits):
+    unit = Classify("unit", pe, maximum, offsets)
+    assert unit.lane == score_bits
+    rng = np.random.default_rng(pe)
+    sums = rng.integers(0, maximum + 1, (N_IMAGES, len(offsets)))
+    sums[0], sums[1] = 0, maximum
+    # All scores equal as far as the sums allow: ties.
+    sums[2] = np.clip(max(offsets) - np.array(offsets), 0, maximum)
+    scores = sums + np.array(offsets)
+    best = [[row[: i + pe].argmax() for i in range(0, len(offsets), pe)] for row in scores]
+    expected = np.concatenate([lanes(scores.reshape(-1, pe), score_bits).reshape(-1, pe * score_bits),
+                               lanes(np.array(best).reshape(-1), 8)], axis=1)
+    np.testing.assert_array_equal(rtl(unit, lanes(sums, unit.sum_width).reshape(-1, unit.s_width)), expected)

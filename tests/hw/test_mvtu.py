@@ -1,0 +1,68 @@
+"""Matrix-vector-threshold unit: products of -1 and +1, and their comparison with thresholds."""
+
+import numpy as np
+import pytest
+
+from cbnn.hw.mvtu import Mvtu
+
+N_IMAGES = 3
+
+
+def bits_of(values, width):
+    """Bits of each value, the lowest first."""
+    return (np.asarray(values)[..., np.newaxis] >> np.arange(width) & 1).astype(np.uint8)
+
+
+def number(bits):
+    """Integer of these bits, the first one lowest."""
+    return sum(int(bit) << i for i, bit in enumerate(np.ravel(bits)))
+
+
+def sums_of(weights, vectors, slice_weights):
+    """Popcount sums (vectors, rows) of vectors (vectors, slices, inputs): where input and weight agree."""
+    agreeing = (vectors[:, :, np.newaxis] == weights).sum(axis=3)
+    return (agreeing * np.array(slice_weights)[:, np.newaxis]).sum(axis=1)
+
+
+def matrix_unit(pe, simd, pass_words, neuron_fold, slice_weights, n_vectors, last, seed):
+    """Give a unit with random contents, its weights (rows, inputs) and its thresholds."""
+    rng = np.random.default_rng(seed)
+    rows, inputs = pe * neuron_fold, simd * pass_words
+    maximum = inputs * sum(slice_weights)
+    weights = rng.integers(0, 2, (rows, inputs), np.uint8)
+    thresholds = rng.integers(maximum // 3, 2 * maximum // 3 + 2, rows)
+    # One row that always fires, one that never does.
+    thresholds[0], thresholds[-1] = 0, maximum + 1
+    weight_words = tuple(number(weights[f * pe : (f + 1) * pe, w * simd : (w + 1) * simd])
+                         for f in range(neuron_fold) for w in range(pass_words))
+    width = (maximum + 1).bit_length()
+    threshold_words = tuple(number(bits_of(fold, width)) for fold in thresholds.reshape(neuron_fold, pe))
+    return Mvtu("unit", pe, simd, pass_words, neuron_fold, slice_weights, maximum, n_vectors, last, weight_words,
+                () if last else threshold_words), weights, thresholds
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["bits", "sums"])
+@pytest.mark.parametrize(("pe", "simd", "pass_words", "neuron_fold", "slice_weights", "n_vectors"), [
+    (4, 8, 1, 1, (1,), 3),
+    (1, 1, 1, 1, (1,), 5),
+    (1, 3, 2, 3, (1,), 1),
+    (3, 5, 4, 1, (1,), 4),
+    (2, 4, 3, 2, (1,), 4),
+    (5, 2, 1, 4, (1,), 3),
+    (2, 17, 2, 2, (1,), 2),
+    (1, 70, 1, 2, (1,), 3),
+    (1, 130, 1, 1, (1,), 2),
+    (2, 9, 1, 1, (4, 2, 1), 3),
+    (2, 3, 2, 2, (8, 4, 1), 2),
+    (1, 6, 1, 3, (128, 1), 3),
+    (3, 4, 2, 1, (64, 16, 8, 1), 2),
+])
+def test_equals_the_matrix_product(rtl, pe, simd, pass_words, neuron_fold, slice_weights, n_vectors, last):
+    unit, weights, thresholds = matrix_unit(pe, simd, pass_words, neuron_fold, slice_weights, n_vectors, last, seed=simd)
+    rng = np.random.default_rng(pe)
+    vectors = rng.integers(0, 2, (N_IMAGES * n_vectors, len(slice_weights), simd * pass_words), np.uint8)
+    # A vector that agrees with a row everywhere reaches the largest sum, its opposite none at all.
+    vectors[0], vectors[-1] = weights[0], 1 - weights[0]
+    sums = sums_of(weights, vectors, slice_weights)
+    expected = bits_of(sums, unit.sum_width) if last else (sums >= thresholds).astype(np.uint8)
+    np.testing.assert_array_equal(rtl(unit, vectors.reshape(-1, simd)), expected.reshape(-1, unit.m_width))
