@@ -18,7 +18,7 @@ def norm_of(rows: list[tuple[float, float, float, float]], epsilon: float = 1e-5
 
 
 def sign_is_positive(norm: BatchNorm, row: int, x: int) -> bool:
-    """Return batch_norm(x) >= 0 in 1,100 digits, enough for every float: times the positive root, so that it is exact."""
+    """Return whether batch_norm(x), times its positive root, is >= 0, in digits enough for every float."""
     with localcontext(prec=1100):
         scale, shift, mean, variance = (Decimal(float(v[row])) for v in norm[:4])
         return scale * (x - mean) + shift * (variance + Decimal(norm.epsilon)).sqrt() >= 0
@@ -122,14 +122,15 @@ def test_float32_as_trained() -> None:
     assert fold(weights, norm, N_INPUTS, False).thresholds == fold(weights, wide, N_INPUTS, False).thresholds
 
 
-NOT_FINITE, NOT_POSITIVE = "batch norm holds values that are not finite", "batch norm holds a variance that is not positive"
+NOT_FINITE = "batch norm holds values that are not finite"
+NOT_POSITIVE = "batch norm holds a variance that is not positive"
 
 
 @pytest.mark.parametrize(("row", "epsilon", "sentence"), [
-    ((np.nan, 0, 0, 1), 1e-5, NOT_FINITE), ((1, np.inf, 0, 1), 1e-5, NOT_FINITE), ((1, 0, -np.inf, 1), 1e-5, NOT_FINITE),
-    ((1, 0, 0, np.nan), 1e-5, NOT_FINITE), ((1, 0, 0, np.inf), 1e-5, NOT_FINITE), ((1, 0, 0, 1), np.nan, NOT_FINITE),
-    ((1, 0, 0, 1), np.inf, NOT_FINITE), ((1, 0, 0, 0), 0.0, NOT_POSITIVE), ((1, 0, 0, -1), 1e-5, NOT_POSITIVE),
-    ((0, 0, 0, -1e-5), 1e-5, NOT_POSITIVE)])
+    ((np.nan, 0, 0, 1), 1e-5, NOT_FINITE), ((1, np.inf, 0, 1), 1e-5, NOT_FINITE),
+    ((1, 0, -np.inf, 1), 1e-5, NOT_FINITE), ((1, 0, 0, np.nan), 1e-5, NOT_FINITE),
+    ((1, 0, 0, np.inf), 1e-5, NOT_FINITE), ((1, 0, 0, 1), np.nan, NOT_FINITE), ((1, 0, 0, 1), np.inf, NOT_FINITE),
+    ((1, 0, 0, 0), 0.0, NOT_POSITIVE), ((1, 0, 0, -1), 1e-5, NOT_POSITIVE), ((0, 0, 0, -1e-5), 1e-5, NOT_POSITIVE)])
 def test_bad_values(row: tuple[float, ...], epsilon: float, sentence: str) -> None:
     with pytest.raises(ValueError) as caught:
         fold(np.ones((2, 3), np.uint8), norm_of([(1, 0, 0, 1), row], epsilon), 3, pooled=False)

@@ -20,7 +20,8 @@ def brute_force(network: Network, image: np.ndarray) -> tuple[list[np.ndarray], 
     # Planes entering a layer: (bits, what a set bit counts, first weight column).
     height, width, colours = topology.in_shape
     lowest = min(topology.kept_slices)
-    size = topology.layers[0].kernel ** 2 * colours if isinstance(topology.layers[0], Conv) else height * width * colours
+    first = topology.layers[0]
+    size = colours * (first.kernel**2 if isinstance(first, Conv) else height * width)
     planes = []
     for position, b in enumerate(sorted(topology.kept_slices, reverse=True)):
         sliced = topology.first_layer == "sliced"
@@ -118,7 +119,7 @@ def test_random_topologies(data: st.DataObject) -> None:
     conv = Conv(data.draw(st.integers(1, 3), "channels"), kernel, data.draw(st.integers(1, 2), "stride"),
                 data.draw(st.integers(0, kernel - 1), "padding"), data.draw(st.integers(0, 1), "pad bit"),
                 data.draw(st.integers(1, 2), "pool"))
-    in_shape = (data.draw(st.integers(4, 6)), data.draw(st.integers(4, 6)), data.draw(st.integers(1, 2)))
+    in_shape = (data.draw(st.integers(5, 7)), data.draw(st.integers(5, 7)), data.draw(st.integers(1, 2)))
     topology = Topology(in_shape, bits, kept, (conv, Dense(3)), data.draw(st.sampled_from(["sliced", "weighted"])))
     assert_equal(random_network(topology, data.draw(st.integers(0, 99), "seed")), random_images(topology, 2, 1))
 

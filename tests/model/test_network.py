@@ -1,0 +1,160 @@
+"""Networks check themselves; pruning without retraining does what it says."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cbnn.model import golden
+from cbnn.model.network import OFFSET_LIMIT, Network, Parameters, prune_slices, random_network
+from cbnn.model.topology import Topology
+
+TOPOLOGY = Topology.parse("5C3-MP2-6FC-4FC", (4, 4, 2), 6, (5, 3, 2, 0))
+WEIGHTED = replace(TOPOLOGY, first_layer="weighted")
+
+
+def random_images(topology: Topology, n: int = 8) -> np.ndarray:
+    return np.random.default_rng(2).integers(0, 1 << topology.input_bits, (n, *topology.in_shape))
+
+
+@pytest.mark.parametrize("topology", [TOPOLOGY, WEIGHTED, Topology.parse("3FC", (2, 2, 1), 3)])
+def test_random_network(topology: Topology) -> None:
+    network, same, other = (random_network(topology, seed) for seed in (1, 1, 2))
+    for ours, again in zip(network.parameters, same.parameters, strict=True):
+        for name in ("weights", "thresholds", "offsets", "invert"):
+            np.testing.assert_array_equal(getattr(ours, name), getattr(again, name))
+    assert (network.parameters[0].weights != other.parameters[0].weights).any()
+    assert network.n_weight_bits == sum(s.mw * s.mh for s in topology.shapes)
+
+
+def test_arrays_cannot_be_written() -> None:
+    network = random_network(TOPOLOGY, 0)
+    for parameters in network.parameters:
+        for array in (parameters.weights, parameters.thresholds, parameters.offsets, parameters.invert):
+            if array is not None:
+                with pytest.raises(ValueError, match="read-only"):
+                    array[...] = 0
+
+
+W, T, I, O = np.zeros((5, 72), np.uint8), np.zeros(5, np.int64), np.zeros(5, bool), np.zeros(4, np.int64)  # noqa: E741
+LAST = Parameters(np.zeros((4, 6), np.uint8), offsets=O)
+
+
+@pytest.mark.parametrize(("layer", "parameters", "sentence"), [
+    (0, Parameters(W, None, None, I), "layer 0 lacks thresholds"),
+    (0, Parameters(W, T, None, None), "layer 0 lacks invert"),
+    (0, Parameters(W, T, T, I), "layer 0 must not have offsets"),
+    (0, Parameters(None, T, None, I), "layer 0 lacks weights"),
+    (1, Parameters(np.zeros((6, 20), np.uint8), np.zeros(6, np.int64), None, np.zeros(6, bool)),
+     "layer 1 must not have invert"),
+    (2, Parameters(LAST.weights), "layer 2 lacks offsets"),
+    (2, Parameters(LAST.weights, O, O), "layer 2 must not have thresholds"),
+    (0, Parameters(W[:, 1:], T, None, I), "weights of layer 0 are uint8 (5, 71); they must be uint8 (5, 72)"),
+    (0, Parameters(W.astype(int), T, None, I), "weights of layer 0 are int64 (5, 72); they must be uint8 (5, 72)"),
+    (0, Parameters(W, T.astype(float), None, I), "thresholds of layer 0 are float64 (5,); they must be int64 (5,)"),
+    (0, Parameters(W, T, None, I.astype(np.uint8)), "invert of layer 0 are uint8 (5,); they must be bool (5,)"),
+    (0, Parameters(W + 2, T, None, I), "weights of layer 0 span 2 to 2; the range is 0 to 1"),
+    (0, Parameters(W, T - 1, None, I), "thresholds of layer 0 span -1 to -1; the range is 0 to 73"),
+    (0, Parameters(W, T + 74, None, I), "thresholds of layer 0 span 74 to 74; the range is 0 to 73"),
+    (2, Parameters(LAST.weights, offsets=O + OFFSET_LIMIT + 1),
+     "offsets of layer 2 span 1073741825 to 1073741825; the range is -1073741824 to 1073741824"),
+])
+def test_bad_parameters(layer: int, parameters: Parameters, sentence: str) -> None:
+    given_parameters = list(random_network(TOPOLOGY, 0).parameters)
+    given_parameters[layer] = parameters
+    with pytest.raises(ValueError) as caught:
+        Network(TOPOLOGY, tuple(given_parameters))
+    assert str(caught.value) == sentence
+
+
+def test_wrong_number_of_layers() -> None:
+    with pytest.raises(ValueError) as caught:
+        Network(TOPOLOGY, random_network(TOPOLOGY, 0).parameters[:2])
+    assert str(caught.value) == "parameters of 2 layers given; the topology has 3"
+
+
+def test_extreme_thresholds_are_allowed() -> None:
+    first, *others = random_network(TOPOLOGY, 0).parameters
+    Network(TOPOLOGY, (replace(first, thresholds=np.array([0, 73, 0, 73, 1])), *others))
+    Network(WEIGHTED, (Parameters(np.zeros((5, 18), np.uint8), np.full(5, 18 * 45 + 1), None, I), *others))
+
+
+def accumulators(network: Network, images: np.ndarray) -> np.ndarray:
+    """First layer's popcount sums, as the scores of a network that has but this layer, dense."""
+    topology = Topology.parse(f"{network.topology.shapes[0].mh}FC", network.topology.in_shape,
+                              network.topology.input_bits, network.topology.kept_slices, network.topology.first_layer)
+    weights = network.parameters[0].weights
+    return golden.scores(Network(topology, (Parameters(weights, offsets=np.zeros(len(weights), np.int64)),)), images)
+
+
+@pytest.mark.parametrize("kept", [(5,), (0,), (3, 2), (5, 0), (5, 3, 2, 0)])
+def test_pruning_sliced_drops_columns(kept: tuple[int, ...]) -> None:
+    network = random_network(TOPOLOGY, 3)
+    pruned = prune_slices(network, kept)
+    assert pruned.topology == TOPOLOGY.keep(kept)
+    columns = [i for i in range(72) if (5, 3, 2, 0)[i // 18] in kept]
+    np.testing.assert_array_equal(pruned.parameters[0].weights, network.parameters[0].weights[:, columns])
+    np.testing.assert_array_equal(pruned.parameters[0].invert, network.parameters[0].invert)
+    fallen = network.parameters[0].thresholds - 9 * (4 - len(kept))
+    np.testing.assert_array_equal(pruned.parameters[0].thresholds, np.clip(fallen, 0, 18 * len(kept) + 1))
+    assert pruned.parameters[1:] == network.parameters[1:]
+
+
+DENSE = Topology.parse("9FC-4FC", (3, 1, 1), 6, (5, 4, 2, 1, 0))
+KEPT = st.sets(st.sampled_from(DENSE.kept_slices), min_size=1).map(lambda kept: tuple(sorted(kept, reverse=True)))
+
+
+@settings(deadline=None, max_examples=40)
+@given(KEPT, st.sampled_from(["sliced", "weighted"]), st.integers(0, 99))
+def test_a_pruned_slice_counts_half(kept: tuple[int, ...], first_layer: str, seed: int) -> None:
+    """The pruned bit is the whole network's, with half its largest sum for every pruned slice."""
+    network = random_network(replace(DENSE, first_layer=first_layer), seed)
+    thresholds = np.random.default_rng(seed).integers(0, network.topology.shapes[0].max_accumulator + 2, 9)
+    network = Network(network.topology, (replace(network.parameters[0], thresholds=thresholds), network.parameters[1]))
+    pruned, images = prune_slices(network, kept), random_images(DENSE)
+    small = accumulators(pruned, images)
+    unit = 2 ** kept[-1] if first_layer == "weighted" else 1  # the lowest of all kept slices is slice 0
+    lost = [b for b in DENSE.kept_slices if b not in kept]
+    half = 3 / 2 * sum(2**b if first_layer == "weighted" else 1 for b in lost)
+    wanted = small * unit + half >= thresholds
+    np.testing.assert_array_equal(golden.activations(pruned, images)[0].reshape(wanted.shape), wanted)
+    # The whole sum of an image is what is kept and what is lost of it.
+    if first_layer == "weighted":
+        whole = small * unit + sum(2**b * accumulators(prune_slices(network, (b,)), images) for b in lost)
+        np.testing.assert_array_equal(whole, accumulators(network, images))
+
+
+def test_pruned_thresholds_are_clipped() -> None:
+    first, last = random_network(DENSE, 0).parameters
+    network = Network(DENSE, (replace(first, thresholds=np.array([0, 1, 5, 6, 7, 8, 14, 15, 16])), last))
+    assert prune_slices(network, (5,)).parameters[0].thresholds.tolist() == [0, 0, 0, 0, 1, 2, 4, 4, 4]
+
+
+@pytest.mark.parametrize(("first_layer", "offsets"), [("sliced", [-9, -8, 7, 8]), ("weighted", [-3, -2, 1, 2])])
+def test_pruning_a_network_of_scores_alone(first_layer: str, offsets: list[int]) -> None:
+    topology = Topology.parse("4FC", (2, 1, 1), 4, (3, 2, 0), first_layer)
+    weights = random_network(topology, 0).parameters[0].weights
+    network = Network(topology, (Parameters(weights, offsets=np.array([-9, -8, 7, 8])),))
+    assert prune_slices(network, (3, 2)).parameters[0].offsets.tolist() == offsets
+
+
+def test_pruning_keeps_the_whole_network_as_it_was() -> None:
+    network = random_network(WEIGHTED, 3)
+    before = [p.weights.copy() for p in network.parameters]
+    prune_slices(network, (5,))
+    for parameters, weights in zip(network.parameters, before, strict=True):
+        np.testing.assert_array_equal(parameters.weights, weights)
+
+
+@pytest.mark.parametrize(("kept", "sentence"), [
+    ((5, 4, 1), "slice 1 is not in the network, which keeps [5, 3, 2, 0]"),
+    ((), "no slice is kept; a network needs at least one"),
+    ((6,), "slice 6 does not exist; pixels of 6 bits have 0 to 5"),
+    ((3, 5), "kept slices [3, 5] must be listed once each, the MSB first"),
+])
+def test_bad_slices(kept: tuple[int, ...], sentence: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        prune_slices(random_network(TOPOLOGY, 0), kept)
+    assert str(caught.value) == sentence
