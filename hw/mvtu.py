@@ -255,9 +255,9 @@ def issue_words(clk, rst, s_axis, advance, word, weight_address, issued, unit):
     @always_seq(clk.posedge, reset=rst)
     def step():
         if go:
-            weight_address.next = weight_address + 1
             if not slice_end:
                 in_slice.next = in_slice + 1
+                weight_address.next = weight_address + 1
             else:
                 in_slice.next = 0
                 if not row_end:
@@ -270,6 +270,7 @@ def issue_words(clk, rst, s_axis, advance, word, weight_address, issued, unit):
                         weight_address.next = 0
                     else:
                         row.next = row + 1
+                        weight_address.next = weight_address + 1
 
     return instances()
 

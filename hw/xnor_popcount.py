@@ -1,6 +1,6 @@
 """XNOR-popcount: how many inputs agree with their weights."""
 
-from myhdl import Signal, always, always_comb, block, instances, intbv
+from myhdl import Signal, always, always_comb, block, instances, intbv, modbv
 
 GROUP = 16
 """Bits counted in one step of the first stage."""
@@ -23,7 +23,7 @@ def xnor_popcount(clk, advance, weights, inputs, count):
     All registers hold while `advance` is low.
     """
     simd = len(inputs)
-    agree = Signal(intbv(0)[simd:])
+    agree = Signal(modbv(0)[simd:])
     starts = range(0, simd, GROUP)
     sizes = [min(GROUP, simd - start) for start in starts]
     counts = [Signal(intbv(0, min=0, max=size + 1)) for size in sizes]
