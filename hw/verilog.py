@@ -5,9 +5,12 @@ import re
 import shutil
 import tempfile
 import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from myhdl import ToVerilogWarning, _block, _simulator
 
@@ -80,19 +83,24 @@ def write_kernel(kernel: Kernel, folder: Path) -> list[str]:
     clk, rst = clock_and_reset()
     s_axis, m_axis = Stream(kernel.s_width), Stream(kernel.m_width)
     constructors = {**kernel.submodules(), kernel.name: lambda: kernel.hardware(clk, rst, s_axis, m_axis)}
-    for name, construct in constructors.items():
-        _forget_names()
-        block = construct()
-        with warnings.catch_warnings():
-            # Flags that some sizes do not need stay undriven or unread; synthesis drops them.
-            warnings.simplefilter("ignore", ToVerilogWarning)
-            block.convert(name=name, path=str(folder), no_myhdl_header=True, testbench=False)
-        file = folder / f"{name}.v"
-        file.write_text(_tidy(file.read_text()))
+    # MyHDL reads the source of every caller of a block; a thread of its own has few, whoever calls from where.
+    with ThreadPoolExecutor(1) as thread, warnings.catch_warnings():
+        # Flags that some sizes do not need stay undriven or unread; synthesis drops them.
+        warnings.simplefilter("ignore", ToVerilogWarning)
+        for name, construct in constructors.items():
+            thread.submit(_convert, name, construct, folder).result()
     for content in kernel.roms:
         if len(content.words) > 1:
             (folder / f"{content.name}.mem").write_text(content.mem)
     return list(constructors)
+
+
+def _convert(name: str, construct: Callable[[], Any], folder: Path) -> None:
+    """Write one module."""
+    _forget_names()
+    construct().convert(name=name, path=str(folder), no_myhdl_header=True, testbench=False)
+    file = folder / f"{name}.v"
+    file.write_text(_tidy(file.read_text()))
 
 
 def _forget_names() -> None:

@@ -101,7 +101,7 @@ def run_demo(out: Path, progress: Callable[[int, int], None] = lambda done, tota
     rows: dict[tuple[str, int], Row] = {}
     progress(0, len(jobs))
     with ProcessPoolExecutor() as pool:
-        futures = {pool.submit(_level, networks, name, n, out / "verilog" / _folder(name, n)): (name, n)
+        futures = {pool.submit(level, networks, name, n, out / "verilog" / _folder(name, n)): (name, n)
                    for name, n in jobs}
         try:
             for future in as_completed(futures):
@@ -164,7 +164,7 @@ def _folder(name: str, n_pruned: int) -> str:
     return f"{name.replace(' ', '-')}-{digits.INPUT_BITS - n_pruned}"
 
 
-def _level(networks: list[Network], name: str, n: int, verilog: Path) -> Row:
+def level(networks: list[Network], name: str, n: int, verilog: Path) -> Row:
     """One row: `n` slices pruned at the folding `name`."""
     full, network = networks[0], networks[n]
     data = digits.load()

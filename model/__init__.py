@@ -1,0 +1,1 @@
+"""What a network computes: integers and bits, no hardware."""

@@ -1,0 +1,1 @@
+"""Running and measuring: co-simulation, cycles, reports, the command line."""
