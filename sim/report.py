@@ -90,23 +90,27 @@ def _html_table(name: str, rows: list[dict]) -> str:
 def _levels_figure(groups: dict[str, list[dict]]) -> "go.Figure":
     from plotly.subplots import make_subplots
 
-    figure = make_subplots(specs=[[{"secondary_y": True}]])
-    for name, rows in groups.items():
-        kept = [len(row["kept_slices"]) for row in rows]
-        figure.add_bar(x=kept, y=[row["measured"]["interval_cycles"] for row in rows], name=f"interval, {name}")
-        figure.add_scatter(x=kept, y=[row["refolded_interval_cycles"] for row in rows], mode="markers",
-                           marker={"symbol": "diamond", "size": 11}, name=f"refolded in the same LUTs, {name}")
-    rows = next(iter(groups.values()))
-    kept = [len(row["kept_slices"]) for row in rows]
-    for key, label in (("accuracy_after", "accuracy, retrained"), ("accuracy_before", "accuracy, not retrained")):
-        figure.add_scatter(x=kept, y=[100 * row[key] for row in rows], name=label, mode="lines+markers",
-                           line={"dash": "solid" if key == "accuracy_after" else "dot"}, secondary_y=True)
-    figure.update_xaxes(title="slices kept", autorange="reversed", dtick=1)
-    figure.update_yaxes(title="cycles per image", secondary_y=False)
-    figure.update_yaxes(title="accuracy on the test split, %", range=[0, 102], secondary_y=True, showgrid=False)
-    figure.update_layout(title="Accuracy and cycles against slices kept", template="plotly_white",
-                         legend={"orientation": "h", "y": -0.2})
+    figure = make_subplots(rows=2, shared_xaxes=True, vertical_spacing=0.08, row_heights=[0.4, 0.6],
+                           subplot_titles=("Accuracy on the test split, %", "Interval, cycles per image"))
+    for key, label, dash in (("accuracy_after", "retrained", "solid"), ("accuracy_before", "not retrained", "dot")):
+        rows = next(iter(groups.values()))
+        figure.add_scatter(x=_kept(rows), y=[round(100 * row[key], 1) for row in rows], name=label,
+                           mode="lines+markers+text", texttemplate="%{y}", textposition="top center" if dash == "solid" else "bottom center",
+                           line={"dash": dash, "color": "#444"}, row=1, col=1)
+    for (name, rows), colour in zip(groups.items(), ("#3b6fb6", "#e08e2b"), strict=True):
+        figure.add_bar(x=_kept(rows), y=[row["measured"]["interval_cycles"] for row in rows], name=name,
+                       marker_color=colour, offsetgroup=name, texttemplate="%{y:,}", row=2, col=1)
+        figure.add_bar(x=_kept(rows), y=[row["refolded_interval_cycles"] for row in rows],
+                       name=f"{name}, refolded in the same LUTs", marker={"color": colour, "opacity": 0.4},
+                       offsetgroup=f"{name} refolded", texttemplate="%{y:,}", row=2, col=1)
+    figure.update_yaxes(range=[0, 108], row=1, col=1)
+    figure.update_xaxes(title="slices kept", row=2, col=1)
+    figure.update_layout(template="plotly_white", height=650, legend={"orientation": "h", "y": -0.12})
     return figure
+
+
+def _kept(rows: list[dict]) -> list[str]:
+    return [f"{len(row['kept_slices'])} ({kept_text(row['kept_slices'])})" for row in rows]
 
 
 def _layers_figure(name: str, rows: list[dict]) -> "go.Figure":
@@ -115,7 +119,8 @@ def _layers_figure(name: str, rows: list[dict]) -> "go.Figure":
     figure = go.Figure()
     for row in rows:
         layers = [f"layer {i}" for i in range(len(row["layer_cycles"]))]
-        figure.add_bar(x=layers, y=row["layer_cycles"], name=f"{len(row['kept_slices'])} kept")
+        figure.add_bar(x=layers, y=row["layer_cycles"], name=f"{len(row['kept_slices'])} kept",
+                       marker={"color": "#3b6fb6", "opacity": 0.2 + 0.16 * len(row["kept_slices"])})
     figure.update_layout(title=f"Cycles per layer: {name}", barmode="group", template="plotly_white",
                          yaxis_title="cycles per image")
     return figure
