@@ -93,26 +93,27 @@ def accelerator(network: Network | Topology, folding: Folding, name: str = "acce
         slice_weights = topology.slice_weights if i == 0 and topology.first_layer == "weighted" else (1,)
         kernels += _layer(f"{name}_%s{i}", shape, parameters[i], folding.layers[i], slice_weights,
                           kernels[-1], last=i == len(topology.layers) - 1)
-    offsets = (0,) * topology.n_classes if parameters[-1] is None else tuple(parameters[-1].offsets.tolist())
+    offsets: tuple[int, ...] = (0,) * topology.n_classes
+    if parameters[-1] is not None and parameters[-1].offsets is not None:
+        offsets = tuple(parameters[-1].offsets.tolist())
     kernels.append(Classify(f"{name}_classify", folding.layers[-1].pe, shape.max_accumulator, offsets))
     kernels.append(RegisterSlice(f"{name}_output", kernels[-1].m_width, kernels[-1].m_beats))
     return Accelerator(name, topology, folding, tuple(kernels))
 
 
 def _layer(name: str, shape: LayerShape, parameters: Parameters | None, folding: LayerFolding,
-           slice_weights: tuple[int, ...], before: Kernel, last: bool) -> Iterator[Kernel]:
+           slice_weights: tuple[int, ...], before: Kernel, last: bool) -> list[Kernel]:
+    chain, pool = [before], 1
     if isinstance(shape.layer, Conv):
+        pool = shape.layer.pool
         window = SlidingWindow.for_layer(name % "window", shape, folding.simd)
-        for before in _convert(name % "pixels", before, window.word):
-            yield before
-        before = window
-        yield before
-    for before in _convert(name % "words", before, folding.simd):
-        yield before
-    yield Fifo(name % "fifo", folding.simd, folding.fifo_depth, before.m_beats)
-    neuron_fold, pooled = shape.mh // folding.pe, isinstance(shape.layer, Conv) and shape.layer.pool > 1
-    weights = thresholds = ()
-    invert = (0,) * neuron_fold
+        chain += [*_convert(name % "pixels", before, window.word), window]
+    chain += _convert(name % "words", chain[-1], folding.simd)
+    chain.append(Fifo(name % "fifo", folding.simd, folding.fifo_depth, chain[-1].m_beats))
+    neuron_fold = shape.mh // folding.pe
+    weights: tuple[int, ...] = ()
+    thresholds: tuple[int, ...] = ()
+    invert: tuple[int, ...] = (0,) * neuron_fold
     if parameters is not None:
         weights = _weight_words(shape, parameters, folding)
         if parameters.thresholds is not None:
@@ -120,14 +121,15 @@ def _layer(name: str, shape: LayerShape, parameters: Parameters | None, folding:
             thresholds = _words(_bits(parameters.thresholds, width).reshape(neuron_fold, folding.pe * width))
         if parameters.invert is not None:
             invert = _words(parameters.invert.reshape(neuron_fold, folding.pe))
-    yield Mvtu(name % "mvtu", folding.pe, folding.simd, shape.mw // folding.simd, neuron_fold, slice_weights,
-               shape.max_accumulator, shape.n_windows, last, weights, thresholds)
-    if pooled:
-        yield MaxPool(name % "pool", shape.window_shape, shape.layer.pool, folding.pe, invert)
+    chain.append(Mvtu(name % "mvtu", folding.pe, folding.simd, shape.mw // folding.simd, neuron_fold, slice_weights,
+                      shape.max_accumulator, shape.n_windows, last, weights, thresholds))
+    if pool > 1:
+        chain.append(MaxPool(name % "pool", shape.window_shape, pool, folding.pe, invert))
+    return chain[1:]
 
 
 def _convert(name: str, before: Kernel, width: int) -> Iterator[Kernel]:
-    """Converters from what leaves `before` to beats of `width`: none, one, or up and down again."""
+    """Give the converters from what leaves `before` to beats of `width`: none, one, or up and down again."""
     common = math.lcm(before.m_width, width)
     if common != before.m_width:
         before = WidthConverter(f"{name}_gather", before.m_width, common, before.m_beats)

@@ -6,6 +6,7 @@ The structure is FINN's (Umuroglu et al., FPGA 2017); Horner's rule over bit sli
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from myhdl import ConcatSignal, Signal, always, always_comb, always_seq, block, instances, intbv
 
@@ -135,7 +136,7 @@ class Mvtu(Kernel):
     def gaps(self) -> tuple[int, ...]:
         """By how many bits the sum shifts where each slice but the first starts; two of them at least, for a ROM."""
         bits = [weight.bit_length() for weight in self.slice_weights]
-        gaps = tuple(high - low for high, low in zip(bits, bits[1:], strict=False))
+        gaps = tuple(high - low for high, low in pairwise(bits))
         return gaps if len(gaps) > 1 else gaps * 2
 
     def hardware(self, clk, rst, s_axis, m_axis):

@@ -7,7 +7,7 @@ from cbnn.hw.stream import Rom
 
 @block
 def rom(clk, advance, address, data, content: Rom):
-    """Synchronous ROM: `data` is the word at `address` one cycle later, held while `advance` is low.
+    """Read a ROM synchronously: `data` is the word at `address` one cycle later, held while `advance` is low.
 
     A ROM of one word has no register: `data` is that word at all times.
     """

@@ -10,8 +10,9 @@ A unit that must deliver several pixels per cycle keeps a copy of the ring per p
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
-from myhdl import ConcatSignal, ResetSignal, Signal, always, always_comb, always_seq, block, instances, intbv, modbv
+from myhdl import Signal, always, always_comb, always_seq, block, instances, intbv, modbv
 
 from cbnn.hw.stream import Kernel, counter
 from cbnn.model.topology import Conv, LayerShape
@@ -275,7 +276,7 @@ def fill_level(clk, rst, write, row_end, read, row, column, available, ready, un
 def _freed_rows(unit: SlidingWindow) -> list[int]:
     """Rows of the image that are free once each row of windows has left; with the last one all of them."""
     firsts = [*unit.first_rows, unit.in_shape[0]]
-    return [after - before for before, after in zip(firsts, firsts[1:], strict=False)]
+    return [after - before for before, after in pairwise(firsts)]
 
 
 @block

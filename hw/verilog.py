@@ -5,9 +5,9 @@ import re
 import shutil
 import tempfile
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -143,7 +143,8 @@ def _top(accelerator: Accelerator) -> str:
         short = kernel.name.removeprefix(f"{accelerator.name}_")
         sink = "m_axis" if kernel is last else short
         if sink != "m_axis":
-            lines += [f"wire [{kernel.m_width - 1}:0] {sink}_tdata;", f"wire {sink}_tvalid, {sink}_tready, {sink}_tlast;"]
+            lines += [f"wire [{kernel.m_width - 1}:0] {sink}_tdata;",
+                      f"wire {sink}_tvalid, {sink}_tready, {sink}_tlast;"]
         s_data = f"{source}_tdata[{first.s_width - 1}:0]" if kernel is first else f"{source}_tdata"
         instances += ["", f"{kernel.name} u_{short} (", "    .clk(aclk), .rst(rst),",
                       f"    .s_axis_tdata({s_data}), .s_axis_tvalid({source}_tvalid), "

@@ -9,7 +9,7 @@ FAN_IN = 4
 
 
 def popcount_stages(simd: int) -> int:
-    """Registers between inputs and count, in cycles: one behind the groups, one behind every level of adders."""
+    """Return the cycles from inputs to count: a register behind the groups, one behind every level of adders."""
     stages, counts = 1, -(-simd // GROUP)
     while counts > 1:
         stages, counts = stages + 1, -(-counts // FAN_IN)
@@ -65,7 +65,7 @@ def count_group(clk, advance, bits, count, start, size):
 @block
 def add(clk, advance, addends, total):
     """Add up to four counts."""
-    a, b, c, d = [*addends, *[None] * (4 - len(addends))]
+    a, b, c, d = (*addends, None, None, None)[:4]
     if len(addends) == 4:
         @always(clk.posedge)
         def accumulate():

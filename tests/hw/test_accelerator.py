@@ -47,7 +47,8 @@ def test_equals_the_golden_model(tmp_path, description):
     expected = output_beats(unit, golden.scores(network, images))
     generate(unit, tmp_path / "verilog")
     links = [kernel.name.removeprefix("chain_") for kernel in unit.kernels[:-1]]
-    stalls = [{}, {"idle_percent": 40, "stall_percent": 60}, {"stall_percent": 30, "reset_after": period + period // 2 + 1}]
+    stalls = [{}, {"idle_percent": 40, "stall_percent": 60},
+              {"stall_percent": 30, "reset_after": period + period // 2 + 1}]
     seen = cosimulate(tmp_path / "verilog", "chain", (tmp_path / "verilog" / FILE_LIST).read_text().split(),
                       [Run(beats, period, len(expected), seed=seed, max_cycles=40_000, **stall)
                        for seed, stall in enumerate(stalls)], watch=links)

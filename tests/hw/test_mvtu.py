@@ -58,7 +58,7 @@ def matrix_unit(pe, simd, pass_words, neuron_fold, slice_weights, n_vectors, las
     (3, 4, 2, 1, (64, 16, 8, 1), 2),
 ])
 def test_equals_the_matrix_product(rtl, pe, simd, pass_words, neuron_fold, slice_weights, n_vectors, last):
-    unit, weights, thresholds = matrix_unit(pe, simd, pass_words, neuron_fold, slice_weights, n_vectors, last, seed=simd)
+    unit, weights, thresholds = matrix_unit(pe, simd, pass_words, neuron_fold, slice_weights, n_vectors, last, simd)
     rng = np.random.default_rng(pe)
     vectors = rng.integers(0, 2, (N_IMAGES * n_vectors, len(slice_weights), simd * pass_words), np.uint8)
     # A vector that agrees with a row everywhere reaches the largest sum, its opposite none at all.

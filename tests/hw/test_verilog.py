@@ -38,7 +38,7 @@ def contents(folder):
 
 
 def run(*command, cwd, **environment):
-    done = subprocess.run(list(map(str, command)), cwd=cwd, env=os.environ | environment, text=True,  # noqa: S603
+    done = subprocess.run(list(map(str, command)), cwd=cwd, env=os.environ | environment, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300, check=False)
     assert done.returncode == 0, done.stdout
     return done.stdout

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from myhdl import Signal, always, always_comb, always_seq, block, instances, intbv
+from myhdl import Signal, always, always_comb, always_seq, block, intbv
 
 from cbnn.hw.stream import Kernel
 from cbnn.hw.xnor_popcount import popcount_stages, xnor_popcount
@@ -18,7 +18,8 @@ def popcount_stream(clk, rst, s_axis, m_axis, simd, stages):
     valid, last = [Signal(intbv(0)[stages:]) for _ in range(2)]
     # A copy, since slices of a port convert to zeros.
     pair = Signal(intbv(0)[2 * simd :])
-    counting = xnor_popcount(clk, advance, pair(simd, 0), pair(2 * simd, simd), count)
+    weights, inputs = pair(simd, 0), pair(2 * simd, simd)
+    counting = xnor_popcount(clk, advance, weights, inputs, count)
 
     @always_comb
     def copy():
@@ -49,7 +50,7 @@ def popcount_stream(clk, rst, s_axis, m_axis, simd, stages):
             for i in range(1, stages):
                 last.next[i] = last[i - 1]
 
-    return instances()
+    return counting, handshake, copy, drive, mark_valid, mark_last
 
 
 @dataclass(frozen=True)
