@@ -20,21 +20,21 @@ class BatchNorm(NamedTuple):
     epsilon: float
 
 
-def fold(weights: NDArray[np.uint8], norm: BatchNorm, n_inputs: int, pooled: bool) -> Parameters:
+def fold(weights: NDArray[np.uint8], norm: BatchNorm, max_accumulator: int, pooled: bool) -> Parameters:
     """Parameters of a hidden layer whose bit is ``batch_norm(x) >= 0``, for the bipolar sum x.
 
     Parameters
     ----------
     weights : uint8 array of 0 and 1, shape (mh, mw)
-    norm : batch norm of the bipolar sums ``x = 2 * accumulator - n_inputs``
-    n_inputs : what the accumulator reaches when every input agrees with its weight
+    norm : batch norm of the bipolar sums ``x = 2 * accumulator - max_accumulator``
+    max_accumulator : what the accumulator reaches when every input agrees with its weight
     pooled : whether max pooling stands between the sum and batch norm
 
     Notes
     -----
     The threshold is the smallest accumulator whose normalised value is not negative. It is found in integers, the
     square root included, so it is the mathematical one however close to an integer it falls. A negative scale turns
-    the comparison round. Without pooling the row's weights are flipped: ``n_inputs - accumulator`` counts instead.
+    the comparison round. Without pooling the row's weights are flipped: ``max_accumulator - accumulator`` counts instead.
     With pooling the maximum must be taken first, so the row is thresholded one above, pooled by OR, and inverted.
 
     Raises
@@ -54,9 +54,9 @@ def fold(weights: NDArray[np.uint8], norm: BatchNorm, n_inputs: int, pooled: boo
     invert = np.zeros(len(rows), np.bool_)
     for row in range(len(rows)):
         if norm.scale[row] == 0:  # the sign of the shift alone
-            thresholds[row] = 0 if norm.shift[row] >= 0 else n_inputs + 1
+            thresholds[row] = 0 if norm.shift[row] >= 0 else max_accumulator + 1
             continue
-        floor, ceiling = _zero(norm, row, n_inputs)
+        floor, ceiling = _zero(norm, row, max_accumulator)
         if norm.scale[row] > 0:
             threshold = ceiling
         elif pooled:
@@ -64,16 +64,16 @@ def fold(weights: NDArray[np.uint8], norm: BatchNorm, n_inputs: int, pooled: boo
             invert[row] = True
         else:
             rows[row] ^= 1
-            threshold = n_inputs - floor
-        thresholds[row] = min(max(threshold, 0), n_inputs + 1)
+            threshold = max_accumulator - floor
+        thresholds[row] = min(max(threshold, 0), max_accumulator + 1)
     return Parameters(rows, thresholds, invert=invert if pooled else None)
 
 
-def _zero(norm: BatchNorm, row: int, n_inputs: int) -> tuple[int, int]:
+def _zero(norm: BatchNorm, row: int, max_accumulator: int) -> tuple[int, int]:
     """Floor and ceiling of the accumulator at which the row's batch norm is zero, exact."""
     scale, shift, mean, variance = (Fraction(float(values[row])) for values in norm[:4])
     # It lies at centre - gap, where |gap| is the root of a rational; over a common denominator, of an integer.
-    centre, gap = (mean + n_inputs) / 2, shift / scale / 2
+    centre, gap = (mean + max_accumulator) / 2, shift / scale / 2
     square = gap**2 * (variance + Fraction(float(norm.epsilon)))
     denominator = centre.denominator * square.denominator
     root = math.isqrt(int(square * denominator**2))

@@ -135,7 +135,7 @@ class Folding:
             raise ValueError(f"{path} is not a folding: it is not JSON like {{\"MVTU_0\": {{\"PE\": 16, \"SIMD\": 9, "
                              f'"inFIFODepths": [2]}}}}') from error
         if stray:
-            raise ValueError(f"{path} folds {min(stray)}, which this network does not have")
+            raise ValueError(f"{path} folds {min(stray)!r}, which this network does not have")
         folding = cls.of(topology, pairs, width)
         layers = tuple(layer if depth is None else LayerFolding(layer.pe, layer.simd, depth)
                        for layer, depth in zip(folding.layers, depths, strict=True))

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -112,7 +113,7 @@ def _arrays(content: bytes) -> dict[str, NDArray]:
         raise ValueError(f"its arrays claim {n_bytes} bytes; at most {MAX_BYTES} are read")
     for member in members:
         name = member.filename.removesuffix(".npy")
-        if name == member.filename or name in arrays:
+        if not re.fullmatch(r"[a-z]+(_[0-9]+)?\.npy", member.filename) or name in arrays:
             raise ValueError(f"it holds {member.filename!r}, which is no array or there twice")
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ValueError(f"{name} is compressed by method {member.compress_type}; only deflate is read")

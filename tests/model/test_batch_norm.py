@@ -84,15 +84,22 @@ def test_a_zero_on_an_integer_counts_as_positive(x: int) -> None:
         at = (x + N_INPUTS) // 2
         bits = [folded_bit(norm, 0, a) for a in range(N_INPUTS + 1)]
         assert bits == [a >= at if scale > 0 else a <= at for a in range(N_INPUTS + 1)]
+        pooled = fold(np.ones((1, N_INPUTS), np.uint8), norm, N_INPUTS, pooled=True)
+        assert [bool((a >= pooled.thresholds[0]) ^ pooled.invert[0]) for a in range(N_INPUTS + 1)] == bits
 
 
 def test_the_least_move_off_an_integer_counts() -> None:
     up, down = np.nextafter(1.0, 2), np.nextafter(1.0, 0)
     assert [folded_bit(norm_of([(1, 0, mean, 1)]), 0, 11) for mean in (down, 1.0, up)] == [True, True, False]
     assert [folded_bit(norm_of([(-1, 0, mean, 1)]), 0, 11) for mean in (down, 1.0, up)] == [False, True, True]
-    # A variance plus epsilon that floats round to 1; x - sqrt(1 + 2**-70) is negative at 1.
-    assert [folded_bit(norm_of([(1, -1, 0, 1)], epsilon), 0, 11) for epsilon in (0.0, 2.0**-70)] == [True, False]
-    assert [folded_bit(norm_of([(-1, 1, 0, 1)], epsilon), 0, 11) for epsilon in (0.0, -2.0**-70)] == [True, False]
+
+
+@pytest.mark.parametrize(("scale", "shift", "accumulator", "epsilon"), [
+    (1, -1, 16, 2.0**-70), (1, 1, 5, -2.0**-70), (-1, 1, 16, -2.0**-70), (-1, -1, 5, 2.0**-70)])
+def test_variances_that_floats_round_count(scale: int, shift: int, accumulator: int, epsilon: float) -> None:
+    """Batch norm is zero at the root of 121 + epsilon, up to sign: just past the accumulator, at it for epsilon 0."""
+    bits = [folded_bit(norm_of([(scale, shift, 0, 121)], e), 0, accumulator) for e in (0.0, epsilon, -epsilon)]
+    assert bits == [True, False, True]
 
 
 @pytest.mark.parametrize(("scale", "shift", "low", "high"), [
