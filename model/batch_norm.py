@@ -34,8 +34,9 @@ def fold(weights: NDArray[np.uint8], norm: BatchNorm, max_accumulator: int, pool
     -----
     The threshold is the smallest accumulator whose normalised value is not negative. It is found in integers, the
     square root included, so it is the mathematical one however close to an integer it falls. A negative scale turns
-    the comparison round. Without pooling the row's weights are flipped: ``max_accumulator - accumulator`` counts instead.
-    With pooling the maximum must be taken first, so the row is thresholded one above, pooled by OR, and inverted.
+    the comparison round. Without pooling the row's weights are flipped, and ``max_accumulator - accumulator`` counts
+    instead. With pooling the maximum must be taken first, so the row is thresholded one above, pooled by OR, and
+    inverted.
 
     Raises
     ------
