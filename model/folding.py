@@ -152,7 +152,7 @@ def _default_depth(shape: LayerShape, simd: int) -> int:
 
     A convolution reads from its line buffer, which holds rows ahead, so that two beats are enough.
     """
-    return 2 if isinstance(shape.layer, Conv) else max(2, shape.mw // simd)
+    return 2 if isinstance(shape.layer, Conv) else max(2, shape.n_slices * shape.slice_inputs // simd)
 
 
 def _default_input_width(topology: Topology) -> int:
