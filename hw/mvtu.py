@@ -148,7 +148,7 @@ class Mvtu(Kernel):
 def mvtu(clk, rst, s_axis, m_axis, unit):
     """Matrix-vector-threshold unit; interval SF * NF cycles per vector, see `Mvtu` for the latency."""
     pe, simd = unit.pe, unit.simd
-    advance = Signal(bool(0))
+    advance, go = Signal(bool(0)), Signal(bool(0))  # go: a word is worked on
     word, weight_word = Signal(intbv(0)[simd:]), Signal(intbv(0)[pe * simd :])
     weight_address = counter(unit.n_weight_words)
     n_flags = 5 if len(unit.slice_weights) > 1 else 4
@@ -161,7 +161,7 @@ def mvtu(clk, rst, s_axis, m_axis, unit):
     def handshake():
         advance.next = m_axis.tready or not m_axis.tvalid
 
-    issuing = issue_words(clk, rst, s_axis, advance, word, weight_address, issued, unit)
+    issuing = issue_words(clk, rst, s_axis, advance, go, word, weight_address, issued, unit)
     weights = rom(clk, advance, weight_address, weight_word, unit.roms[0])
     aligning = delay(clk, rst, advance, issued, counted, popcount_stages(simd))
     if shift is not None:
@@ -187,7 +187,7 @@ def mvtu(clk, rst, s_axis, m_axis, unit):
 
 
 @block
-def issue_words(clk, rst, s_axis, advance, word, weight_address, issued, unit):
+def issue_words(clk, rst, s_axis, advance, go, word, weight_address, issued, unit):
     """Take a word per cycle, from the stream for the first fold of rows and from the replay buffer for the others.
 
     `issued` says of `word`, bit by bit: last of the image, last of a row, first of a row, valid, and, where there are
@@ -196,7 +196,7 @@ def issue_words(clk, rst, s_axis, advance, word, weight_address, issued, unit):
     n_words, n_slices, n_rows = unit.pass_words, len(unit.slice_weights), unit.neuron_fold
     to_slice_start = n_words - 1
     in_slice, slice_, row = counter(n_words), counter(n_slices), counter(n_rows)
-    fresh, go, slice_start, slice_end, row_start, row_end = (Signal(bool(0)) for _ in range(6))
+    fresh, slice_start, slice_end, row_start, row_end = (Signal(bool(0)) for _ in range(5))
     image_end, last_seen = Signal(bool(0)), Signal(bool(0))
     replayed = Signal(intbv(0)[unit.simd :])
     flags = [go, row_start, row_end, image_end]

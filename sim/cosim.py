@@ -93,9 +93,9 @@ def cosimulate(verilog: Path, top: str, sources: Sequence[str], runs: Sequence[R
         results = json.loads((work / "result.json").read_text())
         if len(results) < len(runs):
             raise SimulationError(f"simulation of {top} failed: {_tail(work / 'test.log')}")
-    for result in results:
+    for run, result in zip(runs, results, strict=True):
         if "hung" in result:
-            raise SimulationError(f"{top} hangs: {result['hung']} after {runs[0].max_cycles} cycles")
+            raise SimulationError(f"{top} hangs: {result['hung']} after {run.max_cycles} cycles")
         result["out_beats"] = [int(beat, 16) for beat in result["out_beats"]]
     return [Observation(**result) for result in results]
 
@@ -110,7 +110,7 @@ def _simulate(work: Path, verilog: Path, top: str, sources: Sequence[str], simul
     runner = get_runner(simulator)
     try:
         runner.build(sources=[verilog / source for source in sources], hdl_toplevel=top, build_dir=work,
-                     build_args=["-g2012", "-Wall"], timescale=("1ns", "1ps"), log_file=work / "build.log")
+                     build_args=["-Wall"], timescale=("1ns", "1ps"), log_file=work / "build.log")
         runner.test(test_module=BENCH, hdl_toplevel=top, build_dir=work, test_dir=work, log_file=work / "test.log",
                     results_xml=str(work / "results.xml"), timescale=("1ns", "1ps"),
                     extra_env={"CBNN_JOB": str(work / "job.json"), "CBNN_RESULT": str(work / "result.json"),

@@ -95,7 +95,7 @@ def verify(network: Network, accelerator: Accelerator, images: NDArray, verilog:
               max_cycles=20 * (slowest + len(images) * accelerator.interval_cycles))
     first = accelerator.mvtus[0].name.removeprefix(f"{accelerator.name}_")
     [seen] = cosimulate(verilog, accelerator.name, (verilog / FILE_LIST).read_text().split(), [run],
-                        busy=[f"u_{first}.issue_words0_go"])
+                        busy=[f"u_{first}.go"])
     per_image = len(expected) // len(images)
     wrong = [i for i in range(len(images)) if seen.out_beats[i * per_image : (i + 1) * per_image]
              != expected[i * per_image : (i + 1) * per_image]]

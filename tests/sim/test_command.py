@@ -1,0 +1,159 @@
+"""The command line: output, exit codes, one clear sentence for what goes wrong."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from cbnn.model import storage
+from cbnn.model.network import random_network
+from cbnn.model.topology import Topology
+from cbnn.sim import command, demo, report
+
+TINY = Topology.parse("4C3-MP2-3FC", (4, 4, 1), 2)
+FOLDING = "(2,9)(1,4)"
+
+
+@pytest.fixture
+def cbnn(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run the command; return exit code, stdout and stderr."""
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["cbnn", *map(str, words)])
+        with pytest.raises(SystemExit) as caught:
+            command.main()
+        out, err = capsys.readouterr()
+        return caught.value.code or 0, out, err
+    return run
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    storage.save(random_network(TINY, 1), tmp_path / "tiny.npz")
+    return tmp_path / "tiny.npz"
+
+
+def test_every_verb_has_help(cbnn) -> None:
+    code, out, _ = cbnn("--help")
+    assert code == 0
+    for verb in ("demo", "train", "evaluate", "sensitivity", "generate", "verify", "cycles", "report"):
+        assert verb in out
+        assert cbnn(verb, "--help")[0] == 0
+
+
+def test_cycles_of_a_topology(cbnn) -> None:
+    code, out, _ = cbnn("cycles", "128C3-128C3-MP2-10FC", "--shape", "32x32x3", "--bits", 8, "--slices", "8..7",
+                        "--folding", "(128,27)(128,96)(1,8)", "--json")
+    rows = json.loads(out)
+    assert code == 0
+    assert [(row["kept_slices"][-1], row["first_layer_cycles"]) for row in rows] == [(0, 8192), (1, 7168)]
+    assert rows[0]["interval_cycles"] == 10 * 128 * 256 // 8
+
+
+def test_evaluate_prints_what_the_golden_model_says(cbnn) -> None:
+    code, out, _ = cbnn("evaluate", "digits-5", "--json")
+    assert code == 0
+    assert json.loads(out)["images"] == 540
+    assert json.loads(out)["accuracy"] >= 0.95
+
+
+def test_sensitivity_lists_slices_one_by_one_and_cumulatively(cbnn) -> None:
+    code, out, _ = cbnn("sensitivity", "digits-2", "--repetitions", 1, "--json")
+    assert code == 0
+    assert [(row["mode"], row["slice"]) for row in json.loads(out)] == [
+        ("single", 3), ("single", 4), ("cumulative", 3), ("cumulative", 4)]
+
+
+def test_generate_then_verify(cbnn, tiny: Path, tmp_path: Path) -> None:
+    code, out, _ = cbnn("generate", tiny, "--folding", FOLDING, "--out", tmp_path / "v", "--name", "tiny")
+    assert code == 0
+    assert (tmp_path / "v" / "tiny.v").exists()
+    assert out.strip() == str(tmp_path / "v" / "manifest.json")
+    code, out, _ = cbnn("verify", tiny, "--folding", FOLDING, "--out", tmp_path / "w", "--images", 4, "--json")
+    result = json.loads(out)
+    assert code == 0
+    assert result["wrong_images"] == []
+    assert result["measured"]["interval_cycles"] == result["predicted"]["interval_cycles"]
+
+
+def test_a_difference_exits_1(cbnn, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cbnn.sim.verify.golden.scores", lambda network, images: storage.np.zeros((len(images), 3), int))
+    code, _, err = cbnn("verify", tiny, "--folding", FOLDING, "--out", tmp_path / "v", "--images", 4)
+    assert code == 1
+    assert err.strip().endswith("cbnn: image 0: the scores of the RTL differ from the golden model's")
+
+
+def test_a_folding_from_json(cbnn, tmp_path: Path) -> None:
+    file = tmp_path / "folding.json"
+    file.write_text(json.dumps({"MVTU_0": {"PE": 2, "SIMD": 9}, "MVTU_1": {"PE": 1, "SIMD": 4}}))
+    code, out, _ = cbnn("cycles", "4C3-MP2-3FC", "--shape", "4x4x1", "--bits", 2, "--folding", file, "--json")
+    assert code == 0
+    assert json.loads(out)[0]["first_layer_cycles"] == 2 * 2 * 16
+
+
+@pytest.mark.parametrize(("words", "sentence"), [
+    (("evaluate", "nothing.npz"), "nothing.npz cannot be read: No such file or directory"),
+    (("cycles", "4C3-10FC", "--shape", "8x8", "--folding", "(1,1)(1,1)"),
+     "input shape '8x8' is not written like 32x32x3: height x width x colours"),
+    (("cycles", "4C3-10FC", "--folding", "(3,1)(1,1)"), "layer 0: 4 rows do not fold onto 3 PEs"),
+    (("cycles", "4C3-10FC", "--folding", "(1,2)(1,1)"), "layer 0: 9 inputs do not fold into words of 2"),
+    (("cycles", "4C3-10FC", "--folding", "(1,1)(1,1)", "--slices", "0"),
+     "0 slices are to be kept; the network has 1 to 8"),
+    (("cycles", "4C3-10FC", "--folding", "(1,1)(1,1)", "--slices", "four"),
+     "slices 'four' are not written like 4 or 8..1"),
+    (("train", "--slices", "6", "--out", "x.npz"), "6 slices are to be kept; the digits have 1 to 5"),
+    (("report", "nowhere"), "nowhere holds no table of the demo: "),
+    (("generate", "digits-5", "--folding", "(1,1)", "--out", "x"),
+     "folding of 1 layers given; the topology has 5"),
+    (("verify", "digits-5", "--folding", "(16,9)(16,16)(8,16)(8,16)(10,8)", "--out", "x", "--images", "3"),
+     "3 images given; at least 4 are needed to see a steady interval"),
+])
+def test_bad_input_is_one_sentence(cbnn, words: tuple, sentence: str, tmp_path: Path,
+                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = cbnn(*words)
+    assert code == 2
+    assert out == ""
+    assert err.startswith(f"cbnn: {sentence}")
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_usage_exits_2(cbnn) -> None:
+    assert cbnn("cycles")[0] == 2
+    assert cbnn("frobnicate")[0] == 2
+
+
+def test_missing_icarus_exits_2_and_writes_nothing(cbnn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    code, _, err = cbnn("demo", "--out", tmp_path / "demo")
+    assert code == 2
+    assert err.endswith("cbnn: Icarus Verilog (iverilog) is not installed; install the package iverilog\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_demo_keeps_off_a_folder_that_holds_something_else(cbnn, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    code, _, err = cbnn("demo", "--out", tmp_path)
+    assert code == 2
+    assert f"{tmp_path} holds thesis.tex, which the demo did not write; name an empty or a new folder" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_one_level_of_the_demo_and_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cbnn) -> None:
+    """The last level at the balanced folding, whole: golden model, Verilog, Icarus, cycles, table, page."""
+    monkeypatch.setattr(demo, "N_IMAGES", 4)
+    networks = demo.shipped_digits()
+    row = demo.level(networks, "balanced", 4, tmp_path / "verilog" / "balanced-1")
+    assert row.measured.interval_cycles == row.predicted.interval_cycles == 576
+    assert row.measured.first_layer_cycles == 2 * 64
+    assert (row.saved_cycles, row.saved_percent) == (64, 10.0)
+    demo.write_table([row], tmp_path)
+    code, out, _ = cbnn("report", tmp_path)
+    assert code == 0
+    assert "576" in out
+    page = (tmp_path / "report.html").read_text()
+    assert "http://" not in page.split("<h2>", 1)[1].split("<script", 1)[0]
+    assert page.count("<table>") == 1
+    for cell in report.cells(demo.read_table(tmp_path)[0]):
+        assert f"<td>{cell}</td>" in page
