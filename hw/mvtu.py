@@ -14,7 +14,7 @@ from cbnn.hw.instance import instantiation
 from cbnn.hw.processing_element import element_stages, processing_element
 from cbnn.hw.rom import rom
 from cbnn.hw.stream import Kernel, Rom, counter
-from cbnn.hw.xnor_popcount import popcount_stages, xnor_popcount
+from cbnn.hw.xnor_popcount import popcount_stages, popcount_submodules, xnor_popcount
 
 
 @dataclass(frozen=True)
@@ -121,9 +121,15 @@ class Mvtu(Kernel):
         inputs, weights = Signal(intbv(0)[self.simd :]), Signal(intbv(0)[self.simd :])
         count = Signal(intbv(0, min=0, max=self.simd + 1))
         shift, threshold, result = self.element_signals()
-        return {self.popcount_module: lambda: xnor_popcount(clk, advance, weights, inputs, count),
+        return {**popcount_submodules(self.popcount_module),
+                self.popcount_module: lambda: xnor_popcount(clk, advance, weights, inputs, count, self.popcount_module),
                 self.element_module: lambda: processing_element(clk, advance, valid, first, shift, inputs, weights,
                                                                 threshold, result, self.maximum, self.popcount_module)}
+
+    @property
+    def kept_modules(self) -> frozenset[str]:
+        """The parts of XNOR-popcount, which fill their LUTs."""
+        return frozenset(popcount_submodules(self.popcount_module))
 
     def element_signals(self):
         """Return signals for a processing element's `shift`, `threshold` and `result`, None where it has none."""

@@ -58,7 +58,7 @@ def processing_element(clk, advance, valid, first, shift, inputs, weights, thres
 @block
 def popcount_instance(clk, advance, weights, inputs, count, module):
     """Instantiate XNOR-popcount as a module of its own."""
-    counting = xnor_popcount(clk, advance, weights, inputs, count)
+    counting = xnor_popcount(clk, advance, weights, inputs, count, module)
     popcount_instance.verilog_code = instantiation(
         module, "count_agreement", {"clk": clk, "advance": advance, "weights": weights, "inputs": inputs},
         {"count": count})

@@ -120,3 +120,8 @@ class Kernel(ABC):
     def submodules(self) -> dict[str, Callable[[], object]]:
         """Return what constructs the blocks that it instantiates as modules of their own, by module name."""
         return {}
+
+    @property
+    def kept_modules(self) -> frozenset[str]:
+        """Submodules whose boundaries synthesis is to keep."""
+        return frozenset()

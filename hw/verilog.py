@@ -88,19 +88,20 @@ def write_kernel(kernel: Kernel, folder: Path) -> list[str]:
         # Flags that some sizes do not need stay undriven or unread; synthesis drops them.
         warnings.simplefilter("ignore", ToVerilogWarning)
         for name, construct in constructors.items():
-            thread.submit(_convert, name, construct, folder).result()
+            thread.submit(_convert, name, construct, folder, name in kernel.kept_modules).result()
     for content in kernel.roms:
         if len(content.words) > 1:
             (folder / f"{content.name}.mem").write_text(content.mem)
     return list(constructors)
 
 
-def _convert(name: str, construct: Callable[[], Any], folder: Path) -> None:
+def _convert(name: str, construct: Callable[[], Any], folder: Path, kept: bool) -> None:
     """Write one module."""
     _forget_names()
     construct().convert(name=name, path=str(folder), no_myhdl_header=True, testbench=False)
     file = folder / f"{name}.v"
-    file.write_text(_tidy(file.read_text()))
+    text = _tidy(file.read_text())
+    file.write_text(text.replace(f"module {name} ", f"(* keep_hierarchy *)\nmodule {name} ") if kept else text)
 
 
 def _forget_names() -> None:

@@ -1,33 +1,54 @@
-"""XNOR-popcount: how many inputs agree with their weights."""
+"""XNOR-popcount: how many inputs agree with their weights.
+
+It is built of two modules that each fill LUTs of six inputs exactly: one counts three agreements (two LUTs), one adds
+three such counts (four LUTs). Their boundaries are kept in synthesis, which would otherwise trade them for more and
+smaller LUTs. Counts of nine are registered, and added up in levels of four, each registered too.
+"""
+
+from collections.abc import Callable
+from typing import Any
 
 from myhdl import Signal, always, always_comb, block, instances, intbv, modbv
 
-GROUP = 16
-"""Bits counted in one step of the first stage."""
+from cbnn.hw.instance import instantiation
+
+NINE = 9
+"""Bits counted behind one register."""
 FAN_IN = 4
 """Counts added in one step of the later stages."""
 
 
 def popcount_stages(simd: int) -> int:
-    """Return the cycles from inputs to count: a register behind the groups, one behind every level of adders."""
-    stages, counts = 1, -(-simd // GROUP)
+    """Return the cycles from inputs to count: a register behind counts of nine, one behind every level of adders."""
+    stages, counts = 1, -(-simd // NINE)
     while counts > 1:
         stages, counts = stages + 1, -(-counts // FAN_IN)
     return stages
 
 
+def popcount_submodules(module: str) -> dict[str, Callable[[], Any]]:
+    """Return constructors of the modules that `xnor_popcount` instantiates, by name, when it is called `module`."""
+    def bits(n: int) -> Any:
+        return Signal(intbv(0)[n:])
+
+    return {f"{module}_count_three": lambda: count_three(bits(3), bits(3), bits(2)),
+            f"{module}_add_three": lambda: add_three(bits(2), bits(2), bits(2), bits(4))}
+
+
 @block
-def xnor_popcount(clk, advance, weights, inputs, count):
+def xnor_popcount(clk, advance, weights, inputs, count, module):
     """Count the equal bits of `weights` and `inputs`: one word per cycle, `popcount_stages(simd)` cycles of latency.
 
-    All registers hold while `advance` is low.
+    All registers hold while `advance` is low. `module` is the name of its own module, and prefix of those inside.
     """
-    simd = len(inputs)
-    agree = Signal(modbv(0)[simd:])
-    starts = range(0, simd, GROUP)
-    sizes = [min(GROUP, simd - start) for start in starts]
-    counts = [Signal(intbv(0, min=0, max=size + 1)) for size in sizes]
-    groups = [count_group(clk, advance, agree, counts[i], start, sizes[i]) for i, start in enumerate(starts)]
+    simd, n_nines = len(inputs), len(inputs) // NINE
+    # Copies, since slices of a module's own ports do not convert.
+    own_weights, own_inputs = Signal(intbv(0)[simd:]), Signal(intbv(0)[simd:])
+    counts = [Signal(intbv(0, min=0, max=min(NINE, simd - i) + 1)) for i in range(0, simd, NINE)]
+    nines = [count_nine(clk, advance, own_weights(NINE * (i + 1), NINE * i), own_inputs(NINE * (i + 1), NINE * i),
+                        counts[i], module, i) for i in range(n_nines)]
+    if simd % NINE:
+        rest = count_rest(clk, advance, own_weights, own_inputs, counts[-1], NINE * n_nines)
     adders = []
     while len(counts) > 1:
         inner = [counts[i : i + FAN_IN] for i in range(0, len(counts), FAN_IN)]
@@ -36,30 +57,125 @@ def xnor_popcount(clk, advance, weights, inputs, count):
     total = counts[0]
 
     @always_comb
-    def compare():
-        agree.next = ~(weights ^ inputs)
+    def copy():
+        own_weights.next = weights
+        own_inputs.next = inputs
 
     @always_comb
     def drive():
         count.next = total
 
-    return groups, adders, compare, drive
+    return instances()
 
 
 @block
-def count_group(clk, advance, bits, count, start, size):
-    """Count the set bits of ``bits[start + size : start]``."""
-    top = size + 1
+def count_nine(clk, advance, weights, inputs, count, module, index):
+    """Count the agreements of nine bits, registered."""
+    own_weights, own_inputs = Signal(intbv(0)[NINE:]), Signal(intbv(0)[NINE:])
+    a, b, c = threes = [Signal(intbv(0)[2:]) for _ in range(3)]
+    nine = Signal(intbv(0)[4:])
+    counting = [count_three_instance(own_weights(3 * i + 3, 3 * i), own_inputs(3 * i + 3, 3 * i), threes[i],
+                                     f"{module}_count_three", 3 * index + i) for i in range(3)]
+    adding = add_three_instance(a, b, c, nine, f"{module}_add_three", index)
+
+    @always_comb
+    def copy():
+        own_weights.next = weights
+        own_inputs.next = inputs
 
     @always(clk.posedge)
-    def accumulate():
+    def hold():
         if advance:
-            number = intbv(0, min=0, max=top)
-            for i in range(size):
-                number[:] = number + bits[start + i]
+            count.next = nine
+
+    return counting, adding, copy, hold
+
+
+@block
+def count_rest(clk, advance, weights, inputs, count, start):
+    """Count the agreements from bit `start` on, fewer than nine, registered."""
+    end, top = len(inputs), len(inputs) - start + 1
+    number = Signal(intbv(0, min=0, max=top))
+    agree = Signal(modbv(0)[end:])
+
+    @always_comb
+    def compare():
+        agree.next = ~(weights ^ inputs)
+
+    @always_comb
+    def count_agreements():
+        total = intbv(0, min=0, max=top)
+        for i in range(start, end):
+            total[:] = total + agree[i]
+        number.next = total
+
+    @always(clk.posedge)
+    def hold():
+        if advance:
             count.next = number
 
+    return compare, count_agreements, hold
+
+
+@block
+def count_three(weights, inputs, count):
+    """Count the agreements of three bits."""
+    a, b, c = (Signal(bool(0)) for _ in range(3))
+
+    @always_comb
+    def compare():
+        a.next = weights[0] == inputs[0]
+        b.next = weights[1] == inputs[1]
+        c.next = weights[2] == inputs[2]
+
+    @always_comb
+    def add_bits():
+        count.next[0] = a ^ b ^ c
+        count.next[1] = (a and b) or (a and c) or (b and c)
+
     return instances()
+
+
+@block
+def add_three(a, b, c, total):
+    """Add three counts of 0 to 3."""
+    carry, any_pair, all_four = (Signal(bool(0)) for _ in range(3))
+
+    @always_comb
+    def add_ones():
+        carry.next = (a[0] and b[0]) or (a[0] and c[0]) or (b[0] and c[0])
+
+    @always_comb
+    def add_twos():
+        any_pair.next = (((a[1] or b[1]) and (c[1] or carry)) or (a[1] and b[1])) or (c[1] and carry)
+        all_four.next = a[1] and b[1] and c[1] and carry
+
+    @always_comb
+    def join_bits():
+        total.next[0] = a[0] ^ b[0] ^ c[0]
+        total.next[1] = a[1] ^ b[1] ^ c[1] ^ carry
+        total.next[2] = any_pair and not all_four
+        total.next[3] = all_four
+
+    return instances()
+
+
+@block
+def count_three_instance(weights, inputs, count, module, index):
+    """Instantiate the counter of three as a module of its own."""
+    counting = count_three(weights, inputs, count)
+    count_three_instance.verilog_code = instantiation(
+        module, f"count_three_{index}", {"weights": weights, "inputs": inputs}, {"count": count})
+    return counting
+
+
+@block
+def add_three_instance(a, b, c, total, module, index):
+    """Instantiate the adder of three as a module of its own."""
+    adding = add_three(a, b, c, total)
+    add_three_instance.verilog_code = instantiation(
+        module, f"add_three_{index}", {"a": a, "b": b, "c": c}, {"total": total})
+    return adding
 
 
 @block

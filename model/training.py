@@ -5,9 +5,10 @@ Networks", arXiv 1602.02830, section 1; batch norm with the sign as one threshol
 arXiv 1612.07119, section 4.2.2.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,10 @@ except ImportError as error:
 from torch import Tensor, nn
 from torch.nn import functional
 
+SPREAD = 0.1
+"""First latent weights are drawn from -SPREAD to SPREAD: far inside the clip at 1, so that signs still turn."""
+SMOOTHING = 0.1
+"""Label smoothing of the loss."""
 Progress = Callable[[int, float], None]
 """Called behind every epoch with its number, from 1, and its mean loss."""
 
@@ -62,37 +67,46 @@ class Recipe:
 
 
 DIGITS_TOPOLOGY = "16C3-16C3-MP2-32C3-MP2-64FC-10FC"
-DIGITS_RECIPE = Recipe(epochs=300, batch=64, learning_rate=0.01, shift=1, seed=0)
-"""Chosen on a validation split of the training images; the test images had no part in it."""
+DIGITS_RECIPE = Recipe(epochs=300, batch=32, learning_rate=0.01, shift=0, seed=0)
+"""Chosen on validation splits of the training images; shifting these small, centred digits costs accuracy."""
 
 
 class _Sign(torch.autograd.Function):
-    """+1 where the input is not negative, else -1; the gradient passes inside [-1, 1]."""
-
     @staticmethod
-    def forward(context: torch.autograd.function.FunctionCtx, values: Tensor) -> Tensor:
+    def forward(context: Any, values: Tensor) -> Tensor:
         context.save_for_backward(values)
-        return torch.where(values >= 0, 1.0, -1.0).to(values.dtype)
+        return (values >= 0).to(values.dtype).mul_(2).sub_(1)
 
     @staticmethod
-    def backward(context: torch.autograd.function.FunctionCtx, gradient: Tensor) -> Tensor:  # type: ignore[override]
-        (values,) = context.saved_tensors  # type: ignore[attr-defined]
-        return gradient * (values.abs() <= 1)
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        (values,) = context.saved_tensors
+        return gradient.mul(values.abs() <= 1)
+
+
+def sign(values: Tensor) -> Tensor:
+    """Return +1 where a value is not negative, else -1; the gradient passes straight through inside [-1, 1]."""
+    signs: Tensor = _Sign.apply(values)
+    return signs
 
 
 class BinaryLayer(nn.Module):
-    """Bipolar sums of one layer, pooled before batch norm; ``latent`` is (mh, channels, rows, columns)."""
+    """What every layer has: ``latent`` weights, (mh, channels, rows, columns), and their bipolar sums.
 
-    def __init__(self, shape: LayerShape, channels: int, pad: float, generator: torch.Generator) -> None:
+    ``one`` is a set input, 1 but at a weighted first layer, where it is all the slices of a colour together.
+    """
+
+    def __init__(self, shape: LayerShape, channels: int, generator: torch.Generator) -> None:
         super().__init__()
-        self.shape, self.pad = shape, pad
         layer = shape.layer
+        self.shape, self.one = shape, shape.max_accumulator / shape.mw
+        self.pad = self.one if isinstance(layer, Conv) and layer.pad_bit else -self.one
         kernel = (layer.kernel, layer.kernel) if isinstance(layer, Conv) else shape.in_shape[:2]
-        self.latent = nn.Parameter(torch.empty(shape.mh, channels, *kernel).uniform_(-1, 1, generator=generator))
+        latent = torch.empty(shape.mh, channels, *kernel).uniform_(-SPREAD, SPREAD, generator=generator)
+        self.latent = nn.Parameter(latent)
 
     def sums(self, values: Tensor) -> Tensor:
         """Bipolar sums behind max pooling, (N, mh, rows, columns), exact for float64 `values`."""
-        signs, layer = _Sign.apply(self.latent).to(values.dtype), self.shape.layer
+        signs, layer = sign(self.latent).to(values.dtype), self.shape.layer
         if not isinstance(layer, Conv):
             return functional.linear(values.flatten(1), signs.flatten(1))[:, :, None, None]
         padded = functional.pad(values, (layer.padding,) * 4, value=self.pad) if layer.padding else values
@@ -108,34 +122,37 @@ class BinaryLayer(nn.Module):
 
 
 class HiddenLayer(BinaryLayer):
-    """Sums, batch norm, sign."""
+    """Sums, max pooling, batch norm, sign."""
 
-    def __init__(self, shape: LayerShape, channels: int, pad: float, generator: torch.Generator) -> None:
-        super().__init__(shape, channels, pad, generator)
+    def __init__(self, shape: LayerShape, channels: int, generator: torch.Generator) -> None:
+        super().__init__(shape, channels, generator)
         self.norm = nn.BatchNorm2d(shape.mh)
 
     def forward(self, values: Tensor) -> Tensor:
-        """Bipolar activations; in eval mode batch norm's sign is taken by the thresholds it folds into."""
+        """Bipolar activations; in eval mode batch norm's sign is taken by the thresholds that it folds into."""
         sums = self.sums(values)
         if self.training:
-            return _Sign.apply(self.norm(sums))
-        folded = self.folded(self.weights(1), pooled=True)  # keeps the weights, so one rule serves both polarities
-        thresholds, invert = (torch.from_numpy(a)[:, None, None] for a in (folded.thresholds, folded.invert))
-        above = sums >= 2 * thresholds - self.shape.max_accumulator
-        return torch.where(above ^ invert, 1.0, -1.0).to(values.dtype)
+            return sign(self.norm(sums))
+        folded = self.folded(self.weights(1), pooled=True)  # leaves the weights alone, whatever the scale's sign
+        assert folded.thresholds is not None
+        assert folded.invert is not None
+        least = torch.from_numpy(2 * folded.thresholds - self.shape.max_accumulator)[:, None, None]
+        return sign(((sums >= least) ^ torch.from_numpy(folded.invert)[:, None, None]).double() - 0.5)
 
     def folded(self, weights: NDArray[np.uint8], pooled: bool) -> Parameters:
-        """Integer parameters of this layer."""
-        learnt = (self.norm.weight, self.norm.bias, self.norm.running_mean, self.norm.running_var)
-        norm = BatchNorm(*(v.detach().numpy().astype(np.float64) for v in learnt), self.norm.eps)
+        """Integer parameters of this layer, batch norm taken in float64."""
+        state = self.norm.state_dict()
+        scale, shift, mean, variance = (
+            state[name].numpy().astype(np.float64) for name in ("weight", "bias", "running_mean", "running_var"))
+        norm = BatchNorm(scale, shift, mean, variance, self.norm.eps)
         return fold(weights, norm, self.shape.max_accumulator, pooled)
 
 
 class ScoreLayer(BinaryLayer):
     """Sums plus an integer offset per class; in training one positive scale, shared by the classes, makes logits."""
 
-    def __init__(self, shape: LayerShape, channels: int, pad: float, generator: torch.Generator) -> None:
-        super().__init__(shape, channels, pad, generator)
+    def __init__(self, shape: LayerShape, channels: int, generator: torch.Generator) -> None:
+        super().__init__(shape, channels, generator)
         self.offset = nn.Parameter(torch.zeros(shape.mh))
         self.log_scale = nn.Parameter(torch.tensor(-0.5 * np.log(shape.max_accumulator), dtype=torch.float32))
 
@@ -151,21 +168,21 @@ class ScoreLayer(BinaryLayer):
 class BinaryModule(nn.Module):
     """The trainable form of a topology.
 
-    In eval mode it computes in float64, on integers alone, what the exported network does: bits as -1 and +1, and scores.
+    In eval mode it computes in float64, which holds every integer here exactly, what the exported network does:
+    bits as -1 and +1, and scores.
     """
+
+    layers: Sequence[BinaryLayer]
 
     def __init__(self, topology: Topology, generator: torch.Generator) -> None:
         super().__init__()
         self.topology = topology
-        shapes = topology.shapes
         layers: list[BinaryLayer] = []
-        for i, shape in enumerate(shapes):
-            kind = HiddenLayer if i < len(shapes) - 1 else ScoreLayer
+        for i, shape in enumerate(topology.shapes):
+            kind = HiddenLayer if i < len(topology.layers) - 1 else ScoreLayer
             channels = shape.in_shape[2] * (shape.mw // shape.slice_inputs)
-            largest = shape.max_accumulator / shape.mw
-            pad_bit = shape.layer.pad_bit if isinstance(shape.layer, Conv) else 0
-            layers.append(kind(shape, channels, largest if pad_bit else -largest, generator))
-        self.layers = nn.ModuleList(layers)
+            layers.append(kind(shape, channels, generator))
+        self.layers = nn.ModuleList(layers)  # type: ignore[assignment]
 
     def activations(self, values: Tensor) -> list[Tensor]:
         """Output of every layer for the encoded images, (N, channels, rows, columns), at last (N, classes)."""
@@ -229,20 +246,21 @@ def train(topology: Topology, images: NDArray, labels: NDArray, recipe: Recipe,
     generator = torch.Generator().manual_seed(recipe.seed)
     with _deterministic():
         module = BinaryModule(topology, generator).train()
-        black = -float(sum(topology.slice_weights)) if topology.first_layer == "weighted" else -1.0
         steps = recipe.epochs * (len(images) // recipe.batch)
-        optimiser = torch.optim.Adam(module.parameters(), recipe.learning_rate)
+        optimiser = torch.optim.Adam(module.parameters(), recipe.learning_rate, fused=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         for epoch in range(1, recipe.epochs + 1):
             losses = []
             for chosen in _batches(len(images), recipe.batch, generator):
-                batch = _shifted(values[chosen], recipe.shift, black, generator)
-                loss = functional.cross_entropy(module(batch), targets[chosen])
+                batch = _shifted(values[chosen], recipe.shift, -module.layers[0].one, generator)
+                loss = functional.cross_entropy(module(batch), targets[chosen], label_smoothing=SMOOTHING)
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
                 schedule.step()
-                _clip(module)
+                with torch.no_grad():
+                    for layer in module.layers:
+                        layer.latent.clamp_(-1, 1)
                 losses.append(loss.item())
             if progress:
                 progress(epoch, float(np.mean(losses)))
@@ -268,11 +286,10 @@ def export(module: BinaryModule) -> Network:
     parameters: list[Parameters] = []
     for shape, layer in zip(module.topology.shapes, module.layers, strict=True):
         weights = layer.weights(shape.mw // shape.slice_inputs)
-        if isinstance(layer, ScoreLayer):
-            offsets = layer.offset.detach().round().numpy().astype(np.int64)
-            parameters.append(Parameters(weights, offsets=offsets))
-        else:
+        if isinstance(layer, HiddenLayer):
             parameters.append(layer.folded(weights, isinstance(shape.layer, Conv) and shape.layer.pool > 1))
+        elif isinstance(layer, ScoreLayer):
+            parameters.append(Parameters(weights, offsets=layer.offset.detach().round().numpy().astype(np.int64)))
     return Network(module.topology, tuple(parameters))
 
 
@@ -293,9 +310,9 @@ def _check_labels(topology: Topology, labels: NDArray, n_images: int) -> Tensor:
         raise ValueError(f"labels of shape {labels.shape} given for {n_images} images; one label per image is needed")
     if labels.dtype.kind not in "ui":
         raise ValueError(f"labels are {labels.dtype}; classes must be integers")
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= topology.n_classes:
-        raise ValueError(f"labels {low} to {high} given; {topology.n_classes} classes are 0 to {topology.n_classes - 1}")
+    low, high, last = int(labels.min()), int(labels.max()), topology.n_classes - 1
+    if low < 0 or high > last:
+        raise ValueError(f"labels {low} to {high} given; the classes are 0 to {last}")
     return torch.from_numpy(labels.astype(np.int64))
 
 
@@ -306,18 +323,12 @@ def _batches(n: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]
 
 
 def _shifted(values: Tensor, shift: int, black: float, generator: torch.Generator) -> Tensor:
-    """Move every image of (N, channels, height, width) by its own -shift to shift pixels each way."""
+    """Move every image of (N, channels, height, width) by its own -shift to shift pixels, small moves more often."""
     if not shift:
         return values
     n, _, height, width = values.shape
     padded = functional.pad(values, (shift,) * 4, value=black)
-    corner = torch.randint(0, 2 * shift + 1, (2, n, 1), generator=generator)
+    corner = torch.randint(0, shift + 1, (2, 2, n, 1), generator=generator).sum(0)
     rows, columns = corner[0] + torch.arange(height), corner[1] + torch.arange(width)
     image = torch.arange(n)[:, None, None]
     return padded[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-
-
-def _clip(module: BinaryModule) -> None:
-    with torch.no_grad():
-        for layer in module.layers:
-            layer.latent.clamp_(-1, 1)

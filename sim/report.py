@@ -95,7 +95,8 @@ def _levels_figure(groups: dict[str, list[dict]]) -> "go.Figure":
     for key, label, dash in (("accuracy_after", "retrained", "solid"), ("accuracy_before", "not retrained", "dot")):
         rows = next(iter(groups.values()))
         figure.add_scatter(x=_kept(rows), y=[round(100 * row[key], 1) for row in rows], name=label,
-                           mode="lines+markers+text", texttemplate="%{y}", textposition="top center" if dash == "solid" else "bottom center",
+                           mode="lines+markers+text", texttemplate="%{y}",
+                           textposition="top center" if dash == "solid" else "bottom center",
                            line={"dash": dash, "color": "#444"}, row=1, col=1)
     for (name, rows), colour in zip(groups.items(), ("#3b6fb6", "#e08e2b"), strict=True):
         figure.add_bar(x=_kept(rows), y=[row["measured"]["interval_cycles"] for row in rows], name=name,
