@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from myhdl import ConcatSignal, Signal, always, always_comb, always_seq, block, instances, intbv
 
-from cbnn.hw.instance import instantiation
+from cbnn.hw.instance import inside_is_elsewhere, instantiation, placeholder
 from cbnn.hw.processing_element import element_stages, processing_element
 from cbnn.hw.rom import rom
 from cbnn.hw.stream import Kernel, Rom, counter
@@ -404,11 +404,12 @@ def compute_rows(clk, advance, valid, first, shift, word, weight_word, threshold
 @block
 def element_instance(clk, advance, valid, first, shift, inputs, weights, threshold, result, unit, index):
     """Instantiate a processing element as a module of its own."""
-    element = processing_element(clk, advance, valid, first, shift, inputs, weights, threshold, result,
-                                 unit.maximum, unit.popcount_module)
     ports = {"clk": clk, "advance": advance, "valid": valid, "first": first, "shift": shift,
              "inputs": inputs, "weights": weights, "threshold": threshold}
     element_instance.verilog_code = instantiation(
         unit.element_module, f"element_{index}", {name: s for name, s in ports.items() if s is not None},
         {"result": result})
-    return element
+    if inside_is_elsewhere():
+        return placeholder()
+    return processing_element(clk, advance, valid, first, shift, inputs, weights, threshold, result,
+                              unit.maximum, unit.popcount_module)

@@ -16,6 +16,7 @@ from myhdl import ToVerilogWarning, _block, _simulator
 
 from cbnn.hw.accelerator import Accelerator
 from cbnn.hw.classify import Classify
+from cbnn.hw.instance import converting
 from cbnn.hw.stream import Kernel, Stream, clock_and_reset
 
 MANIFEST = "manifest.json"
@@ -98,7 +99,8 @@ def write_kernel(kernel: Kernel, folder: Path) -> list[str]:
 def _convert(name: str, construct: Callable[[], Any], folder: Path, kept: bool) -> None:
     """Write one module."""
     _forget_names()
-    construct().convert(name=name, path=str(folder), no_myhdl_header=True, testbench=False)
+    with converting():
+        construct().convert(name=name, path=str(folder), no_myhdl_header=True, testbench=False)
     file = folder / f"{name}.v"
     text = _tidy(file.read_text())
     file.write_text(text.replace(f"module {name} ", f"(* keep_hierarchy *)\nmodule {name} ") if kept else text)

@@ -112,14 +112,14 @@ def _print_report(folder: Path, as_json: bool) -> None:
 def train(slices: Annotated[int, typer.Option(help="Slices kept, 1 to 5.")], out: OutOption,
           as_json: JsonOption = False) -> None:
     """Train a digits network as the shipped ones were (needs the extra cbnn[train])."""
-    if not 1 <= slices <= digits.INPUT_BITS:
+    if slices not in digits.KEPT_SLICES:
         raise ValueError(f"{slices} slices are to be kept; the digits have 1 to {digits.INPUT_BITS}")
     from cbnn.model import training  # PyTorch is an extra, and slow to import
 
-    kept = tuple(range(digits.INPUT_BITS - 1, digits.INPUT_BITS - 1 - slices, -1))
+    kept = digits.KEPT_SLICES[slices]
     with _progress() as progress:
         task = progress.add_task("epochs", total=training.DIGITS_RECIPE.epochs)
-        module = training.train_digits(kept, progress=lambda epoch, loss: progress.update(task, completed=epoch + 1))
+        module = training.train_digits(kept, progress=lambda epoch, loss: progress.update(task, completed=epoch))
     network = training.export(module)
     storage.save(network, out)
     data = digits.load()

@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cbnn.model import storage
@@ -77,7 +78,7 @@ def test_generate_then_verify(cbnn, tiny: Path, tmp_path: Path) -> None:
 
 
 def test_a_difference_exits_1(cbnn, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cbnn.sim.verify.golden.scores", lambda network, images: storage.np.zeros((len(images), 3), int))
+    monkeypatch.setattr("cbnn.sim.verify.golden.scores", lambda network, images: np.zeros((len(images), 3), int))
     code, _, err = cbnn("verify", tiny, "--folding", FOLDING, "--out", tmp_path / "v", "--images", 4)
     assert code == 1
     assert err.strip().endswith("cbnn: image 0: the scores of the RTL differ from the golden model's")

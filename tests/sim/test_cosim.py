@@ -73,7 +73,7 @@ def test_a_hanging_simulation_ends(tmp_path: Path) -> None:
 
 
 def test_broken_verilog_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(SimulationError, match="simulation of dut failed: .*syntax error"):
+    with pytest.raises(SimulationError, match=r"simulation of dut failed: .*syntax error"):
         play(tmp_path, "assign = ;", Run(("1",), 1, 1))
 
 
