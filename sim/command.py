@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -105,6 +106,7 @@ def _print_report(folder: Path, as_json: bool) -> None:
         return
     for table in report.terminal_tables(rows):
         stdout.print(table)
+    stdout.print(report.CAPTION)
     stderr.print(f"report: {folder / demo.REPORT}", soft_wrap=True)
 
 
@@ -238,10 +240,10 @@ def _levels(text: str, n_slices: int) -> list[int]:
 
 
 def _cycles_table(rows: list[LevelCycles]) -> Table:
-    table = Table()
-    for heading in ("slices kept", "input beats", "first-layer cycles", "interval cycles", "slowest kernel",
-                    "interval refolded", "cycles saved", "saved, %", "LUTs (estimate)"):
-        table.add_column(heading, justify="right", overflow="fold")
+    table = Table(box=SIMPLE)
+    for heading in ("slices kept", "input beats", "first layer", "interval", "slowest kernel", "refolded interval",
+                    "cycles saved", "saved %", "LUTs (est.)"):
+        table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
     for row in rows:
         table.add_row(report.kept_text(row.kept_slices), f"{row.input_beats:,}", f"{row.first_layer_cycles:,}",
                       f"{row.interval_cycles:,}", row.slowest, f"{row.refolded_interval_cycles:,}",

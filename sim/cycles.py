@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cbnn.hw.accelerator import accelerator
+from cbnn.hw.mvtu import Mvtu
 from cbnn.model.folding import Folding
 from cbnn.model.topology import Topology
 from cbnn.sim.refold import refold
@@ -57,7 +58,8 @@ def level_cycles(topology: Topology, fold: Callable[[Topology], Folding], levels
         pruned = topology.keep(topology.kept_slices[:n])
         unit = accelerator(pruned, fold(pruned))
         faster = refold(pruned, unit.folding, full.luts)
-        slowest = max(unit.kernels, key=lambda kernel: kernel.interval_cycles)
+        # Of equals the matrix unit is named: it is what a folding can change.
+        slowest = max(unit.kernels, key=lambda kernel: (kernel.interval_cycles, isinstance(kernel, Mvtu)))
         saved = full.interval_cycles - unit.interval_cycles
         rows.append(LevelCycles(
             list(pruned.kept_slices), unit.input_beats, unit.first_layer_cycles, unit.interval_cycles,

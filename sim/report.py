@@ -4,6 +4,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE
 from rich.table import Table
 
 from cbnn.model.storage import write_atomically
@@ -11,8 +12,10 @@ from cbnn.model.storage import write_atomically
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-HEADINGS = ("slices kept", "accuracy before, %", "accuracy retrained, %", "input beats", "first-layer cycles",
-            "interval cycles", "latency cycles", "interval refolded", "cycles saved", "saved, %", "LUTs (estimate)")
+HEADINGS = ("slices kept", "accuracy before %", "accuracy after %", "input beats", "first layer", "interval",
+            "latency", "refolded interval", "cycles saved", "saved %", "LUTs (est.)")
+CAPTION = ("Cycles per image; accuracy on the test split before and after retraining; refolded: the fastest folding "
+           "within the LUTs of all slices.")
 
 
 def kept_text(kept: list[int]) -> str:
@@ -39,9 +42,9 @@ def terminal_tables(rows: list[dict]) -> list[Table]:
     """One table per folding."""
     tables = []
     for name, group in _by_folding(rows).items():
-        table = Table(title=f"{name}: {group[0]['folding']}", title_justify="left")
+        table = Table(title=f"{name}: {group[0]['folding']}", title_justify="left", box=SIMPLE)
         for heading in HEADINGS:
-            table.add_column(heading, justify="right", overflow="fold")
+            table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
         for row in group:
             table.add_row(*cells(row))
         tables.append(table)
@@ -67,7 +70,7 @@ td {{ border-bottom: 1px solid #ddd; font-variant-numeric: tabular-nums; }}</sty
 <h1>Cycles saved by pruned input slices</h1>
 <p>Handwritten digits, 8x8 pixels of 5 bits, test split of 540 images. Every row: Verilog generated, simulated by
 Icarus under cocotb, every score of {n_images} images equal to the golden model's, and input beats, first-layer cycles
-and interval equal to their predictions. Cycles are per image.</p>
+and interval equal to their predictions. {CAPTION}</p>
 {plots[0]}{"".join(tables)}{"".join(plots[1:])}</body></html>
 """
     write_atomically(path, page.encode())
