@@ -1,6 +1,7 @@
 """The demo's report: one self-contained HTML page, and a table for the terminal."""
 
 from html import escape
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 HEADINGS = ("slices kept", "accuracy before %", "accuracy after %", "input beats", "first layer", "interval",
             "latency", "refolded interval", "cycles saved", "saved %", "LUTs (est.)")
+COLOURS = ("#3b6fb6", "#e08e2b")
 CAPTION = ("Cycles per image; accuracy on the test split before and after retraining; refolded: the fastest folding "
            "within the LUTs of all slices.")
 
@@ -101,7 +103,7 @@ def _levels_figure(groups: dict[str, list[dict]]) -> "go.Figure":
                            mode="lines+markers+text", texttemplate="%{y}",
                            textposition="top center" if dash == "solid" else "bottom center",
                            line={"dash": dash, "color": "#444"}, row=1, col=1)
-    for (name, rows), colour in zip(groups.items(), ("#3b6fb6", "#e08e2b"), strict=True):
+    for (name, rows), colour in zip(groups.items(), cycle(COLOURS), strict=False):
         figure.add_bar(x=_kept(rows), y=[row["measured"]["interval_cycles"] for row in rows], name=name,
                        marker_color=colour, offsetgroup=name, texttemplate="%{y:,}", row=2, col=1)
         figure.add_bar(x=_kept(rows), y=[row["refolded_interval_cycles"] for row in rows],
@@ -124,7 +126,7 @@ def _layers_figure(name: str, rows: list[dict]) -> "go.Figure":
     for row in rows:
         layers = [f"layer {i}" for i in range(len(row["layer_cycles"]))]
         figure.add_bar(x=layers, y=row["layer_cycles"], name=f"{len(row['kept_slices'])} kept",
-                       marker={"color": "#3b6fb6", "opacity": 0.2 + 0.16 * len(row["kept_slices"])})
+                       marker={"color": COLOURS[0], "opacity": 0.2 + 0.16 * len(row["kept_slices"])})
     figure.update_layout(title=f"Cycles per layer: {name}", barmode="group", template="plotly_white",
                          yaxis_title="cycles per image")
     return figure

@@ -150,8 +150,8 @@ def test_one_level_of_the_demo_and_its_report(tmp_path: Path, monkeypatch: pytes
     assert row.measured.first_layer_cycles == 2 * 64
     assert (row.saved_cycles, row.saved_percent) == (64, 10.0)
     demo.write_table([row], tmp_path)
-    code, out, _ = cbnn("report", tmp_path)
-    assert code == 0
+    code, out, err = cbnn("report", tmp_path)
+    assert code == 0, err
     assert "576" in out
     page = (tmp_path / "report.html").read_text()
     assert "http://" not in page.split("<h2>", 1)[1].split("<script", 1)[0]
