@@ -32,6 +32,12 @@ from cbnn.model.slices import bit_slices
 from cbnn.model.topology import Conv, LayerShape, Topology
 
 
+MAX_XNORS = 1 << 18
+"""XNORs per cycle of one layer beyond which nothing is laid out: more than the largest FPGAs hold."""
+MAX_WEIGHTS = 1 << 28
+"""Weights of one network, in bits, likewise."""
+
+
 @dataclass(frozen=True)
 class Accelerator:
     """Kernels in stream order; the first takes `s_axis`, each next one takes what the one before gives.
@@ -86,6 +92,7 @@ def accelerator(network: Network | Topology, folding: Folding, name: str = "acce
     topology = network if isinstance(network, Topology) else network.topology
     parameters = (None,) * len(topology.layers) if isinstance(network, Topology) else network.parameters
     folding.check(topology)
+    _check_size(topology, folding)
     height, width, colours = topology.in_shape
     elements = height * width * colours * len(topology.kept_slices)
     kernels: list[Kernel] = [RegisterSlice(f"{name}_input", folding.input_width, elements // folding.input_width)]
@@ -99,6 +106,16 @@ def accelerator(network: Network | Topology, folding: Folding, name: str = "acce
     kernels.append(Classify(f"{name}_classify", folding.layers[-1].pe, shape.max_accumulator, offsets))
     kernels.append(RegisterSlice(f"{name}_output", kernels[-1].m_width, kernels[-1].m_beats))
     return Accelerator(name, topology, folding, tuple(kernels))
+
+
+def _check_size(topology: Topology, folding: Folding) -> None:
+    for i, layer in enumerate(folding.layers):
+        if layer.pe * layer.simd > MAX_XNORS:
+            raise ValueError(f"layer {i}: {layer.pe} PEs of {layer.simd} inputs make {layer.pe * layer.simd} XNORs "
+                             f"per cycle; at most {MAX_XNORS} are laid out")
+    n_weights = sum(shape.mw * shape.mh for shape in topology.shapes)
+    if n_weights > MAX_WEIGHTS:
+        raise ValueError(f"the network has {n_weights} weights; at most {MAX_WEIGHTS} are laid out")
 
 
 def _layer(name: str, shape: LayerShape, parameters: Parameters | None, folding: LayerFolding,

@@ -128,8 +128,8 @@ class Mvtu(Kernel):
 
     @property
     def kept_modules(self) -> frozenset[str]:
-        """The parts of XNOR-popcount, which fill their LUTs."""
-        return frozenset(popcount_submodules(self.popcount_module))
+        """The parts of XNOR-popcount, which fill their LUTs; none where weights are constants that shrink them."""
+        return frozenset(popcount_submodules(self.popcount_module) if self.n_weight_words > 1 else ())
 
     def element_signals(self):
         """Return signals for a processing element's `shift`, `threshold` and `result`, None where it has none."""

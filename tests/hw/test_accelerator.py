@@ -37,6 +37,7 @@ def random_images(network, n):
     ("7FC", (2, 3, 1), 4, None, "sliced", "(7,6)"),
     ("7FC", (3, 2, 1), 4, (3,), "weighted", "(1,1)", 2),
     ("6C3-10C3P0-3FC", (4, 4, 1), 1, None, "sliced", "(6,3)(5,54)(1,20)", 8),
+    ("8FC-6FC-3FC", (4, 4, 1), 1, None, "sliced", "(8,16)(6,8)(3,6)", 16),
 ], ids=lambda description: "-".join(map(str, description[:5:4])))
 def test_equals_the_golden_model(tmp_path, description):
     network, unit = network_and_unit(*description)
@@ -122,3 +123,15 @@ def test_refuses_a_folding_that_does_not_divide():
     other = Folding.parse("(3,9)(1,2)", Topology.parse("6C3-3FC", (4, 4, 1), 2))
     with pytest.raises(ValueError, match=r"^layer 0: 4 rows do not fold onto 3 PEs$"):
         accelerator(topology, other)
+
+
+@pytest.mark.parametrize(("layers", "folding", "sentence"), [
+    ("1024FC-3FC", "(1024,784)(1,1)",
+     "layer 0: 1024 PEs of 784 inputs make 802816 XNORs per cycle; at most 262144 are laid out"),
+    ("65536FC-65536FC-3FC", "(1,1)(1,1)(1,1)",
+     "the network has 4346544128 weights; at most 268435456 are laid out"),
+])
+def test_refuses_what_no_fpga_holds(layers, folding, sentence):
+    topology = Topology.parse(layers, (28, 28, 1), 1)
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        accelerator(topology, Folding.parse(folding, topology))
