@@ -31,7 +31,6 @@ from cbnn.model.network import Network, Parameters
 from cbnn.model.slices import bit_slices
 from cbnn.model.topology import Conv, LayerShape, Topology
 
-
 MAX_XNORS = 1 << 18
 """XNORs per cycle of one layer beyond which nothing is laid out: more than the largest FPGAs hold."""
 MAX_WEIGHTS = 1 << 28
