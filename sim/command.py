@@ -7,6 +7,7 @@ Tables and results go to stdout, messages and progress to stderr. Exit codes: 0 
 import json
 import re
 import sys
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -21,10 +22,10 @@ from cbnn.hw.accelerator import Accelerator, accelerator
 from cbnn.hw.verilog import generate
 from cbnn.model import digits, golden, storage
 from cbnn.model.folding import Folding
-from cbnn.model.network import Network
+from cbnn.model.network import Network, random_network
 from cbnn.model.sensitivity import sensitivity
 from cbnn.model.topology import Topology
-from cbnn.sim import demo, report
+from cbnn.sim import demo, place, report, synth
 from cbnn.sim.cosim import SimulationError
 from cbnn.sim.cycles import LevelCycles, level_cycles
 from cbnn.sim.verify import verify
@@ -41,6 +42,11 @@ OutOption = Annotated[Path, typer.Option(help="Where to write.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 BeatOption = Annotated[int | None, typer.Option(help="Elements (bits) per beat of the input.")]
+NetworkArgument = Annotated[str, typer.Argument(help="A topology such as 16C3-MP2-64FC-10FC, a network's .npz, or the "
+                                                     "name of a shipped one.")]
+ShapeOption = Annotated[str, typer.Option(help="Input of a topology: height x width x colours.")]
+BitsOption = Annotated[int, typer.Option(help="Bits per pixel and colour of a topology's input.")]
+FirstLayerOption = Annotated[str, typer.Option(help="sliced or weighted.")]
 
 
 def main() -> None:
@@ -49,7 +55,7 @@ def main() -> None:
         app()
     except demo.MismatchError as error:
         sys.exit(_complain(error, 1))
-    except (ValueError, SimulationError, OSError, ModuleNotFoundError) as error:
+    except (ValueError, SimulationError, synth.SynthesisError, OSError, ModuleNotFoundError) as error:
         sys.exit(_complain(error, 2))
     except KeyboardInterrupt:
         sys.exit(_complain("interrupted", 130))
@@ -201,14 +207,10 @@ def verify_command(model: ModelArgument, folding: FoldingOption, out: OutOption,
 
 @app.command("cycles")
 def cycles_command(
-        network: Annotated[str, typer.Argument(help="A topology such as 16C3-MP2-64FC-10FC, a network's .npz, or "
-                                                    "the name of a shipped one.")],
-        folding: FoldingOption,
-        shape: Annotated[str, typer.Option(help="Input of a topology: height x width x colours.")] = "8x8x1",
-        bits: Annotated[int, typer.Option(help="Bits per pixel and colour of a topology's input.")] = 8,
+        network: NetworkArgument, folding: FoldingOption, shape: ShapeOption = "8x8x1", bits: BitsOption = 8,
         slices: Annotated[str, typer.Option(help="Slices kept: a number, or a range such as 8..1; the most "
                                                  "significant ones are kept.")] = "",
-        first_layer: Annotated[str, typer.Option(help="sliced or weighted.")] = "sliced",
+        first_layer: FirstLayerOption = "sliced",
         input_width: BeatOption = None, as_json: JsonOption = False) -> None:
     """Cycles per image and pruning level, from the formulas alone, trained or not."""
     topology = _topology(network, shape, bits, first_layer)
@@ -220,8 +222,41 @@ def cycles_command(
     stdout.print(_cycles_table(rows))
 
 
+@app.command("synth")
+def synth_command(
+        network: NetworkArgument, folding: FoldingOption, shape: ShapeOption = "8x8x1", bits: BitsOption = 8,
+        first_layer: FirstLayerOption = "sliced", input_width: BeatOption = None,
+        target: Annotated[str, typer.Option(help="xc7, ecp5 or ice40.")] = "xc7",
+        place_what: Annotated[str, typer.Option("--place", help="Find the clock with nextpnr on an LFE5U-25F or an "
+                                                "iCE40 UP5K: of all 'kernels', each alone, or of the 'whole'.")] = "",
+        seed: SeedOption = 0, as_json: JsonOption = False) -> None:
+    """LUTs, flip-flops, carry cells and block RAMs by Yosys; a bare topology gets random weights."""
+    topology = _topology(network, shape, bits, first_layer)
+    weights = load_model(network) if _is_trained(network) else random_network(topology, seed)
+    unit = accelerator(weights, read_folding(folding, topology, input_width))
+    synth.check_target(target)
+    place.check_place(place_what, target)
+    with tempfile.TemporaryDirectory(prefix="cbnn-synth-") as name, _progress() as progress:
+        verilog = generate(unit, Path(name) / "verilog").parent
+        progress.add_task("synthesising", total=None)
+        rows = [asdict(area) for area in synth.synthesize(unit, verilog, target)]
+        if place_what:
+            task = progress.add_task("placing", total=None)
+            clocks = place.clocks(unit, verilog, target, place_what, seed,
+                                  lambda done, total: progress.update(task, completed=done, total=total))
+            rows = [row | {"mhz": clocks.get(row["module"])} for row in rows]
+    if as_json:
+        print(json.dumps({"target": target, "rows": rows}, indent=2))
+        return
+    stdout.print(_area_table(rows))
+
+
+def _is_trained(text: str) -> bool:
+    return text in demo.shipped() or text.endswith(".npz")
+
+
 def _topology(text: str, shape: str, bits: int, first_layer: str) -> Topology:
-    if text in demo.shipped() or text.endswith(".npz"):
+    if _is_trained(text):
         return load_model(text).topology
     if not re.fullmatch(r"\d+x\d+x\d+", shape):
         raise ValueError(f"input shape {shape!r} is not written like 32x32x3: height x width x colours")
@@ -248,4 +283,15 @@ def _cycles_table(rows: list[LevelCycles]) -> Table:
         table.add_row(report.kept_text(row.kept_slices), f"{row.input_beats:,}", f"{row.first_layer_cycles:,}",
                       f"{row.interval_cycles:,}", row.slowest, f"{row.refolded_interval_cycles:,}",
                       f"{row.saved_cycles:,}", f"{row.saved_percent:.1f}", f"{row.luts:,}")
+    return table
+
+
+def _area_table(rows: list[dict]) -> Table:
+    table = Table(box=SIMPLE)
+    for name in rows[0]:
+        table.add_column({"mhz": "MHz"}.get(name, name.replace("_", " ")),
+                         justify="left" if name == "module" else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*("-" if value is None else str(value) if isinstance(value, str) else f"{value:,}"
+                        for value in row.values()), end_section=row is rows[-2])
     return table

@@ -1,0 +1,124 @@
+"""Synthesis: numbers as Yosys counts them, and one clear sentence for what goes wrong."""
+
+import json
+import sys
+
+import pytest
+
+from cbnn.hw.accelerator import accelerator
+from cbnn.hw.verilog import generate
+from cbnn.model.folding import Folding
+from cbnn.model.network import random_network
+from cbnn.model.topology import Topology
+from cbnn.sim import command, place, synth
+from cbnn.sim.synth import SynthesisError
+
+TOPOLOGY = Topology.parse("8FC-3FC", (4, 4, 1), 2)
+FOLDING = "(4,16)(1,8)"
+WORDS = ["8FC-3FC", "--shape", "4x4x1", "--bits", "2", "--folding", FOLDING]
+
+
+@pytest.fixture
+def cbnn(monkeypatch, capsys):
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["cbnn", *words])
+        with pytest.raises(SystemExit) as caught:
+            command.main()
+        out, err = capsys.readouterr()
+        return caught.value.code or 0, out, err
+    return run
+
+
+@pytest.fixture(scope="module")
+def unit():
+    return accelerator(random_network(TOPOLOGY, 0), Folding.parse(FOLDING, TOPOLOGY), "tiny")
+
+
+@pytest.fixture
+def verilog(unit, tmp_path):
+    return generate(unit, tmp_path / "verilog").parent
+
+
+@pytest.mark.parametrize("target", synth.TARGETS)
+def test_total_is_the_sum_of_the_kernels(unit, verilog, target):
+    *kernels, total = synth.synthesize(unit, verilog, target)
+    assert [area.module for area in kernels] == [kernel.name for kernel in unit.kernels]
+    # What joins the kernels is one inverter, of the reset.
+    assert 0 <= total.luts - sum(area.luts for area in kernels) <= 1
+    assert total.ffs == sum(area.ffs for area in kernels) > 0
+    assert total.carry == sum(area.carry for area in kernels) > 0
+    # Two entries of data and tlast, and a valid bit for each.
+    assert kernels[0].ffs == 2 * (unit.folding.input_width + 1) + 2
+
+
+def test_cells_are_weighed_and_counted_by_kind():
+    cells = {"LUT6": 10, "LUT2": 1, "INV": 1, "RAM32M": 2, "SRL16E": 3, "FDRE": 7, "CARRY4": 4, "RAMB36E1": 1,
+             "RAMB18E1": 1, "BUFG": 1}
+    assert synth.area("top", cells, "xc7") == synth.Area("top", luts=10 + 1 + 1 + 8 + 3, ffs=7, carry=4, block_rams=3)
+    assert synth.area("top", {"LUT4": 5, "CCU2C": 2, "TRELLIS_DPR16X4": 1, "DP16KD": 2}, "ecp5") \
+        == synth.Area("top", luts=5 + 4 + 6, ffs=0, carry=2, block_rams=2)
+
+
+def test_command_prints_a_row_per_kernel(cbnn):
+    code, out, _ = cbnn("synth", *WORDS, "--json")
+    assert code == 0
+    rows = json.loads(out)["rows"]
+    assert rows[-1]["module"] == "accelerator"
+    assert rows[-1].keys() == {"module", "luts", "ffs", "carry", "block_rams"}
+
+
+def test_command_prints_a_table(cbnn, monkeypatch):
+    monkeypatch.setattr(synth, "synthesize", lambda *_: [synth.Area("kernel", 1200, 3, 4, 5),
+                                                         synth.Area("accelerator", 1201, 3, 4, 5)])
+    code, out, _ = cbnn("synth", *WORDS)
+    assert code == 0
+    words = [line.split() for line in out.splitlines() if line.strip()]
+    assert words[0] == ["module", "luts", "ffs", "carry", "block", "rams"]
+    assert words[-1] == ["accelerator", "1,201", "3", "4", "5"]
+
+
+def test_whole_accelerator_is_placed(cbnn):
+    code, out, err = cbnn("synth", *WORDS, "--target", "ice40", "--place", "whole", "--json")
+    assert (code, err.count("Traceback")) == (0, 0)
+    rows = json.loads(out)["rows"]
+    assert 10 < rows[-1]["mhz"] < 200
+    assert rows[0]["mhz"] is None
+
+
+def test_kernels_are_placed_alone(unit, verilog):
+    clocks = place.clocks(unit, verilog, "ecp5", "kernels", seed=1)
+    assert clocks.keys() == {kernel.name for kernel in unit.kernels}
+    assert min(clocks.values()) >= 100
+
+
+@pytest.mark.parametrize(("words", "sentence"), [
+    (["--target", "asic"], "target 'asic' is not one of xc7, ecp5, ice40"),
+    (["--place", "kernels"], "target 'xc7' cannot be placed; nextpnr does for ecp5 and ice40"),
+    (["--target", "ecp5", "--place", "some"], "'some' cannot be placed; it must be kernels or whole"),
+])
+def test_wrong_options_are_one_sentence(cbnn, words, sentence):
+    code, out, err = cbnn("synth", *WORDS, *words)
+    assert (code, out, err) == (2, "", f"cbnn: {sentence}\n")
+
+
+def test_missing_tool_is_one_sentence(cbnn, monkeypatch):
+    monkeypatch.setattr(synth.shutil, "which", lambda name: None)
+    monkeypatch.setattr(synth, "find_spec", lambda name: None)
+    code, _, err = cbnn("synth", *WORDS)
+    assert code == 2
+    assert err.endswith("cbnn: yosys is neither on the PATH nor installed as a wheel; pip install 'cbnn[synth]'\n")
+
+
+def test_failing_tool_tells_its_first_error(tmp_path):
+    with pytest.raises(SynthesisError) as caught:
+        synth.run_tool("yosys", ["-Q", "-p", "no_such_command"], tmp_path, "log")
+    assert str(caught.value) == "yosys failed: No such command: no_such_command (type 'help' for a command overview)"
+
+
+def test_what_does_not_fit_is_said(tmp_path):
+    topology = Topology.parse("96FC-3FC", (8, 8, 1), 1)
+    unit = accelerator(random_network(topology, 0), Folding.parse("(96,32)(1,8)", topology), "large")
+    verilog = generate(unit, tmp_path / "verilog").parent
+    with pytest.raises(SynthesisError) as caught:
+        place.clocks(unit, verilog, "ice40", "whole", seed=1)
+    assert str(caught.value).startswith("large does not fit the ice40: nextpnr-ice40 failed: ")
