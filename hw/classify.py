@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from myhdl import ConcatSignal, Signal, always, always_comb, always_seq, block, instances, intbv, modbv
 
 from cbnn.hw.rom import rom
-from cbnn.hw.stream import Kernel, Rom, counter, part
+from cbnn.hw.stream import Kernel, Rom, Schedule, counter, part
 
 
 def lane_width(low: int, high: int) -> int:
@@ -68,6 +68,8 @@ class Classify(Kernel):
     def offset_width(self) -> int:
         """Bits of an offset less the lowest one."""
         return max(1, (max(self.offsets) - self.low).bit_length())
+
+    schedule = property(lambda self: Schedule(Schedule.Kind.EACH, (self.levels + 3,), (1,)))
 
     def hardware(self, clk, rst, s_axis, m_axis):
         """Return the block."""

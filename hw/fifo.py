@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from myhdl import ConcatSignal, Signal, always, always_comb, always_seq, block, instances, intbv
 
-from cbnn.hw.stream import Kernel, counter
+from cbnn.hw.stream import Kernel, Schedule, counter
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Fifo(Kernel):
     def luts(self) -> int:
         """Distributed RAM, 64 words of one bit in about one LUT and a third, and two pointers."""
         return self.width * 4 * ((self.depth + 63) // 64) // 3 + 4 * self.depth.bit_length()
+
+    schedule = property(lambda self: Schedule(Schedule.Kind.FIFO, (self.depth,)))
 
     def hardware(self, clk, rst, s_axis, m_axis):
         """Return the block; latency of a beat 1 cycle, interval 1 cycle."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from myhdl import Signal, always, always_comb, always_seq, block, instances, intbv
 
-from cbnn.hw.stream import Kernel, counter
+from cbnn.hw.stream import Kernel, Schedule, counter
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,14 @@ class MaxPool(Kernel):
         """Partial results in distributed RAM, OR, counters."""
         depth = self.in_shape[1] // self.size * self.groups
         return self.pe * (2 + (depth + 63) // 64) + 30
+
+    @property
+    def schedule(self) -> Schedule:
+        """A beat leaves for each that completes a pool."""
+        height, width, _ = self.in_shape
+        ends = (row % self.size == column % self.size == self.size - 1
+                for row in range(height) for column in range(width) for _ in range(self.groups))
+        return Schedule(Schedule.Kind.EACH, (1,), tuple(map(int, ends)))
 
     def hardware(self, clk, rst, s_axis, m_axis):
         """Return the block."""

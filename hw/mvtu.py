@@ -13,7 +13,7 @@ from myhdl import ConcatSignal, Signal, always, always_comb, always_seq, block, 
 from cbnn.hw.instance import inside_is_elsewhere, instantiation, placeholder
 from cbnn.hw.processing_element import element_stages, processing_element
 from cbnn.hw.rom import rom
-from cbnn.hw.stream import Kernel, Rom, counter
+from cbnn.hw.stream import Kernel, Rom, Schedule, counter
 from cbnn.hw.xnor_popcount import popcount_stages, popcount_submodules, xnor_popcount
 
 
@@ -144,6 +144,9 @@ class Mvtu(Kernel):
         bits = [weight.bit_length() for weight in self.slice_weights]
         gaps = tuple(high - low for high, low in pairwise(bits))
         return gaps if len(gaps) > 1 else gaps * 2
+
+    schedule = property(lambda self: Schedule(
+        Schedule.Kind.FOLDS, (self.pipeline_cycles, self.synapse_fold, self.neuron_fold)))
 
     def hardware(self, clk, rst, s_axis, m_axis):
         """Return the block."""

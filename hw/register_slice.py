@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from myhdl import Signal, always, always_comb, always_seq, block, instances, intbv
 
-from cbnn.hw.stream import Kernel
+from cbnn.hw.stream import Kernel, Schedule
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class RegisterSlice(Kernel):
     interval_cycles = property(lambda self: self.beats)
     latency_cycles = property(lambda self: self.beats)
     luts = property(lambda self: self.width + 4)
+
+    schedule = property(lambda self: Schedule(Schedule.Kind.FIFO, (2,)))
 
     def hardware(self, clk, rst, s_axis, m_axis):
         """Return the block; latency of a beat 1 cycle, interval 1 cycle."""

@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from myhdl import Signal, always, always_comb, always_seq, block, instances, intbv, modbv
 
-from cbnn.hw.stream import Kernel, counter
+from cbnn.hw.stream import Kernel, Schedule, counter
 from cbnn.model.topology import Conv, LayerShape
 
 
@@ -135,6 +135,14 @@ class SlidingWindow(Kernel):
         """Ring in distributed RAM, counters, and a selection per bit where there is padding."""
         ring = self.ports * self.word * ((self.depth + 63) // 64) * 4 // 3
         return ring + 9 * self.depth.bit_length() + (self.m_width if self.layer.padding else 0) + 30
+
+    @property
+    def schedule(self) -> Schedule:
+        """Windows leave as their words come, words come as rows are freed."""
+        rows, columns = self.n_windows
+        freed = tuple(first * self.row_words for first in (*self.first_rows[1:], self.in_shape[0]))
+        needed = tuple(self.stored_words(i, j) for i in range(rows) for j in range(columns))
+        return Schedule(Schedule.Kind.WINDOWS, (1, self.depth, self.window_beats, rows), freed + needed)
 
     def hardware(self, clk, rst, s_axis, m_axis):
         """Return the block."""

@@ -13,6 +13,7 @@ Element 0 of a beat stands in bit 0 of `tdata`.
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import IntEnum
 
 from myhdl import ResetSignal, Signal, intbv
 
@@ -58,6 +59,34 @@ class Rom:
         """The text of the .mem file, a hexadecimal word per line."""
         digits = (self.width + 3) // 4
         return "".join(f"{word:0{digits}x}\n" for word in self.words)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When a kernel moves beats, as `cbnn.sim.dataflow` computes it; what they carry plays no part.
+
+    Attributes
+    ----------
+    kind : which rule
+    numbers : FIFO: depth in beats. GATHER, HAND_OUT: ratio. EACH: pipeline cycles. FOLDS: pipeline cycles, words per
+        vector, folds of rows. WINDOWS: pipeline cycles, words of the ring, beats per window, rows of windows
+    table : EACH: for every beat of an image that enters whether a beat leaves for it. WINDOWS: words freed up to and
+        with every row of windows, then words that every window needs, of one image
+    """
+
+    class Kind(IntEnum):
+        """The rules; the functions that compute them are documented in `cbnn.sim.dataflow`."""
+
+        FIFO = 0
+        GATHER = 1
+        HAND_OUT = 2
+        EACH = 3
+        FOLDS = 4
+        WINDOWS = 5
+
+    kind: Kind
+    numbers: tuple[int, ...]
+    table: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,6 +136,11 @@ class Kernel(ABC):
     @abstractmethod
     def luts(self) -> int:
         """Estimate of its LUTs."""
+
+    @property
+    @abstractmethod
+    def schedule(self) -> Schedule:
+        """When it moves beats."""
 
     @abstractmethod
     def hardware(self, clk: Signal, rst: Signal, s_axis: Stream, m_axis: Stream):

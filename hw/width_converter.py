@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from myhdl import ConcatSignal, Signal, always, always_comb, always_seq, block, instances, intbv
 
-from cbnn.hw.stream import Kernel, counter, part
+from cbnn.hw.stream import Kernel, Schedule, counter, part
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,13 @@ class WidthConverter(Kernel):
     def luts(self) -> int:
         """A multiplexer per bit where words are handed out in pieces; nothing but control where they are gathered."""
         return 6 + (self.s_width if self.s_width > self.m_width else 0)
+
+    @property
+    def schedule(self) -> Schedule:
+        """A group of narrow beats for each wide one."""
+        if self.in_width < self.out_width:
+            return Schedule(Schedule.Kind.GATHER, (self.out_width // self.in_width,))
+        return Schedule(Schedule.Kind.HAND_OUT, (self.in_width // self.out_width,))
 
     def hardware(self, clk, rst, s_axis, m_axis):
         """Return the block; a cycle per narrow beat, latency 1 cycle."""

@@ -5,7 +5,7 @@ import pytest
 from cbnn.sim.report import cells, kept_text
 
 ROW = {"kept_slices": [4, 3], "accuracy_before": 0.5, "accuracy_after": 0.94,
-       "predicted": {"input_beats": 16, "first_layer_cycles": 256, "interval_cycles": 576, "latency_cycles": None},
+       "predicted": {"input_beats": 16, "first_layer_cycles": 256, "interval_cycles": 576, "latency_cycles": 1057},
        "measured": {"input_beats": 16, "first_layer_cycles": 256, "interval_cycles": 1577, "latency_cycles": 1057},
        "refolded_interval_cycles": 384, "saved_cycles": 64, "saved_percent": 10.0, "luts": 3469}
 

@@ -1,0 +1,51 @@
+"""The dataflow simulator: the cycle of every beat, equal to the RTL's on Icarus."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cbnn.hw.accelerator import accelerator, input_beats
+from cbnn.hw.verilog import FILE_LIST, generate
+from cbnn.model.folding import Folding
+from cbnn.model.network import random_network
+from cbnn.model.topology import Topology
+from cbnn.sim.cosim import Run, cosimulate
+from cbnn.sim.dataflow import simulate
+
+STALLS = ((0, 0), (50, 0), (0, 70), (40, 60))
+N_IMAGES = 5
+
+
+def with_depths(folding: Folding, depth: int | None) -> Folding:
+    if depth is None:
+        return folding
+    return Folding(tuple(replace(layer, fifo_depth=depth) for layer in folding.layers), folding.input_width)
+
+
+@pytest.mark.parametrize("depth", [None, 1, 3])
+@pytest.mark.parametrize("description", [
+    ("4C3-MP2-6C3-8FC-5FC", (6, 6, 1), 4, (3, 2, 0), "sliced", "(2,9)(2,4)(4,6)(5,4)"),
+    ("4C3S2P0-6C1-4FC", (7, 7, 3), 5, (4, 3, 1), "weighted", "(4,9)(3,2)(2,18)"),
+    ("3C2P1B1-MP3-5FC", (6, 5, 2), 3, None, "sliced", "(3,4)(1,3)"),
+    ("6FC-9FC-4FC", (3, 3, 2), 3, (2, 0), "weighted", "(3,6)(3,2)(2,3)"),
+    ("6C3-10C3P0-3FC", (4, 4, 1), 1, None, "sliced", "(6,3)(5,54)(1,20)", 8),
+    ("8FC-6FC-3FC", (4, 4, 1), 1, None, "sliced", "(8,16)(6,8)(3,6)", 16),
+    ("8FC-6FC-3FC", (4, 4, 1), 1, None, "sliced", "(1,1)(1,8)(1,1)", 1),
+    ("6C5S3P2-MP2-4FC", (9, 8, 2), 2, None, "sliced", "(1,5)(4,1)", 12),
+], ids=lambda description: "-".join(map(str, description[:6:5])))
+def test_every_beat_in_the_cycle_of_the_rtl(tmp_path: Path, description: tuple, depth: int | None) -> None:
+    layers, in_shape, bits, kept, first_layer, folding, *width = description
+    network = random_network(Topology.parse(layers, in_shape, bits, kept, first_layer), 1)
+    unit = accelerator(network, with_depths(Folding.parse(folding, network.topology, *width), depth))
+    images = np.random.default_rng(0).integers(0, 1 << bits, (N_IMAGES, *in_shape))
+    beats = tuple(format(beat, "x") for beat in input_beats(unit, images))
+    generate(unit, tmp_path / "v")
+    runs = [Run(beats, unit.input_beats, N_IMAGES * unit.kernels[-1].m_beats, idle, stall, seed=7)
+            for idle, stall in STALLS]
+    seen = cosimulate(tmp_path / "v", unit.name, (tmp_path / "v" / FILE_LIST).read_text().split(), runs)
+    for (idle, stall), rtl in zip(STALLS, seen, strict=True):
+        trace = simulate(unit, N_IMAGES, idle_percent=idle, stall_percent=stall, seed=7)
+        assert trace.taken[0].tolist() == rtl.in_cycles
+        assert trace.taken[-1].tolist() == rtl.out_cycles
