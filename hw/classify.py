@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from myhdl import ConcatSignal, Signal, always, always_comb, always_seq, block, instances, intbv, modbv
 
-from cbnn.hw.rom import rom
+from cbnn.hw.rom import rom, rom_submodules
 from cbnn.hw.stream import Kernel, Rom, Schedule, counter, part
 
 
@@ -63,6 +63,15 @@ class Classify(Kernel):
         width, beats = self.offset_width, range(0, len(self.offsets), self.pe)
         words = tuple(sum((self.offsets[i + p] - self.low) << (p * width) for p in range(self.pe)) for i in beats)
         return (Rom(f"{self.name}_offsets", self.pe * width, words),)
+
+    def submodules(self) -> dict:
+        """Return what constructs the ROM of offsets."""
+        return rom_submodules(self.roms)
+
+    @property
+    def kept_modules(self) -> frozenset[str]:
+        """The ROM."""
+        return frozenset(rom_submodules(self.roms))
 
     @property
     def offset_width(self) -> int:

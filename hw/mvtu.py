@@ -12,7 +12,7 @@ from myhdl import ConcatSignal, Signal, always, always_comb, always_seq, block, 
 
 from cbnn.hw.instance import inside_is_elsewhere, instantiation, placeholder
 from cbnn.hw.processing_element import element_stages, processing_element
-from cbnn.hw.rom import rom
+from cbnn.hw.rom import in_block_ram, rom, rom_submodules
 from cbnn.hw.stream import Kernel, Rom, Schedule, counter
 from cbnn.hw.xnor_popcount import popcount_stages, popcount_submodules, xnor_popcount
 
@@ -35,6 +35,7 @@ class Mvtu(Kernel):
     weights : one word of pe * simd bits per cycle of a pass over the matrix, rows outermost; empty where only
         cycles are asked for
     thresholds : one word of pe thresholds per fold of rows
+    ram_style : where the ROMs are: "block", "distributed" (LUTs), or "auto", by their size
     """
 
     pe: int
@@ -47,6 +48,7 @@ class Mvtu(Kernel):
     last: bool
     weights: tuple[int, ...] = ()
     thresholds: tuple[int, ...] = ()
+    ram_style: str = "auto"
 
     @property
     def synapse_fold(self) -> int:
@@ -99,11 +101,25 @@ class Mvtu(Kernel):
 
     @property
     def roms(self) -> tuple[Rom, ...]:
-        """Weights, and thresholds if any."""
-        weights = Rom(f"{self.name}_weights", self.pe * self.simd, self.weights)
+        """Weights, and if any thresholds, or the starts of sums."""
+        weights = self._rom("weights", self.simd, self.weights)
         if self.last:
             return (weights,)
-        return weights, Rom(f"{self.name}_thresholds", self.pe * self.threshold_width, self.thresholds)
+        if not self.starts_below_threshold:
+            return weights, self._rom("thresholds", self.threshold_width, self.thresholds)
+        width, above = self.threshold_width, 1 << self.threshold_width
+        starts = tuple(sum((above - (word >> i * width) % above) << i * (width + 1) for i in range(self.pe))
+                       for word in self.thresholds)
+        return weights, self._rom("starts", width + 1, starts)
+
+    def _rom(self, content: str, lane: int, words: tuple[int, ...]) -> Rom:
+        width = self.pe * lane
+        return Rom(f"{self.name}_{content}", width, words, in_block_ram(self.ram_style, len(words), width))
+
+    @property
+    def starts_below_threshold(self) -> bool:
+        """Whether sums start so that their top bit is the result; not where they are shifted on the way."""
+        return not self.last and len(self.slice_weights) == 1
 
     @property
     def element_module(self) -> str:
@@ -120,23 +136,26 @@ class Mvtu(Kernel):
         clk, advance, valid, first = (Signal(bool(0)) for _ in range(4))
         inputs, weights = Signal(intbv(0)[self.simd :]), Signal(intbv(0)[self.simd :])
         count = Signal(intbv(0, min=0, max=self.simd + 1))
-        shift, threshold, result = self.element_signals()
-        return {**popcount_submodules(self.popcount_module),
+        shift, start, threshold, result = self.element_signals()
+        return {**rom_submodules(self.roms), **popcount_submodules(self.popcount_module),
                 self.popcount_module: lambda: xnor_popcount(clk, advance, weights, inputs, count, self.popcount_module),
-                self.element_module: lambda: processing_element(clk, advance, valid, first, shift, inputs, weights,
+                self.element_module: lambda: processing_element(clk, advance, valid, first, shift, inputs, weights, start,
                                                                 threshold, result, self.maximum, self.popcount_module)}
 
     @property
     def kept_modules(self) -> frozenset[str]:
-        """The parts of XNOR-popcount, which fill their LUTs; none where weights are constants that shrink them."""
-        return frozenset(popcount_submodules(self.popcount_module) if self.n_weight_words > 1 else ())
+        """ROMs, and the parts of XNOR-popcount, which fill their LUTs unless constant weights shrink them."""
+        counters = popcount_submodules(self.popcount_module) if self.n_weight_words > 1 else {}
+        return frozenset([*rom_submodules(self.roms), *counters])
 
     def element_signals(self):
-        """Return signals for a processing element's `shift`, `threshold` and `result`, None where it has none."""
+        """Return a processing element's `shift`, `start`, `threshold` and `result`, None where it has none."""
         shift = Signal(intbv(0, min=0, max=max(self.gaps) + 1)) if len(self.slice_weights) > 1 else None
         if self.last:
-            return shift, None, Signal(intbv(0)[self.sum_width :])
-        return shift, Signal(intbv(0)[self.threshold_width :]), Signal(bool(0))
+            return shift, None, None, Signal(intbv(0)[self.sum_width :])
+        if self.starts_below_threshold:
+            return shift, Signal(intbv(0)[self.threshold_width + 1 :]), None, Signal(bool(0))
+        return shift, None, Signal(intbv(0)[self.threshold_width :]), Signal(bool(0))
 
     @property
     def gaps(self) -> tuple[int, ...]:
@@ -163,7 +182,7 @@ def mvtu(clk, rst, s_axis, m_axis, unit):
     n_flags = 5 if len(unit.slice_weights) > 1 else 4
     issued, counted = Signal(intbv(0)[n_flags:]), Signal(intbv(0)[n_flags:])
     image_last, last, first, valid = (counted(i) for i in range(4))
-    shift, threshold_word, _ = unit.element_signals()
+    shift, row_word = unit.element_signals()[0], None
     done, done_image = Signal(bool(0)), Signal(bool(0))
 
     @always_comb
@@ -172,13 +191,18 @@ def mvtu(clk, rst, s_axis, m_axis, unit):
 
     issuing = issue_words(clk, rst, s_axis, advance, go, word, weight_address, issued, unit)
     weights = rom(clk, advance, weight_address, weight_word, unit.roms[0])
-    aligning = delay(clk, rst, advance, issued, counted, popcount_stages(simd))
+    early = issued if popcount_stages(simd) == 1 else Signal(intbv(0)[n_flags:])  # a cycle ahead of `counted`
+    early_last, early_valid = early(1), early(3)
+    if popcount_stages(simd) > 1:
+        aligning_early = delay(clk, rst, advance, issued, early, popcount_stages(simd) - 1)
+    aligning = delay(clk, rst, advance, early, counted, 1)
     if shift is not None:
         shifting = find_shift(clk, rst, advance, valid, first, counted(4), last, shift, unit.gaps)
     if not unit.last:
-        threshold_word = Signal(intbv(0)[pe * unit.threshold_width :])
-        thresholds = find_thresholds(clk, rst, advance, valid, last, threshold_word, unit)
-    rows = compute_rows(clk, advance, valid, first, shift, word, weight_word, threshold_word, m_axis.tdata, unit)
+        row_word = Signal(intbv(0)[unit.roms[1].width :])
+        row_ends = (early_valid, early_last) if unit.starts_below_threshold else (valid, last)
+        row_words = find_row_word(clk, rst, advance, *row_ends, row_word, unit)
+    rows = compute_rows(clk, advance, valid, first, shift, word, weight_word, row_word, m_axis.tdata, unit)
 
     @always_seq(clk.posedge, reset=rst)
     def finish():
@@ -362,11 +386,11 @@ def find_shift(clk, rst, advance, valid, first, slice_start, last, shift, gaps):
 
 
 @block
-def find_thresholds(clk, rst, advance, valid, last, threshold_word, unit):
-    """Read the thresholds of each fold of rows, ready when its sums are."""
+def find_row_word(clk, rst, advance, valid, last, row_word, unit):
+    """Read what each fold of rows needs, from the second cycle after the one before has its last word."""
     n_rows = unit.neuron_fold
     row = counter(n_rows)
-    thresholds = rom(clk, advance, row, threshold_word, unit.roms[1])
+    reading = rom(clk, advance, row, row_word, unit.roms[1])
 
     @always_seq(clk.posedge, reset=rst)
     def step():
@@ -380,13 +404,13 @@ def find_thresholds(clk, rst, advance, valid, last, threshold_word, unit):
 
 
 @block
-def compute_rows(clk, advance, valid, first, shift, word, weight_word, threshold_word, m_tdata, unit):
+def compute_rows(clk, advance, valid, first, shift, word, weight_word, row_word, m_tdata, unit):
     """Instantiate the processing elements side by side and join their results into a beat."""
-    pe, simd, width = unit.pe, unit.simd, unit.threshold_width
-    results = [unit.element_signals()[2] for _ in range(pe)]
+    pe, simd, width = unit.pe, unit.simd, 0 if row_word is None else len(row_word) // unit.pe
+    results = [unit.element_signals()[3] for _ in range(pe)]
     result_width = len(results[0])
     elements = [element_instance(clk, advance, valid, first, shift, word, weight_word((i + 1) * simd, i * simd),
-                                 None if threshold_word is None else threshold_word((i + 1) * width, i * width),
+                                 None if row_word is None else row_word((i + 1) * width, i * width),
                                  results[i], unit, i) for i in range(pe)]
 
     if unit.last:
@@ -405,14 +429,15 @@ def compute_rows(clk, advance, valid, first, shift, word, weight_word, threshold
 
 
 @block
-def element_instance(clk, advance, valid, first, shift, inputs, weights, threshold, result, unit, index):
+def element_instance(clk, advance, valid, first, shift, inputs, weights, row_word, result, unit, index):
     """Instantiate a processing element as a module of its own."""
+    start, threshold = (row_word, None) if unit.starts_below_threshold else (None, row_word)
     ports = {"clk": clk, "advance": advance, "valid": valid, "first": first, "shift": shift,
-             "inputs": inputs, "weights": weights, "threshold": threshold}
+             "inputs": inputs, "weights": weights, "start": start, "threshold": threshold}
     element_instance.verilog_code = instantiation(
         unit.element_module, f"element_{index}", {name: s for name, s in ports.items() if s is not None},
         {"result": result})
     if inside_is_elsewhere():
         return placeholder()
-    return processing_element(clk, advance, valid, first, shift, inputs, weights, threshold, result,
+    return processing_element(clk, advance, valid, first, shift, inputs, weights, start, threshold, result,
                               unit.maximum, unit.popcount_module)

@@ -1,6 +1,6 @@
 """Processing element (PE): one row of the matrix at a time, from words of inputs to a bit or a sum."""
 
-from myhdl import Signal, always, block, instances, intbv
+from myhdl import Signal, always, block, instances, intbv, modbv
 
 from cbnn.hw.instance import inside_is_elsewhere, instantiation, placeholder
 from cbnn.hw.xnor_popcount import popcount_stages, xnor_popcount
@@ -12,19 +12,30 @@ def element_stages(simd: int) -> int:
 
 
 @block
-def processing_element(clk, advance, valid, first, shift, inputs, weights, threshold, result, maximum, popcount_module):
+def processing_element(clk, advance, valid, first, shift, inputs, weights, start, threshold, result, maximum,
+                       popcount_module):
     """Accumulate popcounts and compare them with the threshold.
 
     `inputs` and `weights` enter together; `valid`, `first` (first word of the row) and `shift` (where a bit slice
-    starts that counts 2**shift times less: Horner's rule) come `popcount_stages` cycles later, with the count;
-    `threshold` one cycle later still, with the sum. `result` is the bit, or, without a `threshold`, the sum.
+    starts that counts 2**shift times less: Horner's rule) come `popcount_stages` cycles later, with the count.
+    `result` is the sum, or a bit where one of these is given: `start`, with the count, from which the sum starts so
+    high that its top bit is the result, which takes no comparator; or `threshold`, one cycle later, with the sum.
     All registers hold while `advance` is low. `maximum` is the largest sum.
     """
     count = Signal(intbv(0, min=0, max=len(inputs) + 1))
-    accumulator = Signal(intbv(0, min=0, max=maximum + 1))
+    accumulator = Signal(intbv(0, min=0, max=maximum + 1) if start is None else modbv(0)[len(start) :])
+    top_bit = len(accumulator) - 1
     counting = popcount_instance(clk, advance, weights, inputs, count, popcount_module)
 
-    if shift is None:
+    if start is not None:
+        @always(clk.posedge)
+        def accumulate():
+            if advance and valid:
+                if first:
+                    accumulator.next = start + count
+                else:
+                    accumulator.next = accumulator + count
+    elif shift is None:
         @always(clk.posedge)
         def accumulate():
             if advance and valid:
@@ -41,7 +52,12 @@ def processing_element(clk, advance, valid, first, shift, inputs, weights, thres
                 else:
                     accumulator.next = (accumulator << shift) + count
 
-    if threshold is None:
+    if start is not None:
+        @always(clk.posedge)
+        def decide():
+            if advance:
+                result.next = accumulator[top_bit]
+    elif threshold is None:
         @always(clk.posedge)
         def decide():
             if advance:

@@ -1,16 +1,67 @@
-"""ROM: weights and thresholds, loaded from a .mem file; a single word is a constant."""
+"""ROM: weights and thresholds, loaded from a .mem file; a single word is a constant.
 
-from myhdl import always, block
+A ROM is a module of its own, whose boundary is kept in synthesis: there it takes a LUT of six inputs per bit and 64
+words, which it would not among other logic, where optimisation shares parts of one bit's table with another's.
+"""
 
-from cbnn.hw.stream import Rom
+from collections.abc import Callable
+from typing import Any
+
+from myhdl import Signal, always, block, intbv
+
+from cbnn.hw.instance import inside_is_elsewhere, instantiation, placeholder
+from cbnn.hw.stream import Rom, counter
+
+LUT_WORDS = 64
+"""Words of one bit that a LUT of six inputs holds."""
+FEWEST_BLOCK_RAM_BITS = 4096
+"""Smallest ROM put into block RAM by default: a quarter of 18 Kib."""
+
+
+def in_block_ram(ram_style: str, n_words: int, width: int) -> bool:
+    """Tell where a ROM goes: "auto" is block RAM where LUTs would need multiplexers and it is not all but empty."""
+    if ram_style == "auto":
+        return n_words > LUT_WORDS and n_words * width >= FEWEST_BLOCK_RAM_BITS
+    return ram_style == "block"
+
+
+def rom_submodules(contents: tuple[Rom, ...]) -> dict[str, Callable[[], Any]]:
+    """Return constructors of the modules that `rom` instantiates, by name."""
+    def construct(content: Rom) -> Any:
+        clk, advance = Signal(bool(0)), Signal(bool(0))
+        return rom_module(clk, advance, counter(len(content.words)), Signal(intbv(0)[content.width :]), content)
+
+    return {content.name: lambda content=content: construct(content) for content in contents if len(content.words) > 1}
 
 
 @block
-def rom(clk, advance, address, data, content: Rom):
+def rom(clk, advance, address, data, content):
     """Read a ROM synchronously: `data` is the word at `address` one cycle later, held while `advance` is low.
 
     A ROM of one word has no register: `data` is that word at all times.
     """
+    if len(content.words) > 1:
+        return rom_instance(clk, advance, address, data, content)
+    return read_rom(clk, advance, address, data, content)
+
+
+@block
+def rom_instance(clk, advance, address, data, content):
+    """Instantiate a ROM as a module of its own."""
+    rom_instance.verilog_code = instantiation(content.name, f"u_{content.name}",
+                                              {"clk": clk, "advance": advance, "address": address}, {"data": data})
+    return placeholder() if inside_is_elsewhere() else read_rom(clk, advance, address, data, content)
+
+
+@block
+def rom_module(clk, advance, address, data, content):
+    """Read a ROM, as the module that `rom` instantiates."""
+    return read_rom(clk, advance, address, data, content)
+
+
+@block
+def read_rom(clk, advance, address, data, content):
+    """Read a ROM, see `rom`."""
     words = content.words if len(content.words) > 1 else content.words * 2
 
     @always(clk.posedge)
@@ -19,16 +70,18 @@ def rom(clk, advance, address, data, content: Rom):
             data.next = words[address]
 
     clk.read = advance.read = address.read = True
-    memory = f"{content.name}_words"
+    # Yosys and Vivado know "block" both; LUTs are Yosys' "logic", and what Vivado does by itself.
+    style = "block" if content.block_ram else "logic"
     if len(content.words) == 1:
         data.driven = "wire"
-        rom.verilog_code = f"assign $data = {content.width}'h{content.words[0]:x};"
+        read_rom.verilog_code = f"assign $data = {content.width}'h{content.words[0]:x};"
     else:
         data.driven = "reg"
-        rom.verilog_code = (
-            f"reg [{content.width - 1}:0] {memory} [0:{len(content.words) - 1}];\n"
-            f'initial $$readmemh("{content.name}.mem", {memory});\n'
-            f"always @(posedge $clk) begin: {content.name}_read\n"
-            f"    if ($advance) $data <= {memory}[$address];\n"
+        read_rom.verilog_code = (
+            f'(* ram_style = "{style}" *)\n'
+            f"reg [{content.width - 1}:0] words [0:{len(content.words) - 1}];\n"
+            f'initial $$readmemh("{content.name}.mem", words);\n'
+            f"always @(posedge $clk) begin: read_word\n"
+            f"    if ($advance) $data <= words[$address];\n"
             f"end")
     return read

@@ -53,6 +53,7 @@ class Rom:
     name: str
     width: int
     words: tuple[int, ...]
+    block_ram: bool = False
 
     @property
     def mem(self) -> str:
