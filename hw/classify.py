@@ -8,10 +8,14 @@ from cbnn.hw.rom import rom, rom_submodules
 from cbnn.hw.stream import Kernel, Rom, Schedule, counter, part
 
 
+def signed_width(low: int, high: int) -> int:
+    """Bits of a two's complement number that holds `low` to `high`."""
+    return max(high, -low - 1, 0).bit_length() + 1
+
+
 def lane_width(low: int, high: int) -> int:
     """Bits of a two's complement lane, whole bytes, that holds `low` to `high`."""
-    bits = max(high, -low - 1, 0).bit_length() + 1
-    return (bits + 7) // 8 * 8
+    return (signed_width(low, high) + 7) // 8 * 8
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Classify(Kernel):
 
     sum_width = property(lambda self: self.maximum.bit_length())
     low = property(lambda self: min(self.offsets))
-    biased_width = property(lambda self: (self.maximum + max(self.offsets) - self.low).bit_length())
+    biased_width = property(lambda self: signed_width(self.low, self.maximum + max(self.offsets)))
     lane = property(lambda self: lane_width(self.low, self.maximum + max(self.offsets)))
     class_lane = property(lambda self: lane_width(0, len(self.offsets) - 1))
     s_width = property(lambda self: self.pe * self.sum_width)
@@ -59,9 +63,10 @@ class Classify(Kernel):
 
     @property
     def roms(self) -> tuple[Rom, ...]:
-        """Offsets, less the lowest of them so that none is negative."""
-        width, beats = self.offset_width, range(0, len(self.offsets), self.pe)
-        words = tuple(sum((self.offsets[i + p] - self.low) << (p * width) for p in range(self.pe)) for i in beats)
+        """Offsets plus half the range: none is negative, and the top bit inverted makes two's complement again."""
+        width, beats = self.biased_width, range(0, len(self.offsets), self.pe)
+        bias = 1 << (width - 1)
+        words = tuple(sum((self.offsets[i + p] + bias) << (p * width) for p in range(self.pe)) for i in beats)
         return (Rom(f"{self.name}_offsets", self.pe * width, words),)
 
     def submodules(self) -> dict:
@@ -72,11 +77,6 @@ class Classify(Kernel):
     def kept_modules(self) -> frozenset[str]:
         """The ROM."""
         return frozenset(rom_submodules(self.roms))
-
-    @property
-    def offset_width(self) -> int:
-        """Bits of an offset less the lowest one."""
-        return max(1, (max(self.offsets) - self.low).bit_length())
 
     schedule = property(lambda self: Schedule(Schedule.Kind.EACH, (self.levels + 3,), (1,)))
 
@@ -110,8 +110,7 @@ def classify(clk, rst, s_axis, m_axis, unit):
     comparing = find_best(clk, advance, scores, beat_best, beat_index, pe, levels, width)
     delaying = [delay_scores(clk, advance, scores, scores_late, levels),
                 delay_flags(clk, rst, advance, s_axis, valid, last, levels + 2)]
-    lowering = [subtract_bias(scores_late((i + 1) * width, i * width), lanes[i], unit.low % 2**lane)
-                for i in range(pe)]
+    extending = [extend_sign(scores_late((i + 1) * width, i * width), lanes[i]) for i in range(pe)]
     keeping = keep_best(clk, rst, advance, valid, last, beat_best, beat_index, class_, pe, width, len(unit.offsets))
 
     @always_seq(clk.posedge, reset=rst)
@@ -137,12 +136,12 @@ def add_offsets(clk, rst, advance, s_axis, scores, unit):
     """Fetch the offsets of a beat's classes and add them: two cycles."""
     pe, n_beats, width = unit.pe, unit.s_beats, unit.biased_width
     sums = Signal(intbv(0)[unit.s_width :])
-    offsets = Signal(intbv(0)[pe * unit.offset_width :])
+    offsets = Signal(intbv(0)[pe * width :])
     beat = counter(n_beats)
     added = [Signal(intbv(0)[width:]) for _ in range(pe)]
     fetching = rom(clk, advance, beat, offsets, unit.roms[0])
     adders = [add_offset(clk, advance, sums((i + 1) * unit.sum_width, i * unit.sum_width),
-                         offsets((i + 1) * unit.offset_width, i * unit.offset_width), added[i]) for i in range(pe)]
+                         offsets((i + 1) * width, i * width), added[i]) for i in range(pe)]
 
     @always(clk.posedge)
     def take():
@@ -179,12 +178,21 @@ def add_offset(clk, advance, popcount_sum, offset, score):
 
 
 @block
-def subtract_bias(biased, lane, low):
-    """One lane: the score as two's complement."""
+def extend_sign(biased, lane):
+    """One lane: the score as two's complement; its top bit comes inverted."""
+    top, width = len(biased) - 1, len(lane)
+    own_biased = Signal(intbv(0)[len(biased) :])
 
     @always_comb
-    def lower():
-        lane.next = biased + low
+    def copy():
+        own_biased.next = biased
+
+    @always_comb
+    def extend():
+        for i in range(top):
+            lane.next[i] = own_biased[i]
+        for i in range(top, width):
+            lane.next[i] = not own_biased[top]
 
     return instances()
 

@@ -1,6 +1,6 @@
 """Processing element (PE): one row of the matrix at a time, from words of inputs to a bit or a sum."""
 
-from myhdl import Signal, always, block, instances, intbv, modbv
+from myhdl import Signal, always, always_comb, block, instances, intbv, modbv
 
 from cbnn.hw.instance import inside_is_elsewhere, instantiation, placeholder
 from cbnn.hw.xnor_popcount import popcount_stages, xnor_popcount
@@ -24,6 +24,7 @@ def processing_element(clk, advance, valid, first, shift, inputs, weights, start
     """
     count = Signal(intbv(0, min=0, max=len(inputs) + 1))
     accumulator = Signal(intbv(0, min=0, max=maximum + 1) if start is None else modbv(0)[len(start) :])
+    carried = Signal(intbv(0, min=0, max=maximum + 1))  # the sum so far, nothing at a row's first word
     top_bit = len(accumulator) - 1
     counting = popcount_instance(clk, advance, weights, inputs, count, popcount_module)
 
@@ -35,22 +36,27 @@ def processing_element(clk, advance, valid, first, shift, inputs, weights, start
                     accumulator.next = start + count
                 else:
                     accumulator.next = accumulator + count
-    elif shift is None:
-        @always(clk.posedge)
-        def accumulate():
-            if advance and valid:
-                if first:
-                    accumulator.next = count
-                else:
-                    accumulator.next = accumulator + count
     else:
+        # One addition, of what is chosen before, takes a LUT per bit; two, chosen from, take more.
         @always(clk.posedge)
         def accumulate():
             if advance and valid:
-                if first:
-                    accumulator.next = count
-                else:
-                    accumulator.next = (accumulator << shift) + count
+                accumulator.next = carried + count
+
+    if start is None and shift is None:
+        @always_comb
+        def carry_over():
+            if first:
+                carried.next = 0
+            else:
+                carried.next = accumulator
+    elif start is None:
+        @always_comb
+        def carry_over():
+            if first:
+                carried.next = 0
+            else:
+                carried.next = accumulator << shift
 
     if start is not None:
         @always(clk.posedge)

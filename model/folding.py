@@ -15,6 +15,8 @@ from pathlib import Path
 from cbnn.model.storage import read_bounded, write_atomically
 from cbnn.model.topology import Conv, LayerShape, Topology
 
+MAX_INPUT_WIDTH = 64
+"""Most elements of the input per beat by default."""
 MAX_BYTES = 1 << 20
 """Largest folding read from a file, in bytes."""
 
@@ -69,14 +71,15 @@ class Folding:
     def of(cls, topology: Topology, pe_simd: tuple[tuple[int, int], ...], input_width: int | None = None) -> "Folding":
         """Build the folding with these (PE, SIMD) pairs, FIFOs that never cost a cycle, and a checked fit.
 
-        `input_width` is by default the widest divisor of one slice's pixels that fits a beat of 64 bits.
+        `input_width` is by default the widest divisor of one slice's pixels that fits a beat of 64 bits; where
+        there is one that is a multiple or a divisor of what the first layer takes at once, the widest such.
         """
         if len(pe_simd) != len(topology.layers):
             raise ValueError(f"folding of {len(pe_simd)} layers given; the topology has {len(topology.layers)}")
         units = [LayerFolding(pe, simd, fifo_depth=2) for pe, simd in pe_simd]
         layers = tuple(replace(unit, fifo_depth=_default_depth(shape, unit.simd))
                        for shape, unit in zip(topology.shapes, units, strict=True))
-        folding = cls(layers, input_width if input_width is not None else _default_input_width(topology))
+        folding = cls(layers, input_width if input_width is not None else _default_input_width(topology, layers[0].simd))
         folding.check(topology)
         return folding
 
@@ -155,7 +158,9 @@ def _default_depth(shape: LayerShape, simd: int) -> int:
     return 2 if isinstance(shape.layer, Conv) else max(2, shape.n_slices * shape.slice_inputs // simd)
 
 
-def _default_input_width(topology: Topology) -> int:
+def _default_input_width(topology: Topology, simd: int) -> int:
     height, width, colours = topology.in_shape
-    elements = height * width * colours
-    return max(n for n in range(1, 65) if elements % n == 0)
+    taken = colours if isinstance(topology.layers[0], Conv) else simd
+    widths = [n for n in range(1, MAX_INPUT_WIDTH + 1) if height * width * colours % n == 0]
+    # Anything else needs a converter to a common multiple and back.
+    return max([n for n in widths if n % taken == 0] or [n for n in widths if taken % n == 0])

@@ -66,6 +66,15 @@ def test_default_input_width(in_shape: tuple[int, int, int], width: int) -> None
     assert Folding.of(Topology.parse("2FC", in_shape, 4), ((1, 1),)).input_width == width
 
 
+@pytest.mark.parametrize(("text", "in_shape", "simd", "width"), [
+    ("2FC", (28, 28, 1), 49, 49), ("2FC", (28, 28, 1), 28, 56), ("2FC", (28, 28, 1), 392, 56),
+    ("2C3-2FC", (32, 32, 3), 9, 48), ("2C3-2FC", (5, 67, 67), 67, 1)])
+def test_default_input_width_suits_the_first_layer(text: str, in_shape: tuple[int, int, int], simd: int,
+                                                   width: int) -> None:
+    pairs = ((1, simd), (1, 1))[: text.count("-") + 1]
+    assert Folding.of(Topology.parse(text, in_shape, 4), pairs).input_width == width
+
+
 @pytest.mark.parametrize("text", ["(16,9)(8,16)(4,32)(10,8)", " (16, 9) (8, 16)(4,32)(10,8) "])
 def test_notation(text: str) -> None:
     assert Folding.parse(text, TOPOLOGY) == Folding.of(TOPOLOGY, PAIRS)
