@@ -138,7 +138,7 @@ def _layer(name: str, shape: LayerShape, parameters: Parameters | None, folding:
         if parameters.invert is not None:
             invert = _words(parameters.invert.reshape(neuron_fold, folding.pe))
     chain.append(Mvtu(name % "mvtu", folding.pe, folding.simd, shape.mw // folding.simd, neuron_fold, slice_weights,
-                      shape.max_accumulator, shape.n_windows, last, weights, thresholds))
+                      shape.max_accumulator, shape.n_windows, last, weights, thresholds, folding.ram_style))
     if pool > 1:
         chain.append(MaxPool(name % "pool", shape.window_shape, pool, folding.pe, invert))
     return chain[1:]

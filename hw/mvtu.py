@@ -139,8 +139,9 @@ class Mvtu(Kernel):
         shift, start, threshold, result = self.element_signals()
         return {**rom_submodules(self.roms), **popcount_submodules(self.popcount_module),
                 self.popcount_module: lambda: xnor_popcount(clk, advance, weights, inputs, count, self.popcount_module),
-                self.element_module: lambda: processing_element(clk, advance, valid, first, shift, inputs, weights, start,
-                                                                threshold, result, self.maximum, self.popcount_module)}
+                self.element_module: lambda: processing_element(
+                    clk, advance, valid, first, shift, inputs, weights, start, threshold, result, self.maximum,
+                    self.popcount_module)}
 
     @property
     def kept_modules(self) -> frozenset[str]:

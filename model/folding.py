@@ -4,7 +4,7 @@ On disk a folding is JSON with FINN's key names::
 
     {"Input": {"SIMD": 8},
      "MVTU_0": {"PE": 16, "SIMD": 9, "inFIFODepths": [2]},
-     "MVTU_1": {"PE": 8, "SIMD": 16, "inFIFODepths": [2]}}
+     "MVTU_1": {"PE": 8, "SIMD": 16, "inFIFODepths": [2], "ram_style": "block"}}
 """
 
 import json
@@ -17,6 +17,7 @@ from cbnn.model.topology import Conv, LayerShape, Topology
 
 MAX_INPUT_WIDTH = 64
 """Most elements of the input per beat by default."""
+RAM_STYLES = ("auto", "block", "distributed")
 MAX_BYTES = 1 << 20
 """Largest folding read from a file, in bytes."""
 
@@ -30,20 +31,24 @@ class LayerFolding:
     pe : rows worked on at once; divides mh
     simd : inputs worked on at once; divides the inputs of one window in one slice
     fifo_depth : beats that the FIFO in front of the unit holds
+    ram_style : where weights and thresholds are: "block" (block RAM), "distributed" (LUTs), or "auto", by their size
 
     Raises
     ------
     ValueError
-        When one is not a whole number of at least 1.
+        When a number is not a whole one of at least 1, or `ram_style` is another word.
     """
 
     pe: int
     simd: int
     fifo_depth: int
+    ram_style: str = "auto"
 
     def __post_init__(self) -> None:
         for name in ("pe", "simd", "fifo_depth"):
             _check_positive(name, getattr(self, name))
+        if self.ram_style not in RAM_STYLES:
+            raise ValueError(f"ram_style is {self.ram_style!r}; it must be one of {', '.join(RAM_STYLES)}")
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,8 @@ class Folding:
         units = [LayerFolding(pe, simd, fifo_depth=2) for pe, simd in pe_simd]
         layers = tuple(replace(unit, fifo_depth=_default_depth(shape, unit.simd))
                        for shape, unit in zip(topology.shapes, units, strict=True))
-        folding = cls(layers, input_width if input_width is not None else _default_input_width(topology, layers[0].simd))
+        width = _default_input_width(topology, layers[0].simd) if input_width is None else input_width
+        folding = cls(layers, width)
         folding.check(topology)
         return folding
 
@@ -111,13 +117,14 @@ class Folding:
     def save(self, path: Path) -> None:
         """Write as JSON, atomically."""
         nodes = {"Input": {"SIMD": self.input_width}} | {
-            f"MVTU_{i}": {"PE": layer.pe, "SIMD": layer.simd, "inFIFODepths": [layer.fifo_depth]}
+            f"MVTU_{i}": {"PE": layer.pe, "SIMD": layer.simd, "inFIFODepths": [layer.fifo_depth],
+                          "ram_style": layer.ram_style}
             for i, layer in enumerate(self.layers)}
         write_atomically(path, json.dumps(nodes, indent=2).encode() + b"\n")
 
     @classmethod
     def load(cls, path: Path, topology: Topology) -> "Folding":
-        """Read JSON written by `save`; FIFO depths and the input's width may be left out.
+        """Read JSON written by `save`; FIFO depths, RAM styles and the input's width may be left out.
 
         Raises
         ------
@@ -130,6 +137,7 @@ class Folding:
             units = [nodes[f"MVTU_{i}"] for i in range(len(topology.layers))]
             pairs = tuple((unit["PE"], unit["SIMD"]) for unit in units)
             depths = [unit.get("inFIFODepths", [None])[0] for unit in units]
+            styles = [unit.get("ram_style", "auto") for unit in units]
             width = nodes.get("Input", {}).get("SIMD")
             stray = set(nodes) - {"Input"} - {f"MVTU_{i}" for i in range(len(topology.layers))}
         except KeyError as error:
@@ -140,8 +148,8 @@ class Folding:
         if stray:
             raise ValueError(f"{path} folds {min(stray)!r}, which this network does not have")
         folding = cls.of(topology, pairs, width)
-        layers = tuple(layer if depth is None else LayerFolding(layer.pe, layer.simd, depth)
-                       for layer, depth in zip(folding.layers, depths, strict=True))
+        layers = tuple(LayerFolding(layer.pe, layer.simd, layer.fifo_depth if depth is None else depth, style)
+                       for layer, depth, style in zip(folding.layers, depths, styles, strict=True))
         return cls(layers, folding.input_width)
 
 

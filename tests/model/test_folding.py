@@ -43,10 +43,10 @@ def test_names_on_disk(tmp_path: Path) -> None:
     Folding.of(TOPOLOGY, PAIRS, 24).save(path)
     assert json.loads(path.read_text()) == {
         "Input": {"SIMD": 24},
-        "MVTU_0": {"PE": 16, "SIMD": 9, "inFIFODepths": [2]},
-        "MVTU_1": {"PE": 8, "SIMD": 16, "inFIFODepths": [2]},
-        "MVTU_2": {"PE": 4, "SIMD": 32, "inFIFODepths": [8]},
-        "MVTU_3": {"PE": 10, "SIMD": 8, "inFIFODepths": [4]}}
+        "MVTU_0": {"PE": 16, "SIMD": 9, "inFIFODepths": [2], "ram_style": "auto"},
+        "MVTU_1": {"PE": 8, "SIMD": 16, "inFIFODepths": [2], "ram_style": "auto"},
+        "MVTU_2": {"PE": 4, "SIMD": 32, "inFIFODepths": [8], "ram_style": "auto"},
+        "MVTU_3": {"PE": 10, "SIMD": 8, "inFIFODepths": [4], "ram_style": "auto"}}
     assert [p.name for p in path.parent.iterdir()] == ["folding.json"]
 
 
@@ -57,6 +57,7 @@ def test_what_is_left_out(tmp_path: Path) -> None:
     path.write_text(json.dumps(nodes))
     folding = Folding.load(path, TOPOLOGY)
     assert [layer.fifo_depth for layer in folding.layers] == [2, 7, 8, 4]
+    assert {layer.ram_style for layer in folding.layers} == {"auto"}
     assert folding.input_width == 64
 
 
@@ -137,6 +138,9 @@ NOT_JSON = '{path} is not a folding: it is not JSON like {{"MVTU_0": {{"PE": 16,
     (changed(MVTU_0={"inFIFODepths": [-1]}), f"fifo_depth is -1; {AT_LEAST_1}"),
     (changed(MVTU_0={"inFIFODepths": ["2"]}), f"fifo_depth is '2'; {AT_LEAST_1}"),
     (changed(MVTU_0={"inFIFODepths": [False]}), f"fifo_depth is False; {AT_LEAST_1}"),
+    (changed(MVTU_0={"ram_style": "ultra"}), "ram_style is 'ultra'; it must be one of auto, block, distributed"),
+    (changed(MVTU_0={"ram_style": 1}), "ram_style is 1; it must be one of auto, block, distributed"),
+    (changed(MVTU_0={"ram_style": []}), "ram_style is []; it must be one of auto, block, distributed"),
     (changed(Input={"SIMD": "8"}), f"input_width is '8'; {AT_LEAST_1}"),
     (changed(Input={"SIMD": 0}), f"input_width is 0; {AT_LEAST_1}"),
     (changed(Input={"SIMD": 5}), "input: 192 elements do not fold into beats of 5"),
