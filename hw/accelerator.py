@@ -5,6 +5,8 @@
            -> [width converter] -> FIFO -> MVTU                                                         per dense layer
            -> scores and class -> register slice -> m_axis
 
+Behind a pool that gives wider beats than are taken, a FIFO holds its bursts.
+
 The first layer takes its bit slices one after another: the window unit sends every window once per slice, and the
 matrix unit treats the slices as further words of the vector, so that cycles are proportional to the slices kept.
 """
@@ -122,7 +124,8 @@ def _layer(name: str, shape: LayerShape, parameters: Parameters | None, folding:
     chain, pool = [before], 1
     if isinstance(shape.layer, Conv):
         pool = shape.layer.pool
-        window = SlidingWindow.for_layer(name % "window", shape, folding.simd)
+        pooled_from = (*before.in_shape[:2], before.size) if isinstance(before, MaxPool) else None
+        window = SlidingWindow.for_layer(name % "window", shape, folding.simd, pooled_from)
         chain += [*_convert(name % "pixels", before, window.word), window]
     chain += _convert(name % "words", chain[-1], folding.simd)
     chain.append(Fifo(name % "fifo", folding.simd, folding.fifo_depth, chain[-1].m_beats))
@@ -140,13 +143,20 @@ def _layer(name: str, shape: LayerShape, parameters: Parameters | None, folding:
     chain.append(Mvtu(name % "mvtu", folding.pe, folding.simd, shape.mw // folding.simd, neuron_fold, slice_weights,
                       shape.max_accumulator, shape.n_windows, last, weights, thresholds, folding.ram_style))
     if pool > 1:
-        chain.append(MaxPool(name % "pool", shape.window_shape, pool, folding.pe, invert))
+        chain.append(MaxPool(name % "pool", shape.window_shape, pool, folding.pe, invert,
+                             beat_cycles=shape.n_slices * shape.slice_inputs // folding.simd))
     return chain[1:]
 
 
 def _convert(name: str, before: Kernel, width: int) -> Iterator[Kernel]:
-    """Give the converters from what leaves `before` to beats of `width`: none, one, or up and down again."""
+    """Give the converters from what leaves `before` to beats of `width`: none, one, or up and down again.
+
+    A pool sends its pixels in bursts; those that come faster than they can be handed out wait in a FIFO.
+    """
     common = math.lcm(before.m_width, width)
+    if isinstance(before, MaxPool) and (waiting := before.most_waiting(width)):
+        before = Fifo(f"{name}_burst", before.m_width, waiting + common // before.m_width, before.m_beats)
+        yield before
     if common != before.m_width:
         before = WidthConverter(f"{name}_gather", before.m_width, common, before.m_beats)
         yield before

@@ -1,7 +1,9 @@
 """Max pooling: over bits it is OR, row by row with one row of partial results."""
 
 from dataclasses import dataclass
+from math import gcd
 
+import numpy as np
 from myhdl import Signal, always, always_comb, always_seq, block, instances, intbv
 
 from cbnn.hw.stream import Kernel, Schedule, counter
@@ -16,12 +18,14 @@ class MaxPool(Kernel):
     Attributes
     ----------
     invert : one word of `pe` bits per group of channels: which of them are inverted once pooled
+    beat_cycles : cycles from one beat to the next that the unit in front of it gives
     """
 
     in_shape: tuple[int, int, int]
     size: int
     pe: int
     invert: tuple[int, ...]
+    beat_cycles: int = 1
 
     @property
     def groups(self) -> int:
@@ -61,6 +65,21 @@ class MaxPool(Kernel):
         ends = (row % self.size == column % self.size == self.size - 1
                 for row in range(height) for column in range(width) for _ in range(self.groups))
         return Schedule(Schedule.Kind.EACH, (1,), tuple(map(int, ends)))
+
+    def most_waiting(self, width: int) -> int:
+        """Beats that wait at most where those that leave are handed out in pieces of `width` bits, one per cycle.
+
+        What leaves comes in bursts, in the last of every `size` rows; what enters comes evenly, every `beat_cycles`
+        or as slowly as handing out takes on average.
+        """
+        period, piece_cycles = self.s_beats, self.pe * self.s_beats  # a cycle is `s_beats * width` units of time
+        enter_cycles = max(self.beat_cycles * self.s_beats * width, self.pe * self.m_beats)
+        unit = gcd(enter_cycles, piece_cycles)
+        ends = np.flatnonzero(self.schedule.table)
+        come = np.concatenate([ends, ends + period]) * (enter_cycles // unit)
+        in_turn = np.arange(len(come)) * (piece_cycles // unit)
+        start = in_turn + np.maximum.accumulate(come - in_turn)
+        return int(np.max(np.arange(1, len(come) + 1) - np.searchsorted(start, come, "right")))
 
     def hardware(self, clk, rst, s_axis, m_axis):
         """Return the block."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
+import numpy as np
 from myhdl import Signal, always, always_comb, always_seq, block, instances, intbv, modbv
 
 from cbnn.hw.stream import Kernel, Schedule, counter
@@ -30,6 +31,8 @@ class SlidingWindow(Kernel):
     ----------
     word : bits of the line buffer's words; divides the channels
     ports : pixels delivered per cycle; above 1 only where `word` holds all channels
+    pooled_from : rows and columns before the pooling that pixels come from, and its size, where they do; they come
+        in bursts then
     """
 
     in_shape: tuple[int, int, int]
@@ -37,15 +40,17 @@ class SlidingWindow(Kernel):
     n_slices: int
     word: int
     ports: int
+    pooled_from: tuple[int, int, int] | None = None
 
     @classmethod
-    def for_layer(cls, name: str, shape: LayerShape, simd: int) -> "SlidingWindow":
+    def for_layer(cls, name: str, shape: LayerShape, simd: int,
+                  pooled_from: tuple[int, int, int] | None = None) -> "SlidingWindow":
         """Build the narrowest unit that delivers `simd` inputs per cycle to the layer's matrix unit."""
         assert isinstance(shape.layer, Conv)
         channels, kernel = shape.in_shape[2], shape.layer.kernel
         word = simd if channels % simd == 0 else channels
         ports = next(n for n in _port_counts(kernel) if n * word >= simd)
-        return cls(name, shape.in_shape, shape.layer, shape.n_slices, word, ports)
+        return cls(name, shape.in_shape, shape.layer, shape.n_slices, word, ports, pooled_from)
 
     @property
     def words_per_tap(self) -> int:
@@ -93,13 +98,23 @@ class SlidingWindow(Kernel):
     def depth(self) -> int:
         """Words of the ring, a power of two.
 
-        Room for the rows of one row of windows and those it moves on by, and, at the end of an image, for the rows
-        that the next one's first windows need.
+        Where both sides take the whole interval for an image, neither ever waits for the other: windows leave evenly,
+        the first one as late as it must so that no other waits for its pixels. Room is needed for what has come or is
+        coming when a row of windows has left, less the rows freed before.
         """
-        height = self.in_shape[0]
-        rows = max(self.layer.kernel + self.layer.stride,
-                   height - self.first_rows[-1] + self.end_rows[0] + self.layer.stride)
-        return 1 << (rows * self.row_words - 1).bit_length()
+        height, width, _ = self.in_shape
+        rows, columns, pool = self.pooled_from or (height, width, 1)
+        row_windows, n_windows, n_pixels = self.n_windows[1], self.n_windows[0] * self.n_windows[1], rows * columns
+        # An image takes n_windows * n_pixels units of time, and a pixel before pooling comes every n_windows.
+        last_rows, last_columns = (np.arange(1, n + 1) * pool - 1 for n in (height, width))
+        came = (last_rows[:, np.newaxis] * columns + last_columns + 1) * n_windows
+        needed = came[np.ix_(np.array(self.end_rows) - 1, np.array(self.end_columns) - 1)].ravel()
+        start = np.max(needed - np.arange(n_windows) * n_pixels)
+        images, rest = np.divmod(start + np.arange(1, self.n_windows[0] + 1) * row_windows * n_pixels,
+                                 n_windows * n_pixels)
+        coming = images * height * width + np.searchsorted(came.ravel() - n_windows, rest)
+        held = int(np.max(coming * self.pixel_words - np.array(self.first_rows) * self.row_words))
+        return 1 << (held - 1).bit_length()
 
     @cached_property
     def most_owed(self) -> int:
