@@ -12,7 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -25,7 +27,7 @@ from cbnn.model.folding import Folding
 from cbnn.model.network import Network, random_network
 from cbnn.model.sensitivity import sensitivity
 from cbnn.model.topology import Topology
-from cbnn.sim import demo, place, report, synth
+from cbnn.sim import demo, place, report, synth, volume
 from cbnn.sim.cosim import SimulationError
 from cbnn.sim.cycles import LevelCycles, level_cycles
 from cbnn.sim.verify import verify
@@ -46,6 +48,8 @@ NetworkArgument = Annotated[str, typer.Argument(help="A topology such as 16C3-MP
                                                      "name of a shipped one.")]
 ShapeOption = Annotated[str, typer.Option(help="Input of a topology: height x width x colours.")]
 BitsOption = Annotated[int, typer.Option(help="Bits per pixel and colour of a topology's input.")]
+IdleOption = Annotated[int, typer.Option(help="How often the source idles, percent.")]
+StallOption = Annotated[int, typer.Option(help="How often the sink stalls, percent.")]
 FirstLayerOption = Annotated[str, typer.Option(help="sliced or weighted.")]
 
 
@@ -187,22 +191,65 @@ def generate_command(model: ModelArgument, folding: FoldingOption, out: OutOptio
 @app.command("verify")
 def verify_command(model: ModelArgument, folding: FoldingOption, out: OutOption, input_width: BeatOption = None,
                    images: Annotated[int, typer.Option(help="Test images to send, at least 4.")] = 16,
-                   idle: Annotated[int, typer.Option(help="How often the source idles, percent.")] = 0,
-                   stall: Annotated[int, typer.Option(help="How often the sink stalls, percent.")] = 0,
-                   seed: SeedOption = 0, as_json: JsonOption = False) -> None:
-    """Generate Verilog and prove it on Icarus: every score equal to the golden model's, every cycle as predicted.
+                   idle: IdleOption = 0, stall: StallOption = 0, seed: SeedOption = 0,
+                   simulator: Annotated[str, typer.Option(help="icarus or verilator.")] = "icarus",
+                   as_json: JsonOption = False) -> None:
+    """Generate Verilog and prove it in cocotb: every score equal to the golden model's, every cycle as predicted.
 
     A digits network gets digits; any other gets random pixels. Under idles or stalls only the scores are compared.
     """
     network, unit = _lay_out(model, folding, input_width, "accelerator")
     with stderr.status("generating and simulating"):
         result = verify(network, unit, demo.sample_images(network.topology, images, seed), out,
-                        idle_percent=idle, stall_percent=stall, seed=seed)
+                        idle_percent=idle, stall_percent=stall, seed=seed, simulator=simulator)
     _print_result({"images": result.n_images, "wrong_images": result.wrong_images,
                    "predicted": asdict(result.predicted),
                    "measured": result.measured and asdict(result.measured)}, as_json)
     if result.differences:
         sys.exit(_complain(result.differences[0], 1))
+
+
+@app.command("volume")
+def volume_command(
+        network: NetworkArgument, folding: FoldingOption, shape: ShapeOption = "8x8x1", bits: BitsOption = 8,
+        first_layer: FirstLayerOption = "sliced", input_width: BeatOption = None,
+        images: Annotated[int, typer.Option(help="Images to send at most.")] = 1000,
+        images_file: Annotated[Path | None, typer.Option(help="An .npy array (N, height, width, colours) of "
+                                                              "pixels.")] = None,
+        idle: IdleOption = 0, stall: StallOption = 0, seed: SeedOption = 0, as_json: JsonOption = False) -> None:
+    """Stream many images through the RTL on Verilator: every score and the cycle of every beat out are compared.
+
+    A bare topology gets random weights. Without a file a digits network gets digits, any other random pixels.
+    """
+    topology = _topology(network, shape, bits, first_layer)
+    weights = load_model(network) if _is_trained(network) else random_network(topology, seed)
+    unit = accelerator(weights, read_folding(folding, topology, input_width))
+    if images < 1:
+        raise ValueError(f"{images} images are to be sent; at least 1 is needed")
+    pixels = (_read_images(images_file) if images_file else demo.sample_images(topology, images, seed))[:images]
+    with _progress() as progress:
+        task = progress.add_task("compiling", total=None)
+        result = volume.stream(weights, unit, pixels, idle_percent=idle, stall_percent=stall, seed=seed,
+                               progress=lambda done, total: progress.update(task, description="images", completed=done,
+                                                                            total=total))
+    _print_result({"images": len(result.classes), "wrong_images": result.wrong_images,
+                   "timed_images": result.n_timed, "mistimed_images": result.mistimed_images,
+                   "latency_cycles": result.latency_cycles, "interval_cycles": result.interval_cycles,
+                   "cycles": result.n_cycles, "cycles_per_second": round(result.n_cycles / result.run_seconds),
+                   "compile_seconds": round(result.build_seconds, 1),
+                   "run_seconds": round(result.run_seconds, 1)}, as_json)
+    if result.differences:
+        sys.exit(_complain(result.differences[0], 1))
+
+
+def _read_images(file: Path) -> NDArray:
+    try:
+        images = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if not isinstance(images, np.ndarray):
+        raise ValueError(f"{file} holds several arrays; images come as one, in an .npy file")
+    return images
 
 
 @app.command("cycles")

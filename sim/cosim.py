@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import cocotb_tools.config
 from cocotb_tools.runner import get_runner
 
+from cbnn.sim import verilated
+from cbnn.sim.verilated import SimulationError
+
 BENCH = "cbnn.sim.bench"
-
-
-class SimulationError(Exception):
-    """The simulator is missing or failed, or the hardware hung: nothing can be said about results."""
+SIMULATORS = ("icarus", "verilator")
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,17 @@ def cosimulate(verilog: Path, top: str, sources: Sequence[str], runs: Sequence[R
     verilog : folder of the sources and .mem files; it is only read
     watch : further links of the top to hold against the AXI4-Stream rules
     busy : signals, by path below the top, whose high cycles are counted per image
+    simulator : ``icarus``, which starts at once, or ``verilator``, which compiles for some ten seconds and then runs
+        several times faster; what they show is the same
 
     Raises
     ------
+    ValueError
+        When there is no such simulator.
     SimulationError
         When the simulator is not installed or fails, or a run does not end within its `max_cycles`.
     """
-    check_simulator()
+    check_simulator(simulator)
     with tempfile.TemporaryDirectory(prefix="cbnn-") as name:
         work = Path(name)
         job = {"clock": clock, "reset": reset, "reset_level": reset_level, "watch": list(watch), "busy": list(busy),
@@ -100,24 +105,41 @@ def cosimulate(verilog: Path, top: str, sources: Sequence[str], runs: Sequence[R
     return [Observation(**result) for result in results]
 
 
-def check_simulator() -> None:
-    """Raise SimulationError unless Icarus is installed."""
-    if shutil.which("iverilog") is None:
+def check_simulator(simulator: str = "icarus") -> None:
+    """Raise SimulationError unless the simulator is installed, ValueError where it is none of `SIMULATORS`."""
+    if simulator not in SIMULATORS:
+        raise ValueError(f"simulator {simulator!r} is not known; the simulators are {' and '.join(SIMULATORS)}")
+    if simulator == "verilator":
+        verilated.check_verilator()
+    elif shutil.which("iverilog") is None:
         raise SimulationError("Icarus Verilog (iverilog) is not installed; install the package iverilog")
 
 
 def _simulate(work: Path, verilog: Path, top: str, sources: Sequence[str], simulator: str) -> None:
     runner = get_runner(simulator)
     try:
-        runner.build(sources=[verilog / source for source in sources], hdl_toplevel=top, build_dir=work,
-                     build_args=["-Wall"], timescale=("1ns", "1ps"), log_file=work / "build.log")
-        runner.test(test_module=BENCH, hdl_toplevel=top, build_dir=work, test_dir=work, log_file=work / "test.log",
-                    results_xml=str(work / "results.xml"), timescale=("1ns", "1ps"),
+        if simulator == "verilator":
+            _verilate(work, verilog, top, sources)
+        else:
+            runner.build(sources=[verilog / source for source in sources], hdl_toplevel=top, build_dir=work,
+                         build_args=["-Wall"], timescale=("1ns", "1ps"), log_file=work / "build.log")
+        runner.test(test_module=BENCH, hdl_toplevel=top, hdl_toplevel_lang="verilog", build_dir=work, test_dir=work,
+                    log_file=work / "test.log", results_xml=str(work / "results.xml"), timescale=("1ns", "1ps"),
                     extra_env={"CBNN_JOB": str(work / "job.json"), "CBNN_RESULT": str(work / "result.json"),
                                "COCOTB_LOG_LEVEL": "WARNING"})
     except (RuntimeError, SystemExit) as error:
         raise SimulationError(f"simulation of {top} failed: {error}; "
                               f"{_tail(work / 'build.log')} {_tail(work / 'test.log')}") from error
+
+
+def _verilate(work: Path, verilog: Path, top: str, sources: Sequence[str]) -> None:
+    """Build with cocotb's harness, every signal within its reach."""
+    libraries = cocotb_tools.config.libs_dir
+    verilated.build(verilog, top, sources, work, "Vtop",
+                    cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp",
+                    verilator_options=["--vpi", "--public-flat-rw", "--timescale", "1ns/1ps"],
+                    linker_options=[f"-Wl,-rpath,{libraries}", f"-L{libraries}", "-lcocotbvpi_verilator"],
+                    runtime=(*verilated.RUNTIME, "verilated_vpi.cpp"))
 
 
 def _tail(log: Path) -> str:

@@ -9,7 +9,7 @@ from cbnn.hw.accelerator import Accelerator, input_beats, output_beats
 from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.model import golden
 from cbnn.model.network import Network
-from cbnn.sim.cosim import Observation, Run, cosimulate
+from cbnn.sim.cosim import Observation, Run, check_simulator, cosimulate
 from cbnn.sim.dataflow import simulate
 
 MIN_IMAGES = 4
@@ -66,8 +66,8 @@ class Verification:
 
 
 def verify(network: Network, accelerator: Accelerator, images: NDArray, verilog: Path, *, idle_percent: int = 0,
-           stall_percent: int = 0, seed: int = 0) -> Verification:
-    """Generate Verilog into `verilog`, send `images` through it on Icarus, and compare with the golden model.
+           stall_percent: int = 0, seed: int = 0, simulator: str = "icarus") -> Verification:
+    """Generate Verilog into `verilog`, send `images` through it in cocotb, and compare with the golden model.
 
     Parameters
     ----------
@@ -75,19 +75,19 @@ def verify(network: Network, accelerator: Accelerator, images: NDArray, verilog:
     images : integer array (N, height, width, colours), N at least 4 for a steady interval
     verilog : folder for the Verilog; new, empty, or written by an earlier call
     idle_percent, stall_percent : how often the source idles and the sink stalls, 0 to 90
+    simulator : ``icarus`` or ``verilator``
 
     Raises
     ------
     ValueError
-        When images, percentages or the folder do not suit.
+        When images, percentages, the simulator or the folder do not suit.
     SimulationError
-        When Icarus is missing or the simulation fails or hangs.
+        When the simulator is missing or the simulation fails or hangs.
     """
     if len(images) < MIN_IMAGES:
         raise ValueError(f"{len(images)} images given; at least {MIN_IMAGES} are needed to see a steady interval")
-    for name, percent in (("idle", idle_percent), ("stall", stall_percent)):
-        if not 0 <= percent <= 90:
-            raise ValueError(f"{name} is {percent} percent; it must be 0 to 90")
+    check_percentages(idle_percent, stall_percent)
+    check_simulator(simulator)
     expected = output_beats(accelerator, golden.scores(network, images))
     beats = tuple(format(beat, "x") for beat in input_beats(accelerator, images))
     generate(accelerator, verilog)
@@ -96,13 +96,20 @@ def verify(network: Network, accelerator: Accelerator, images: NDArray, verilog:
               max_cycles=20 * (slowest + len(images) * accelerator.interval_cycles))
     first = accelerator.mvtus[0].name.removeprefix(f"{accelerator.name}_")
     [seen] = cosimulate(verilog, accelerator.name, (verilog / FILE_LIST).read_text().split(), [run],
-                        busy=[f"u_{first}.go"])
+                        busy=[f"u_{first}.go"], simulator=simulator)
     per_image = len(expected) // len(images)
     wrong = [i for i in range(len(images)) if seen.out_beats[i * per_image : (i + 1) * per_image]
              != expected[i * per_image : (i + 1) * per_image]]
     undisturbed = idle_percent == stall_percent == 0
     return Verification(len(images), wrong, seen.breaches, predict(accelerator),
                         _measure(seen, len(images), per_image) if undisturbed else None)
+
+
+def check_percentages(idle_percent: int, stall_percent: int) -> None:
+    """Raise ValueError unless both are 0 to 90."""
+    for name, percent in (("idle", idle_percent), ("stall", stall_percent)):
+        if not 0 <= percent <= 90:
+            raise ValueError(f"{name} is {percent} percent; it must be 0 to 90")
 
 
 def predict(accelerator: Accelerator) -> Cycles:

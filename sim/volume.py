@@ -1,0 +1,220 @@
+"""Volume: whole test sets through the RTL, by Verilator and a bench in C++; every score and every cycle compared."""
+
+import random
+import shutil
+import struct
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cbnn.hw.accelerator import Accelerator, input_beats, output_beats
+from cbnn.hw.classify import Classify
+from cbnn.hw.verilog import FILE_LIST, generate, padded
+from cbnn.model import golden
+from cbnn.model.network import Network
+from cbnn.sim.dataflow import simulate
+from cbnn.sim.verify import check_percentages
+from cbnn.sim.verilated import SimulationError, build, check_verilator
+
+BATCH = 256
+"""Images packed at once; bounds the memory for beats."""
+PREDICTED_BEATS = 20_000_000
+"""Beats, of all links together, whose cycles are predicted; bounds the memory of the dataflow simulation to 320 MB."""
+
+
+@dataclass(frozen=True)
+class Volume:
+    """What streaming showed; cycles count from the end of reset.
+
+    Attributes
+    ----------
+    classes : the RTL's class of every image, int64 (N,)
+    in_cycles : the cycle of every image's first beat in, int64 (N,)
+    out_cycles : the cycle of every beat out, int64 (N, beats per image)
+    wrong_images : numbers of images of which a score or the class differs from the golden model's
+    n_timed : images, the first ones, whose cycles were compared with the dataflow simulation
+    mistimed_images : numbers of those of which `in_cycles` or `out_cycles` differ
+    breaches : breaches of the AXI4-Stream rules, in words
+    n_cycles : cycles simulated
+    build_seconds, run_seconds : time for generating and compiling, and for simulating
+    """
+
+    classes: NDArray[np.int64]
+    in_cycles: NDArray[np.int64]
+    out_cycles: NDArray[np.int64]
+    wrong_images: list[int]
+    n_timed: int
+    mistimed_images: list[int]
+    breaches: list[str]
+    n_cycles: int
+    build_seconds: float
+    run_seconds: float
+
+    @property
+    def latency_cycles(self) -> int:
+        """From the first beat of the first image in to its last beat out."""
+        return int(self.out_cycles[0, -1] - self.in_cycles[0])
+
+    @property
+    def interval_cycles(self) -> int | None:
+        """Between the last beats of the last two images; None of a single one."""
+        return int(self.out_cycles[-1, -1] - self.out_cycles[-2, -1]) if len(self.out_cycles) > 1 else None
+
+    @property
+    def differences(self) -> list[str]:
+        """What differs between model and hardware, one sentence each; empty when all is equal."""
+        return [*(f"image {i}: the scores of the RTL differ from the golden model's" for i in self.wrong_images),
+                *(f"image {i}: its beats moved in other cycles than predicted" for i in self.mistimed_images),
+                *self.breaches]
+
+
+def stream(network: Network, accelerator: Accelerator, images: NDArray, *, idle_percent: int = 0,
+           stall_percent: int = 0, seed: int = 0, executable: Path | None = None,
+           progress: Callable[[int, int], None] = lambda done, total: None) -> Volume:
+    """Send `images` back to back through the verilated RTL; compare with the golden model and the predicted cycles.
+
+    Parameters
+    ----------
+    network, accelerator : the network, and its hardware
+    images : integer array (N, height, width, colours)
+    idle_percent, stall_percent : how often the source idles and the sink stalls, 0 to 90, in the same cycles as in
+        `cosim.Run`
+    seed : of both, and of what registers hold before reset
+    executable : from `compiled`, to stream several sets; None: compile
+    progress : called with the images done and all of them
+
+    Raises
+    ------
+    ValueError
+        When images or percentages do not suit.
+    SimulationError
+        When Verilator or a C++ compiler is missing or fails, or the hardware hangs.
+    """
+    check_percentages(idle_percent, stall_percent)
+    if not len(images):
+        raise ValueError("0 images given; at least 1 is needed")
+    check_verilator()
+    expected = _as_bytes(output_beats(accelerator, golden.scores(network, images)), accelerator.kernels[-1].m_width)
+    started = time.monotonic()
+    with nullcontext(executable) if executable else compiled(accelerator) as program:
+        build_seconds = time.monotonic() - started
+        folder = program.parent
+        _write_input(folder, accelerator, images)
+        _write_draws(folder, seed)
+        patience = 20 * (accelerator.interval_cycles + sum(kernel.latency_cycles for kernel in accelerator.kernels))
+        started = time.monotonic()
+        n_cycles, n_breaches = _play(program, accelerator, len(images), [patience, idle_percent, stall_percent,
+                                                                        abs(seed) % 2**30 + 1], progress)
+        run_seconds = time.monotonic() - started
+        beats = _read_output(folder, accelerator, len(images))
+        starts = np.fromfile(folder / "starts.bin", "<u8").astype(np.int64)
+    wrong = (beats["data"] != expected.reshape(beats["data"].shape)).any(axis=(1, 2))
+    out_cycles = beats["cycle"].astype(np.int64)
+    in_timed, out_timed = _predict(accelerator, len(images), idle_percent, stall_percent, seed)
+    n_timed = len(in_timed)
+    mistimed = (starts[:n_timed] != in_timed) | (out_cycles[:n_timed] != out_timed).any(axis=1)
+    return Volume(_classes(accelerator, beats["data"]), starts, out_cycles, np.flatnonzero(wrong).tolist(), n_timed,
+                  np.flatnonzero(mistimed).tolist(), _breaches(beats["last"], n_breaches), n_cycles, build_seconds,
+                  run_seconds)
+
+
+@contextmanager
+def compiled(accelerator: Accelerator) -> Iterator[Path]:
+    """Give an executable for `stream`, in a temporary folder of its own that goes with the context."""
+    check_verilator()
+    with tempfile.TemporaryDirectory(prefix="cbnn-volume-") as name:
+        verilog, work = Path(name) / "verilog", Path(name) / "work"
+        generate(accelerator, verilog)
+        work.mkdir()
+        for content in verilog.glob("*.mem"):
+            shutil.copy(content, work)
+        yield build(verilog, accelerator.name, (verilog / FILE_LIST).read_text().split(), work, "Vdut",
+                    Path(str(files("cbnn.sim"))) / "volume.cpp", compiler_options=["-DVL_TIME_CONTEXT"])
+
+
+def _as_bytes(beats: list[int], width: int) -> NDArray[np.uint8]:
+    """Beats of `width` bits as bytes, shape (beats, bytes), the lowest first."""
+    n_bytes = padded(width) // 8
+    return np.frombuffer(b"".join(beat.to_bytes(n_bytes, "little") for beat in beats), np.uint8).reshape(-1, n_bytes)
+
+
+def _write_input(folder: Path, accelerator: Accelerator, images: NDArray) -> None:
+    with (folder / "input.bin").open("wb") as file:
+        for i in range(0, len(images), BATCH):
+            beats = input_beats(accelerator, images[i : i + BATCH])
+            file.write(_as_bytes(beats, accelerator.kernels[0].s_width).tobytes())
+
+
+def _write_draws(folder: Path, seed: int) -> None:
+    """Write the states of the random numbers that `bench.Stalls` draws for idles and for stalls."""
+    states = [random.Random(number).getstate()[1] for number in (seed, seed + 1)]
+    (folder / "draws.bin").write_bytes(b"".join(struct.pack("<625I", *state) for state in states))
+
+
+def _play(program: Path, accelerator: Accelerator, n_images: int, numbers: list[int],
+          progress: Callable[[int, int], None]) -> tuple[int, int]:
+    """Run the bench; return the cycles it took and the breaches of the protocol it saw."""
+    first, last = accelerator.kernels[0], accelerator.kernels[-1]
+    n_in, n_out = n_images * first.s_beats, n_images * last.m_beats
+    words = [padded(first.s_width) // 8, padded(last.m_width) // 8, n_in, first.s_beats, n_out, *numbers]
+    line = ""
+    progress(0, n_images)
+    with subprocess.Popen([str(program), *map(str, words)], cwd=program.parent, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            for line in process.stdout:
+                progress(int(line.split()[2]) // last.m_beats, n_images)
+            complaint = process.stderr.read().strip()
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        raise SimulationError(f"simulation of {accelerator.name} failed: "
+                              f"{complaint or f'exit code {process.returncode}'}")
+    n_cycles, taken, given, n_breaches = map(int, line.split())
+    if given < n_out:
+        raise SimulationError(f"{accelerator.name} hangs: {taken} of {n_in} beats in, {given} of {n_out} out after "
+                              f"{n_cycles} cycles")
+    return n_cycles, n_breaches
+
+
+def _read_output(folder: Path, accelerator: Accelerator, n_images: int) -> NDArray:
+    """Beats out, shape (N, beats per image), with fields `cycle`, `last` and `data`."""
+    last = accelerator.kernels[-1]
+    record = np.dtype([("cycle", "<u8"), ("last", "u1"), ("data", "u1", (padded(last.m_width) // 8,))])
+    return np.fromfile(folder / "output.bin", record).reshape(n_images, last.m_beats)
+
+
+def _predict(accelerator: Accelerator, n_images: int, idle_percent: int, stall_percent: int,
+             seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """`in_cycles` and `out_cycles` of the first images, as many as memory allows."""
+    first, last = accelerator.kernels[0], accelerator.kernels[-1]
+    per_image = first.s_beats + sum(kernel.m_beats for kernel in accelerator.kernels)
+    n_timed = max(1, min(n_images, PREDICTED_BEATS // per_image))
+    trace = simulate(accelerator, n_timed, idle_percent=idle_percent, stall_percent=stall_percent, seed=seed)
+    return trace.taken[0][:: first.s_beats], trace.taken[-1].reshape(n_timed, last.m_beats)
+
+
+def _classes(accelerator: Accelerator, data: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Class from the top lane of every image's last beat."""
+    unit = next(kernel for kernel in accelerator.kernels if isinstance(kernel, Classify))
+    lane = data[:, -1, unit.pe * unit.lane // 8 :].astype(np.int64)
+    return (lane << (8 * np.arange(lane.shape[1]))).sum(axis=1)
+
+
+def _breaches(last: NDArray[np.uint8], n_breaches: int) -> list[str]:
+    breaches = [f"m_axis: {n_breaches} beats offered and not taken were changed or withdrawn"] if n_breaches else []
+    expected = np.zeros(last.shape[1], np.uint8)
+    expected[-1] = 1
+    return breaches + [f"m_axis: tlast of image {i} is not in its last beat"
+                       for i in np.flatnonzero((last != expected).any(axis=1))]

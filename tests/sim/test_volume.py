@@ -1,0 +1,124 @@
+"""Whole test sets through the RTL: one small network, compiled once."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cbnn.hw import accelerator as hw
+from cbnn.hw.verilog import FILE_LIST, generate
+from cbnn.model import golden
+from cbnn.model.folding import Folding
+from cbnn.model.network import Network, Parameters, random_network
+from cbnn.model.topology import Topology
+from cbnn.sim import volume
+from cbnn.sim.cosim import Run, cosimulate
+from cbnn.sim.verilated import SimulationError
+
+TOPOLOGY = Topology.parse("4C3-MP2-6FC-4FC", (4, 4, 2), 3, (2, 0))
+NETWORK = random_network(TOPOLOGY, 5)
+UNIT = hw.accelerator(NETWORK, Folding.parse("(2,9)(3,4)(2,2)", TOPOLOGY))
+IMAGES = np.random.default_rng(1).integers(0, 8, (300, 4, 4, 2))
+
+
+@pytest.fixture(scope="module")
+def executable() -> Iterator[Path]:
+    with volume.compiled(UNIT) as path:
+        yield path
+
+
+@pytest.mark.parametrize(("idle", "stall"), [(0, 0), (50, 0), (0, 70), (40, 50)])
+def test_every_score_and_every_cycle(executable: Path, idle: int, stall: int) -> None:
+    seen = volume.stream(NETWORK, UNIT, IMAGES, idle_percent=idle, stall_percent=stall, seed=9, executable=executable)
+    assert seen.differences == []
+    assert seen.n_timed == len(IMAGES)
+    assert seen.classes.tolist() == golden.classes(NETWORK, IMAGES).tolist()
+    if idle == stall == 0:
+        assert seen.interval_cycles == UNIT.interval_cycles
+
+
+@pytest.mark.parametrize(("idle", "stall"), [(0, 0), (40, 60)])
+def test_the_same_cycles_and_beats_as_icarus(executable: Path, tmp_path: Path, idle: int, stall: int) -> None:
+    images = IMAGES[:6]
+    seen = volume.stream(NETWORK, UNIT, images, idle_percent=idle, stall_percent=stall, seed=3, executable=executable)
+    generate(UNIT, tmp_path / "v")
+    beats = tuple(format(beat, "x") for beat in hw.input_beats(UNIT, images))
+    run = Run(beats, UNIT.input_beats, seen.out_cycles.size, idle, stall, seed=3)
+    [icarus] = cosimulate(tmp_path / "v", UNIT.name, (tmp_path / "v" / FILE_LIST).read_text().split(), [run])
+    assert seen.out_cycles.ravel().tolist() == icarus.out_cycles
+    assert seen.in_cycles.tolist() == icarus.in_cycles[:: UNIT.input_beats]
+    assert icarus.out_beats == hw.output_beats(UNIT, golden.scores(NETWORK, images))
+
+
+def test_one_wrong_weight_is_reported_with_the_images_it_spoils(executable: Path) -> None:
+    hidden = NETWORK.parameters[1]
+    weights = hidden.weights.copy()
+    weights[2, 3] ^= 1
+    other = Network(TOPOLOGY, (NETWORK.parameters[0], Parameters(weights, hidden.thresholds), NETWORK.parameters[2]))
+    spoilt = (golden.scores(other, IMAGES) != golden.scores(NETWORK, IMAGES)).any(axis=1)
+    assert 0 < spoilt.sum() < len(IMAGES)
+    seen = volume.stream(other, UNIT, IMAGES, executable=executable)
+    assert seen.wrong_images == np.flatnonzero(spoilt).tolist()
+    assert seen.differences[0] == \
+        f"image {spoilt.argmax()}: the scores of the RTL differ from the golden model's"
+
+
+def test_one_wrong_cycle_is_reported(executable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    simulate = volume.simulate
+
+    def late(*arguments, **options):
+        trace = simulate(*arguments, **options)
+        trace.taken[-1][2 * UNIT.kernels[-1].m_beats] += 1
+        return trace
+
+    monkeypatch.setattr(volume, "simulate", late)
+    seen = volume.stream(NETWORK, UNIT, IMAGES[:5], executable=executable)
+    assert seen.differences == ["image 2: its beats moved in other cycles than predicted"]
+
+
+def test_more_images_than_are_predicted(executable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(volume, "PREDICTED_BEATS", 1)
+    seen = volume.stream(NETWORK, UNIT, IMAGES[:5], executable=executable)
+    assert (seen.n_timed, seen.differences) == (1, [])
+
+
+def test_missing_beats_end_the_run(executable: Path) -> None:
+    """The bench waits for three beats of each image, and two come."""
+    waiting = replace(UNIT, kernels=(*UNIT.kernels[:-1], replace(UNIT.kernels[-1], beats=3)))
+    with pytest.raises(SimulationError, match=r"^accelerator hangs: 4 of 4 beats in, 4 of 6 out after \d+ cycles$"):
+        volume.stream(NETWORK, waiting, IMAGES[:2], executable=executable)
+
+
+def test_a_bench_that_fails_is_reported(executable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(volume, "_write_draws", lambda folder, seed: (folder / "draws.bin").unlink(missing_ok=True))
+    with pytest.raises(SimulationError) as caught:
+        volume.stream(NETWORK, UNIT, IMAGES[:2], executable=executable)
+    assert str(caught.value) == "simulation of accelerator failed: draws.bin: No such file or directory"
+
+
+def test_an_interruption_ends_the_bench(executable: Path) -> None:
+    def interrupt(done: int, total: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        volume.stream(NETWORK, UNIT, IMAGES, executable=executable, progress=interrupt)
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), [
+    ({"images": IMAGES[:0]}, "0 images given; at least 1 is needed"),
+    ({"images": IMAGES, "idle_percent": 91}, "idle is 91 percent; it must be 0 to 90"),
+    ({"images": IMAGES + 8}, "pixels 8 to 15 given; 3 bits hold 0 to 7"),
+])
+def test_bad_input(arguments: dict, sentence: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        volume.stream(NETWORK, UNIT, **arguments)
+    assert str(caught.value) == sentence
+
+
+def test_breaches_are_said_in_words() -> None:
+    last = np.array([[0, 1], [1, 1]], np.uint8)
+    assert volume._breaches(last, 3) == ["m_axis: 3 beats offered and not taken were changed or withdrawn",
+                                         "m_axis: tlast of image 1 is not in its last beat"]
