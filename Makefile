@@ -1,5 +1,6 @@
 # make demo and make test set up everything they need; a second run installs nothing again.
-.PHONY: setup setup-test demo test lint clean
+EXAMPLES ?= 200
+.PHONY: setup setup-test demo test test-long lint clean
 
 setup:
 	@./setup.sh
@@ -12,6 +13,10 @@ demo: setup
 
 test: setup-test
 	.venv/bin/python -m pytest
+
+# EXAMPLES random networks through the RTL, about three seconds each.
+test-long: setup-test
+	CBNN_EXAMPLES=$(EXAMPLES) .venv/bin/python -m pytest tests/system
 
 lint: setup-test
 	.venv/bin/ruff check .

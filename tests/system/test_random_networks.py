@@ -1,0 +1,203 @@
+"""Networks that nobody thought of: Hypothesis draws shapes, foldings, FIFOs and stalls; the RTL must equal the model.
+
+CBNN_EXAMPLES says how many are drawn. A failing one is shrunk and printed as a `Case`, to be kept in REGRESSIONS.
+"""
+
+import os
+import tempfile
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from cbnn.hw.accelerator import Accelerator, accelerator, input_beats, output_beats
+from cbnn.hw.sliding_window import SlidingWindow
+from cbnn.hw.verilog import FILE_LIST, generate
+from cbnn.model import golden
+from cbnn.model.folding import Folding
+from cbnn.model.network import Network, random_network
+from cbnn.model.topology import Conv, Dense, LayerShape, Topology
+from cbnn.sim import dataflow
+from cbnn.sim.cosim import Observation, Run, cosimulate
+
+N_EXAMPLES = int(os.environ.get("CBNN_EXAMPLES", "10"))
+BATCH = 10
+"""Examples drawn in a row; beyond ten, Hypothesis varies earlier ones instead of drawing afresh."""
+MAX_INTERVAL = 120
+"""Cycles per image at most, so that an example takes seconds; FIFOs of one beat may double them."""
+MAX_XNORS = 256
+"""XNOR bits per matrix unit at most: Icarus is slow on wide words."""
+N_IMAGES, N_DISTURBED_IMAGES = 10, 3
+N_SETTLED = 3
+"""Last intervals that are held against the formula; before, FIFOs and line buffers fill up."""
+KINDS = ("CD", "CCD", "D", "CDD", "DD", "CCCD", "CCDD", "DDD", "CDDD", "DDDD")
+"""Layers of a network, convolutional and dense."""
+SIZES, WIDTHS = st.sampled_from((5, 4, 6, 3, 8, 7, 2, 1, 9)), st.sampled_from((4, 6, 3, 8, 2, 5, 7, 1, 9, 10))
+"""Pixels of a side, and rows of a layer; Hypothesis draws the first more often, so they are no trivial ones."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, its folding, and how its two sides behave; FIFO depths of None are the default ones."""
+
+    topology: str
+    in_shape: tuple[int, int, int]
+    bits: int
+    kept: tuple[int, ...]
+    first_layer: str
+    folding: str
+    input_width: int
+    fifo_depths: tuple[int, ...] | None = None
+    seed: int = 0
+    idle_percent: int = 0
+    stall_percent: int = 0
+    reset_after: int = 1
+
+    def unit(self) -> tuple[Network, Accelerator]:
+        topology = Topology.parse(self.topology, self.in_shape, self.bits, self.kept, self.first_layer)
+        folding = Folding.parse(self.folding, topology, self.input_width)
+        depths = self.fifo_depths or tuple(layer.fifo_depth for layer in folding.layers)
+        layers = tuple(replace(layer, fifo_depth=n) for layer, n in zip(folding.layers, depths, strict=True))
+        network = random_network(topology, self.seed)
+        return network, accelerator(network, replace(folding, layers=layers), "net")
+
+
+REGRESSIONS = [
+    # Beats of a pool came faster than they were handed out, and held up the slowest unit.
+    Case("4C2P1-MP3-4FC", (5, 5, 1), 2, (0,), "sliced", "(2,4)(1,1)", 25, None, 0, 30, 40, 12),
+    Case("8C2S2P1-MP2-9FC-2FC", (4, 7, 1), 6, (3,), "sliced", "(4,2)(9,1)(2,3)", 14, None, 41, 55, 16, 3),
+    Case("8C5P3B1-MP2-1C1S3-10C2P1B1-7FC", (4, 7, 1), 7, (3, 0), "sliced", "(8,25)(1,1)(10,2)(7,12)", 8, None, 78),
+    # The line buffer of a layer as slow as the one before was too small for its padding.
+    Case("2C3P0-4C4P3-MP3-2FC", (16, 8, 3), 1, (0,), "sliced", "(1,27)(4,32)(1,1)", 48, None, 0, 20, 20, 12),
+    Case("4C1-2C4P3-2FC", (11, 6, 2), 1, (0,), "weighted", "(1,2)(2,32)(1,2)", 44, None, 0, 0, 50, 4),
+]
+
+
+def divisors(n):
+    return [d for d in range(1, n + 1) if n % d == 0]
+
+
+@st.composite
+def convolutions(draw, in_shape, max_windows):
+    height, width, _ = in_shape
+
+    def sizes(kernel, stride, padding):
+        return [(n + 2 * padding - kernel) // stride + 1 for n in (height, width)]
+
+    fits = [(k, s, p) for k in range(1, 6) for s in range(1, 4) for p in range(k)
+            if min(height, width) + 2 * p >= k and prod(sizes(k, s, p)) <= max_windows]
+    kernel = draw(st.sampled_from(sorted({k for k, _, _ in fits})))
+    stride, padding = draw(st.sampled_from([(s, p) for k, s, p in fits if k == kernel]))
+    pool = draw(st.integers(1, min(3, *sizes(kernel, stride, padding))))
+    return Conv(draw(WIDTHS), kernel, stride, padding, draw(st.integers(0, 1)), pool)
+
+
+@st.composite
+def topologies(draw):
+    in_shape = draw(st.tuples(SIZES, SIZES, st.sampled_from((1, 3, 2))))
+    bits = draw(st.sampled_from((2, 8, 1, 5, 3, 4, 6, 7)))
+    n_slices = min(bits, MAX_INTERVAL // (in_shape[0] * in_shape[1]))
+    kept = draw(st.sets(st.integers(0, bits - 1), min_size=1, max_size=n_slices))
+    kinds = draw(st.sampled_from(KINDS))
+    layers, shape = [], in_shape
+    for i in range(kinds.count("C")):
+        layers.append(draw(convolutions(shape, MAX_INTERVAL // (1 if i else len(kept)))))
+        shape = Topology(in_shape, bits, (0,), (*layers, Dense(1))).shapes[-2].out_shape
+    layers += [Dense(draw(WIDTHS)) for _ in range(kinds.count("D"))]
+    return Topology(in_shape, bits, tuple(sorted(kept, reverse=True)), tuple(layers),
+                    draw(st.sampled_from(["sliced", "weighted"])))
+
+
+def cycles(shape: LayerShape, pe: int, simd: int) -> int:
+    working = shape.n_windows * shape.n_slices * shape.slice_inputs * shape.mh // (pe * simd)
+    if isinstance(shape.layer, Dense):
+        return working
+    return max(working, SlidingWindow.for_layer("", shape, simd).interval_cycles)
+
+
+@st.composite
+def foldings(draw, topology):
+    """Draw (PE, SIMD) of every layer, neither too slow nor too wide; half of them as slow as the first layer's."""
+    pairs, balanced, pace = [], draw(st.booleans()), MAX_INTERVAL
+    for shape in topology.shapes:
+        fits = [(pe, simd) for pe in divisors(shape.mh) for simd in divisors(shape.slice_inputs)
+                if pe * simd <= MAX_XNORS and cycles(shape, pe, simd) <= pace]
+        if balanced and pairs and fits:
+            slowest = max(cycles(shape, *pair) for pair in fits)
+            fits = [pair for pair in fits if cycles(shape, *pair) == slowest]
+        assume(fits)
+        pairs.append(draw(st.sampled_from(fits)))
+        if balanced:
+            pace = cycles(topology.shapes[0], *pairs[0])
+    return "".join(f"({pe},{simd})" for pe, simd in pairs)
+
+
+@st.composite
+def cases(draw):
+    topology = draw(topologies())
+    folding = draw(foldings(topology))
+    elements = prod(topology.in_shape) * len(topology.kept_slices)
+    beats = draw(st.sampled_from([n for n in divisors(elements) if n <= MAX_INTERVAL]))
+    depths = draw(st.none() | st.tuples(*[st.integers(1, 8)] * len(topology.layers)))
+    reset_percent = draw(st.sampled_from((150, 50, 100, 10, 190)))
+    return Case(str(topology), topology.in_shape, topology.input_bits, topology.kept_slices, topology.first_layer,
+                folding, elements // beats, depths, draw(st.integers(0, 99)), draw(st.integers(0, 60)),
+                draw(st.integers(0, 60)), max(1, beats * reset_percent // 100))
+
+
+def simulate(network: Network, unit: Accelerator, runs: list[Run]) -> list[Observation]:
+    links = [kernel.name.removeprefix("net_") for kernel in unit.kernels[:-1]]
+    with tempfile.TemporaryDirectory(prefix="cbnn-") as folder:
+        verilog = Path(folder) / "verilog"
+        generate(unit, verilog)
+        return cosimulate(verilog, "net", (verilog / FILE_LIST).read_text().split(), runs, watch=links,
+                          busy=[f"u_{unit.mvtus[0].name.removeprefix('net_')}.go"])
+
+
+def check(case: Case) -> None:
+    """Play images without stalls, then some of them with stalls and a reset in the middle; compare every beat."""
+    network, unit = case.unit()
+    topology, per_image = network.topology, unit.kernels[-1].m_beats
+    images = np.random.default_rng(case.seed).integers(0, 1 << topology.input_bits, (N_IMAGES, *topology.in_shape))
+    beats = tuple(format(beat, "x") for beat in input_beats(unit, images))
+    expected = output_beats(unit, golden.scores(network, images))
+    patience = 10 * (sum(kernel.latency_cycles for kernel in unit.kernels) + N_IMAGES * unit.interval_cycles)
+    runs = [Run(beats, unit.input_beats, len(expected), max_cycles=patience),
+            Run(beats, unit.input_beats, N_DISTURBED_IMAGES * per_image, case.idle_percent, case.stall_percent,
+                case.seed, case.reset_after, patience)]
+    seen = simulate(network, unit, runs)
+    for run, rtl in zip(runs, seen, strict=True):
+        assert rtl.breaches == []
+        assert rtl.out_beats == expected[: run.n_out]
+        assert rtl.out_last == [(i + 1) % per_image == 0 for i in range(run.n_out)]
+        trace = dataflow.simulate(unit, N_IMAGES, idle_percent=run.idle_percent, stall_percent=run.stall_percent,
+                                  seed=run.seed)
+        assert rtl.out_cycles == trace.taken[-1][: run.n_out].tolist()
+    check_cycles(unit, seen[0], exact=case.fifo_depths is None)
+
+
+def check_cycles(unit: Accelerator, undisturbed: Observation, exact: bool) -> None:
+    """Hold cycles against the formulas; FIFOs shallower than the default ones may only cost cycles."""
+    assert len(undisturbed.in_cycles) == N_IMAGES * unit.input_beats
+    assert undisturbed.busy[0][-1] == N_IMAGES * unit.first_layer_cycles
+    gaps = np.diff(undisturbed.out_cycles[unit.kernels[-1].m_beats - 1 :: unit.kernels[-1].m_beats])[-N_SETTLED:]
+    if exact:
+        assert gaps.tolist() == [unit.interval_cycles] * N_SETTLED
+    else:
+        assert gaps.sum() >= unit.interval_cycles * N_SETTLED
+
+
+@pytest.mark.parametrize("batch", range(-(-N_EXAMPLES // BATCH)))
+@settings(max_examples=BATCH, derandomize=N_EXAMPLES == BATCH, deadline=None, print_blob=True)
+@given(case=cases())
+def test_random_networks_equal_the_golden_model_and_the_formulas(batch, case):
+    check(case)
+
+
+@pytest.mark.parametrize("case", REGRESSIONS, ids=lambda case: case.topology)
+def test_networks_that_once_failed_equal_the_golden_model_and_the_formulas(case):
+    check(case)
