@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from myhdl import ConcatSignal, Signal, always, always_comb, always_seq, block, instances, intbv
 
+from cbnn.hw.cost import ram_luts
 from cbnn.hw.stream import Kernel, Schedule, counter
 
 
@@ -29,6 +30,11 @@ class Fifo(Kernel):
     def latency_cycles(self) -> int:
         """Cycle of the last beat in, and one more."""
         return self.interval_cycles if self.depth > 1 else 2 * self.beats - 1
+
+    @property
+    def memory_luts(self) -> int:
+        """LUTs of its memory, `tlast` included."""
+        return ram_luts(self.depth, self.width + 1)
 
     @property
     def luts(self) -> int:

@@ -6,6 +6,7 @@ from math import gcd
 import numpy as np
 from myhdl import Signal, always, always_comb, always_seq, block, instances, intbv
 
+from cbnn.hw.cost import ram_luts
 from cbnn.hw.stream import Kernel, Schedule, counter
 
 
@@ -51,6 +52,11 @@ class MaxPool(Kernel):
         """A beat leaves the cycle after the one that completes it."""
         height, width = (n // self.size * self.size for n in self.in_shape[:2])
         return ((height - 1) * self.in_shape[1] + width) * self.groups
+
+    @property
+    def memory_luts(self) -> int:
+        """LUTs of the partial results."""
+        return ram_luts(self.in_shape[1] // self.size * self.groups, self.pe)
 
     @property
     def luts(self) -> int:

@@ -10,9 +10,10 @@ from itertools import pairwise
 
 from myhdl import ConcatSignal, Signal, always, always_comb, always_seq, block, instances, intbv
 
+from cbnn.hw.cost import block_rams, in_block_ram, ram_luts, rom_luts
 from cbnn.hw.instance import inside_is_elsewhere, instantiation, placeholder
 from cbnn.hw.processing_element import element_stages, processing_element
-from cbnn.hw.rom import in_block_ram, rom, rom_submodules
+from cbnn.hw.rom import rom, rom_submodules
 from cbnn.hw.stream import Kernel, Rom, Schedule, counter
 from cbnn.hw.xnor_popcount import popcount_stages, popcount_submodules, xnor_popcount
 
@@ -91,6 +92,37 @@ class Mvtu(Kernel):
         return self.interval_cycles - 1 + self.pipeline_cycles
 
     @property
+    def element_bits(self) -> int:
+        """Bits of an element that take a LUT each: of its sum, and of a comparison."""
+        if self.starts_below_threshold:
+            return self.threshold_width + 1
+        return self.sum_width + (0 if self.last else self.threshold_width)
+
+    @property
+    def horner_bits(self) -> int:
+        """Bits of an element's sum that are shifted on the way."""
+        return self.sum_width if len(self.slice_weights) > 1 else 0
+
+    @property
+    def rom_sizes(self) -> list[tuple[int, int, bool]]:
+        """Words, bits and whether in block RAM, of every ROM."""
+        sizes = [(self.n_weight_words, self.pe * self.simd)]
+        if not self.last:
+            sizes.append((self.neuron_fold, self.pe * (self.threshold_width + self.starts_below_threshold)))
+        return [(n, width, in_block_ram(n, width, self.ram_style)) for n, width in sizes]
+
+    @property
+    def memory_luts(self) -> int:
+        """LUTs of ROMs and replay buffer."""
+        roms = sum(rom_luts(n, width) for n, width, in_block in self.rom_sizes if not in_block)
+        return roms + (ram_luts(self.synapse_fold, self.simd) if self.neuron_fold > 1 else 0)
+
+    @property
+    def block_rams(self) -> int:
+        """ROMs in block RAM."""
+        return sum(block_rams(n, width) for n, width, in_block in self.rom_sizes if in_block)
+
+    @property
     def luts(self) -> int:
         """Estimate: counting at 1.9 per XNOR bit, sum and comparison per PE, ROMs and buffer in distributed RAM."""
         lanes = self.pe * (1.9 * self.simd + 2.5 * self.sum_width + 4)
@@ -114,7 +146,7 @@ class Mvtu(Kernel):
 
     def _rom(self, content: str, lane: int, words: tuple[int, ...]) -> Rom:
         width = self.pe * lane
-        return Rom(f"{self.name}_{content}", width, words, in_block_ram(self.ram_style, len(words), width))
+        return Rom(f"{self.name}_{content}", width, words, in_block_ram(len(words), width, self.ram_style))
 
     @property
     def starts_below_threshold(self) -> bool:

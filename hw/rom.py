@@ -12,18 +12,6 @@ from myhdl import Signal, always, block, intbv
 from cbnn.hw.instance import inside_is_elsewhere, instantiation, placeholder
 from cbnn.hw.stream import Rom, counter
 
-LUT_WORDS = 64
-"""Words of one bit that a LUT of six inputs holds."""
-FEWEST_BLOCK_RAM_BITS = 4096
-"""Smallest ROM put into block RAM by default: a quarter of 18 Kib."""
-
-
-def in_block_ram(ram_style: str, n_words: int, width: int) -> bool:
-    """Tell where a ROM goes: "auto" is block RAM where LUTs would need multiplexers and it is not all but empty."""
-    if ram_style == "auto":
-        return n_words > LUT_WORDS and n_words * width >= FEWEST_BLOCK_RAM_BITS
-    return ram_style == "block"
-
 
 def rom_submodules(contents: tuple[Rom, ...]) -> dict[str, Callable[[], Any]]:
     """Return constructors of the modules that `rom` instantiates, by name."""

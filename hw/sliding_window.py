@@ -15,6 +15,7 @@ from itertools import pairwise
 import numpy as np
 from myhdl import Signal, always, always_comb, always_seq, block, instances, intbv, modbv
 
+from cbnn.hw.cost import block_rams, in_block_ram, ram_luts
 from cbnn.hw.stream import Kernel, Schedule, counter
 from cbnn.model.topology import Conv, LayerShape
 
@@ -144,6 +145,16 @@ class SlidingWindow(Kernel):
             for j in range(self.n_windows[1]):
                 start = max(start + self.window_beats, self.stored_words(i, j))
         return start + self.window_beats
+
+    @property
+    def memory_luts(self) -> int:
+        """LUTs of the copies of the ring, where they are not block RAM."""
+        return 0 if in_block_ram(self.depth, self.word) else self.ports * ram_luts(self.depth, self.word)
+
+    @property
+    def block_rams(self) -> int:
+        """A copy of the ring per port."""
+        return self.ports * block_rams(self.depth, self.word) if in_block_ram(self.depth, self.word) else 0
 
     @property
     def luts(self) -> int:

@@ -139,6 +139,11 @@ class Kernel(ABC):
         """Estimate of its LUTs."""
 
     @property
+    def block_rams(self) -> int:
+        """Its block RAMs, in halves of 18 Kib."""
+        return 0
+
+    @property
     @abstractmethod
     def schedule(self) -> Schedule:
         """When it moves beats."""

@@ -120,9 +120,14 @@ def synthesize(accelerator: Accelerator, folder: Path, target: str) -> list[Area
                         f"{TARGETS[target].command} -top {accelerator.name}",
                         "tee -q -o stat.json stat -json", "write_json netlist.json"])
     run_tool("yosys", ["-Q", "-p", script], folder, "synth.log")
-    modules = _cells(json.loads((folder / "stat.json").read_text()))
-    kernels = [kernel.name for kernel in accelerator.kernels]
-    return [area(name, _totals(modules, name), target) for name in (*kernels, accelerator.name)]
+    names = [*(kernel.name for kernel in accelerator.kernels), accelerator.name]
+    return read_areas(folder / "stat.json", names, target)
+
+
+def read_areas(path: Path, names: list[str], target: str) -> list[Area]:
+    """Read modules' areas from what Yosys' ``stat -json`` wrote."""
+    modules = _cells(json.loads(path.read_text()))
+    return [area(name, _totals(modules, name), target) for name in names]
 
 
 def check_target(target: str) -> None:

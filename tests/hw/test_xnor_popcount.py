@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from myhdl import Signal, always, always_comb, always_seq, block, intbv
 
-from cbnn.hw.stream import Kernel
+from cbnn.hw.stream import Kernel, Schedule
 from cbnn.hw.xnor_popcount import popcount_stages, popcount_submodules, xnor_popcount
 
 
@@ -65,6 +65,7 @@ class Popcount(Kernel):
     interval_cycles = property(lambda self: self.beats)
     latency_cycles = property(lambda self: self.beats - 1 + popcount_stages(self.simd))
     luts = 0
+    schedule = property(lambda self: Schedule(Schedule.Kind.EACH, (popcount_stages(self.simd),), (1,) * self.beats))
 
     def submodules(self):
         return popcount_submodules("popcount")
