@@ -5,6 +5,8 @@ words, which it would not among other logic, where optimisation shares parts of 
 """
 
 from collections.abc import Callable
+from functools import partial
+from functools import partial
 from typing import Any
 
 from myhdl import Signal, always, block, intbv
@@ -19,7 +21,7 @@ def rom_submodules(contents: tuple[Rom, ...]) -> dict[str, Callable[[], Any]]:
         clk, advance = Signal(bool(0)), Signal(bool(0))
         return rom_module(clk, advance, counter(len(content.words)), Signal(intbv(0)[content.width :]), content)
 
-    return {content.name: lambda content=content: construct(content) for content in contents if len(content.words) > 1}
+    return {content.name: partial(construct, content) for content in contents if len(content.words) > 1}
 
 
 @block
