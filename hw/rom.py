@@ -6,7 +6,6 @@ words, which it would not among other logic, where optimisation shares parts of 
 
 from collections.abc import Callable
 from functools import partial
-from functools import partial
 from typing import Any
 
 from myhdl import Signal, always, block, intbv
