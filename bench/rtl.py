@@ -62,9 +62,10 @@ def measure(name: str) -> dict:
     images = np.random.default_rng(0).integers(0, 1 << bits, (n_images, *in_shape), np.uint16)
     seen = stream(network, unit, images)
     assert not seen.differences, seen.differences[0]
-    return result | {"images": n_images, "interval_measured": seen.interval_cycles,
-                     "latency_cycles": seen.latency_cycles, "cycles_simulated": seen.n_cycles, "verilator_build_seconds": seen.build_seconds,
-                     "verilator_run_seconds": seen.run_seconds}
+    return result | {
+        "images": n_images, "interval_measured": seen.interval_cycles, "latency_cycles": seen.latency_cycles,
+        "cycles_simulated": seen.n_cycles, "verilator_build_seconds": seen.build_seconds,
+        "verilator_run_seconds": seen.run_seconds}
 
 
 def main() -> None:
@@ -80,7 +81,8 @@ def main() -> None:
 
 
 def _icarus() -> str:
-    return subprocess.run(["iverilog", "-V"], capture_output=True, text=True, check=True).stdout.split("\n")[0]  # noqa: S607
+    answer = subprocess.run(["iverilog", "-V"], capture_output=True, text=True, check=True)  # noqa: S607
+    return answer.stdout.split("\n")[0]
 
 
 if __name__ == "__main__":
