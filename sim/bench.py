@@ -95,10 +95,10 @@ class Bench:
         beats, period = [int(beat, 16) for beat in run["beats"]], run["beats_per_image"]
         idle, stall = Stalls(run["idle_percent"], run["seed"]), Stalls(run["stall_percent"], run["seed"] + 1)
         seen: dict = {"in_cycles": [], "out_cycles": [], "out_beats": [], "out_last": [], "breaches": [],
-                      "busy": [[] for _ in self.busy]}
-        busy_cycles = [0] * len(self.busy)
+                      "busy": [0] * len(self.busy)}
         sent, offered, cycle = 0, False, 0
-        while len(seen["out_beats"]) < run["n_out"] and (stop_after is None or sent < stop_after):
+        while (len(seen["out_beats"]) < run["n_out"] or cycle <= seen["out_cycles"][-1] + run["drain_cycles"]) and (
+                stop_after is None or sent < stop_after):
             if cycle >= run["max_cycles"]:
                 seen["hung"] = f"{sent} of {len(beats)} beats in, {len(seen['out_beats'])} of {run['n_out']} out"
                 return seen
@@ -111,7 +111,7 @@ class Bench:
             await Timer(HALF_PERIOD_NS, unit="ns")
             seen["breaches"] += [breach for link in self.links if (breach := link.watch(cycle))]
             for i, handle in enumerate(self.busy):
-                busy_cycles[i] += int(handle.value)
+                seen["busy"][i] += int(handle.value)
             taken = offered and bool(self.source.ready.value)
             if taken:
                 seen["in_cycles"].append(cycle)
@@ -120,9 +120,6 @@ class Bench:
                 seen["out_cycles"].append(cycle)
                 seen["out_beats"].append(format(int(self.sink.data.value), "x"))
                 seen["out_last"].append(bool(self.sink.last.value))
-                if self.sink.last.value:
-                    for i, count in enumerate(busy_cycles):
-                        seen["busy"][i].append(count)
             await self.rise()
             if taken:
                 offered = False

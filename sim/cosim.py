@@ -31,6 +31,7 @@ class Run:
     seed : of both patterns
     reset_after : send so many beats first, then reset and start over; None: do not
     max_cycles : cycles after which the hardware is taken to hang
+    drain_cycles : cycles to go on behind the last beat, for input that no output waits for: rows that a pool drops
     """
 
     beats: tuple[str, ...]
@@ -41,6 +42,7 @@ class Run:
     seed: int = 0
     reset_after: int | None = None
     max_cycles: int = 1_000_000
+    drain_cycles: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Observation:
     out_beats : `tdata` of every beat given out
     out_last : its `tlast`
     breaches : breaches of the AXI4-Stream rules, in words
-    busy : for every watched unit the cycles it had worked when each image's last beat left
+    busy : for every watched unit the cycles in which it worked
     """
 
     in_cycles: list[int]
@@ -61,7 +63,7 @@ class Observation:
     out_beats: list[int]
     out_last: list[bool]
     breaches: list[str]
-    busy: list[list[int]]
+    busy: list[int]
 
 
 def cosimulate(verilog: Path, top: str, sources: Sequence[str], runs: Sequence[Run], *, clock: str = "aclk",
@@ -73,7 +75,7 @@ def cosimulate(verilog: Path, top: str, sources: Sequence[str], runs: Sequence[R
     ----------
     verilog : folder of the sources and .mem files; it is only read
     watch : further links of the top to hold against the AXI4-Stream rules
-    busy : signals, by path below the top, whose high cycles are counted per image
+    busy : signals, by path below the top, whose high cycles are counted
     simulator : ``icarus``, which starts at once, or ``verilator``, which compiles for some ten seconds and then runs
         several times faster; what they show is the same
 

@@ -93,7 +93,8 @@ def verify(network: Network, accelerator: Accelerator, images: NDArray, verilog:
     generate(accelerator, verilog)
     slowest = sum(kernel.latency_cycles for kernel in accelerator.kernels)
     run = Run(beats, accelerator.input_beats, len(expected), idle_percent, stall_percent, seed,
-              max_cycles=20 * (slowest + len(images) * accelerator.interval_cycles))
+              max_cycles=20 * (slowest + len(images) * accelerator.interval_cycles),
+              drain_cycles=accelerator.interval_cycles)
     first = accelerator.mvtus[0].name.removeprefix(f"{accelerator.name}_")
     [seen] = cosimulate(verilog, accelerator.name, (verilog / FILE_LIST).read_text().split(), [run],
                         busy=[f"u_{first}.go"], simulator=simulator)
@@ -125,7 +126,7 @@ def _measure(seen: Observation, n_images: int, per_image: int) -> Cycles:
     """
     ends = seen.out_cycles[per_image - 1 :: per_image]
     [busy] = seen.busy
-    return Cycles(_mean(len(seen.in_cycles), n_images), _mean(busy[-1], n_images), ends[-1] - ends[-2],
+    return Cycles(_mean(len(seen.in_cycles), n_images), _mean(busy, n_images), ends[-1] - ends[-2],
                   ends[0] - seen.in_cycles[0])
 
 

@@ -59,3 +59,11 @@ def test_bad_input(tmp_path: Path, arguments: dict, sentence: str) -> None:
         verify(NETWORK, hw.accelerator(NETWORK, FOLDING), verilog=tmp_path / "v", **arguments)
     assert str(caught.value) == sentence
     assert not (tmp_path / "v").exists()
+
+
+def test_counts_work_on_rows_that_no_score_waits_for(tmp_path):
+    topology = Topology.parse("4C1S2-MP3-4FC", (9, 5, 2), 1)
+    network = random_network(topology, 0)
+    images = np.random.default_rng(0).integers(0, 2, (4, 9, 5, 2))
+    unit = hw.accelerator(network, Folding.parse("(1,1)(1,1)", topology))
+    assert verify(network, unit, images, tmp_path / "v").differences == []
