@@ -18,7 +18,7 @@ def test_first_layer_is_proportional_to_the_slices_kept() -> None:
     rows = level_cycles(CNV, lambda t: Folding.parse("(16,3)(32,32)(16,32)(16,32)(4,32)(1,32)(1,4)(1,8)(10,1)", t),
                         range(8, 0, -1))
     assert [row.first_layer_cycles for row in rows] == [n * 9 * 4 * 900 for n in range(8, 0, -1)]
-    assert [row.input_beats for row in rows] == [n * 3072 // 64 for n in range(8, 0, -1)]
+    assert [row.input_beats for row in rows] == [n * 3072 // 48 for n in range(8, 0, -1)]
     assert rows[-1].interval_cycles == 32_768
     assert rows[-1].slowest in ("mvtu6", "mvtu7")
     assert [row.saved_cycles for row in rows] == [rows[0].interval_cycles - row.interval_cycles for row in rows]
