@@ -1,11 +1,11 @@
 """The accelerator: which kernels a network becomes, in stream order.
 
     s_axis -> register slice
-           -> [width converter] -> sliding window -> [width converter] -> FIFO -> MVTU -> [max pool]   per convolution
-           -> [width converter] -> FIFO -> MVTU                                                         per dense layer
+           -> [width converter] -> sliding window -> [width converter] -> buffer -> MVTU -> [max pool]  per convolution
+           -> [width converter] -> buffer -> MVTU                                                       per dense layer
            -> scores and class -> register slice -> m_axis
 
-Behind a pool that gives wider beats than are taken, a FIFO holds its bursts.
+The buffer is a FIFO, or, where the matrix unit takes every vector several times, a replay buffer. Behind a pool that gives wider beats than are taken, a FIFO holds its bursts.
 
 The first layer takes its bit slices one after another: the window unit sends every window once per slice, and the
 matrix unit treats the slices as further words of the vector, so that cycles are proportional to the slices kept.
@@ -20,11 +20,12 @@ import numpy as np
 from myhdl import Signal
 from numpy.typing import NDArray
 
-from cbnn.hw.classify import Classify
+from cbnn.hw.classify import Classify, signed_width
 from cbnn.hw.fifo import Fifo
 from cbnn.hw.max_pool import MaxPool
 from cbnn.hw.mvtu import Mvtu
 from cbnn.hw.register_slice import RegisterSlice
+from cbnn.hw.replay_buffer import ReplayBuffer
 from cbnn.hw.sliding_window import SlidingWindow
 from cbnn.hw.stream import Kernel, Stream
 from cbnn.hw.width_converter import WidthConverter
@@ -101,10 +102,8 @@ def accelerator(network: Network | Topology, folding: Folding, name: str = "acce
         slice_weights = topology.slice_weights if i == 0 and topology.first_layer == "weighted" else (1,)
         kernels += _layer(f"{name}_%s{i}", shape, parameters[i], folding.layers[i], slice_weights,
                           kernels[-1], last=i == len(topology.layers) - 1)
-    offsets: tuple[int, ...] = (0,) * topology.n_classes
-    if parameters[-1] is not None and parameters[-1].offsets is not None:
-        offsets = tuple(parameters[-1].offsets.tolist())
-    kernels.append(Classify(f"{name}_classify", folding.layers[-1].pe, shape.max_accumulator, offsets))
+    low, high = _score_range(shape, parameters[-1])
+    kernels.append(Classify(f"{name}_classify", folding.layers[-1].pe, low, high, topology.n_classes))
     kernels.append(RegisterSlice(f"{name}_output", kernels[-1].m_width, kernels[-1].m_beats))
     return Accelerator(name, topology, folding, tuple(kernels))
 
@@ -128,20 +127,23 @@ def _layer(name: str, shape: LayerShape, parameters: Parameters | None, folding:
         window = SlidingWindow.for_layer(name % "window", shape, folding.simd, pooled_from)
         chain += [*_convert(name % "pixels", before, window.word), window]
     chain += _convert(name % "words", chain[-1], folding.simd)
-    chain.append(Fifo(name % "fifo", folding.simd, folding.fifo_depth, chain[-1].m_beats))
     neuron_fold = shape.mh // folding.pe
+    chain.append(_buffer(name % "buffer", folding, chain[-1].m_beats, shape.n_windows, neuron_fold))
     weights: tuple[int, ...] = ()
     thresholds: tuple[int, ...] = ()
     invert: tuple[int, ...] = (0,) * neuron_fold
+    low, high = _score_range(shape, parameters)
+    score_width = signed_width(low, high) if last else 0
     if parameters is not None:
         weights = _weight_words(shape, parameters, folding)
-        if parameters.thresholds is not None:
-            width = (shape.max_accumulator + 1).bit_length()
-            thresholds = _words(_bits(parameters.thresholds, width).reshape(neuron_fold, folding.pe * width))
+        # Half the range more, and no offset, and so no score, is negative.
+        rows = parameters.offsets + (1 << score_width - 1) if last else parameters.thresholds
+        width = score_width or (shape.max_accumulator + 1).bit_length()
+        thresholds = _words(_bits(rows, width).reshape(neuron_fold, folding.pe * width))
         if parameters.invert is not None:
             invert = _words(parameters.invert.reshape(neuron_fold, folding.pe))
     chain.append(Mvtu(name % "mvtu", folding.pe, folding.simd, shape.mw // folding.simd, neuron_fold, slice_weights,
-                      shape.max_accumulator, shape.n_windows, last, weights, thresholds, folding.ram_style))
+                      shape.max_accumulator, shape.n_windows, score_width, weights, thresholds, folding.ram_style))
     if pool > 1:
         chain.append(MaxPool(name % "pool", shape.window_shape, pool, folding.pe, invert,
                              beat_cycles=shape.n_slices * shape.slice_inputs // folding.simd))
@@ -162,6 +164,19 @@ def _convert(name: str, before: Kernel, width: int) -> Iterator[Kernel]:
         yield before
     if common != width:
         yield WidthConverter(f"{name}_hand_out", common, width, before.m_beats)
+
+
+def _buffer(name: str, folding: LayerFolding, n_beats: int, n_vectors: int, neuron_fold: int) -> Kernel:
+    """Hold beats in front of a matrix unit, and give them once per fold of rows."""
+    if neuron_fold == 1:
+        return Fifo(name, folding.simd, folding.fifo_depth, n_beats)
+    return ReplayBuffer(name, folding.simd, folding.fifo_depth, n_beats, n_beats // n_vectors, neuron_fold)
+
+
+def _score_range(shape: LayerShape, parameters: Parameters | None) -> tuple[int, int]:
+    """Bounds of the scores of a last layer."""
+    offsets = (0,) if parameters is None or parameters.offsets is None else parameters.offsets.tolist()
+    return min(offsets), max(offsets) + shape.max_accumulator
 
 
 def _weight_words(shape: LayerShape, parameters: Parameters, folding: LayerFolding) -> tuple[int, ...]:

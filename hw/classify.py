@@ -1,11 +1,11 @@
-"""Scores and class: adds the class offsets and finds the first of the highest scores."""
+"""Scores and class: finds the first of the highest scores."""
 
 from dataclasses import dataclass
 
 from myhdl import ConcatSignal, Signal, always, always_comb, always_seq, block, instances, intbv, modbv
 
-from cbnn.hw.rom import rom, rom_submodules
-from cbnn.hw.stream import Kernel, Rom, Schedule, counter, part
+from cbnn.hw.sequencer import delay
+from cbnn.hw.stream import Kernel, Schedule, counter
 
 
 def signed_width(low: int, high: int) -> int:
@@ -22,24 +22,28 @@ def lane_width(low: int, high: int) -> int:
 class Classify(Kernel):
     """Scores and the class.
 
-    What enters: popcount sums of `sum_width` bits, `pe` per beat, class 0 first. What leaves, per beat: `pe` scores,
-    two's complement, each in a lane of whole bytes; above them, also in whole bytes, the class whose score is the
-    highest so far (of equal scores the first), which in the last beat is the class of the image.
+    What enters: scores, `pe` per beat, class 0 first, of `width` bits each and lifted by half their range, so that
+    none is negative. What leaves, per beat: `pe` scores, two's complement, each in a lane of whole bytes; above them,
+    also in whole bytes, the class whose score is the highest so far (of equal scores the first), which in the last
+    beat is the class of the image.
+
+    Attributes
+    ----------
+    low, high : bounds of the scores
     """
 
     pe: int
-    maximum: int
-    offsets: tuple[int, ...]
+    low: int
+    high: int
+    n_classes: int
 
-    sum_width = property(lambda self: self.maximum.bit_length())
-    low = property(lambda self: min(self.offsets))
-    biased_width = property(lambda self: signed_width(self.low, self.maximum + max(self.offsets)))
-    lane = property(lambda self: lane_width(self.low, self.maximum + max(self.offsets)))
-    class_lane = property(lambda self: lane_width(0, len(self.offsets) - 1))
-    s_width = property(lambda self: self.pe * self.sum_width)
+    width = property(lambda self: signed_width(self.low, self.high))
+    lane = property(lambda self: lane_width(self.low, self.high))
+    class_lane = property(lambda self: lane_width(0, self.n_classes - 1))
+    s_width = property(lambda self: self.pe * self.width)
     m_width = property(lambda self: self.pe * self.lane + self.class_lane)
-    s_beats = property(lambda self: len(self.offsets) // self.pe)
-    m_beats = property(lambda self: len(self.offsets) // self.pe)
+    s_beats = property(lambda self: self.n_classes // self.pe)
+    m_beats = property(lambda self: self.n_classes // self.pe)
 
     @property
     def levels(self) -> int:
@@ -53,32 +57,15 @@ class Classify(Kernel):
 
     @property
     def latency_cycles(self) -> int:
-        """Offsets are fetched, added, compared level by level, and compared with the best before."""
-        return self.s_beats - 1 + self.levels + 3
+        """Scores are taken, compared level by level, and compared with the best before."""
+        return self.s_beats - 1 + self.levels + 2
 
     @property
     def luts(self) -> int:
         """Adders, comparators and the delay of the scores."""
-        return self.pe * (2 * self.biased_width + self.lane) + 2 * self.pe * self.biased_width + 30
+        return self.pe * (2 * self.width + self.lane) + 2 * self.pe * self.width + 30
 
-    @property
-    def roms(self) -> tuple[Rom, ...]:
-        """Offsets plus half the range: none is negative, and the top bit inverted makes two's complement again."""
-        width, beats = self.biased_width, range(0, len(self.offsets), self.pe)
-        bias = 1 << (width - 1)
-        words = tuple(sum((self.offsets[i + p] + bias) << (p * width) for p in range(self.pe)) for i in beats)
-        return (Rom(f"{self.name}_offsets", self.pe * width, words),)
-
-    def submodules(self) -> dict:
-        """Return what constructs the ROM of offsets."""
-        return rom_submodules(self.roms)
-
-    @property
-    def kept_modules(self) -> frozenset[str]:
-        """The ROM."""
-        return frozenset(rom_submodules(self.roms))
-
-    schedule = property(lambda self: Schedule(Schedule.Kind.EACH, (self.levels + 3,), (1,)))
+    schedule = property(lambda self: Schedule(Schedule.Kind.EACH, (self.levels + 2,), (1,)))
 
     def hardware(self, clk, rst, s_axis, m_axis):
         """Return the block."""
@@ -87,16 +74,17 @@ class Classify(Kernel):
 
 @block
 def classify(clk, rst, s_axis, m_axis, unit):
-    """Scores and class; one beat per cycle, ``levels + 3`` cycles of latency."""
+    """Scores and class; one beat per cycle, ``levels + 2`` cycles of latency."""
     pe, levels, lane, class_lane = unit.pe, unit.levels, unit.lane, unit.class_lane
-    width = unit.biased_width
+    width = unit.width
     advance = Signal(bool(0))
     scores, scores_late = [Signal(intbv(0)[pe * width :]) for _ in range(2)]
     lanes = [Signal(modbv(0)[lane:]) for _ in range(pe)]
     beat_best = Signal(intbv(0)[width:])
     beat_index = Signal(intbv(0)[max(1, levels) :])
     class_ = Signal(intbv(0)[class_lane:])
-    valid, last = Signal(bool(0)), Signal(bool(0))
+    flags = Signal(intbv(0)[2:])
+    last, valid = flags(0), flags(1)
 
     @always_comb
     def handshake():
@@ -106,12 +94,16 @@ def classify(clk, rst, s_axis, m_axis, unit):
     def accept():
         s_axis.tready.next = advance
 
-    adding = add_offsets(clk, rst, advance, s_axis, scores, unit)
+    @always(clk.posedge)
+    def take():
+        if advance:
+            scores.next = s_axis.tdata
+
     comparing = find_best(clk, advance, scores, beat_best, beat_index, pe, levels, width)
     delaying = [delay_scores(clk, advance, scores, scores_late, levels),
-                delay_flags(clk, rst, advance, s_axis, valid, last, levels + 2)]
+                delay(clk, rst, advance, ConcatSignal(s_axis.tvalid, s_axis.tlast), flags, levels + 1)]
     extending = [extend_sign(scores_late((i + 1) * width, i * width), lanes[i]) for i in range(pe)]
-    keeping = keep_best(clk, rst, advance, valid, last, beat_best, beat_index, class_, pe, width, len(unit.offsets))
+    keeping = keep_best(clk, rst, advance, valid, last, beat_best, beat_index, class_, pe, width, unit.n_classes)
 
     @always_seq(clk.posedge, reset=rst)
     def finish():
@@ -127,52 +119,6 @@ def classify(clk, rst, s_axis, m_axis, unit):
                     m_axis.tdata.next[i * lane + i_bit] = lanes[i][i_bit]
             for i_bit in range(class_lane):
                 m_axis.tdata.next[pe * lane + i_bit] = class_[i_bit]
-
-    return instances()
-
-
-@block
-def add_offsets(clk, rst, advance, s_axis, scores, unit):
-    """Fetch the offsets of a beat's classes and add them: two cycles."""
-    pe, n_beats, width = unit.pe, unit.s_beats, unit.biased_width
-    sums = Signal(intbv(0)[unit.s_width :])
-    offsets = Signal(intbv(0)[pe * width :])
-    beat = counter(n_beats)
-    added = [Signal(intbv(0)[width:]) for _ in range(pe)]
-    fetching = rom(clk, advance, beat, offsets, unit.roms[0])
-    adders = [add_offset(clk, advance, sums((i + 1) * unit.sum_width, i * unit.sum_width),
-                         offsets((i + 1) * width, i * width), added[i]) for i in range(pe)]
-
-    @always(clk.posedge)
-    def take():
-        if advance:
-            sums.next = s_axis.tdata
-
-    @always_seq(clk.posedge, reset=rst)
-    def count():
-        if advance and s_axis.tvalid:
-            if beat == n_beats - 1:
-                beat.next = 0
-            else:
-                beat.next = beat + 1
-
-    @always_comb
-    def assemble():
-        for i in range(pe):
-            for i_bit in range(width):
-                scores.next[i * width + i_bit] = added[i][i_bit]
-
-    return instances()
-
-
-@block
-def add_offset(clk, advance, popcount_sum, offset, score):
-    """One lane: sum plus offset."""
-
-    @always(clk.posedge)
-    def add():
-        if advance:
-            score.next = popcount_sum + offset
 
     return instances()
 
@@ -299,27 +245,6 @@ def delay_scores(clk, advance, scores, scores_late, levels):
                 line[i].next = line[i - 1]
 
     return drive_late, step
-
-
-@block
-def delay_flags(clk, rst, advance, s_axis, valid, last, stages):
-    """Delay `tvalid` and `tlast` to the end of the comparison."""
-    valid_line, last_line = Signal(intbv(0)[stages:]), Signal(intbv(0)[stages:])
-    next_valid = ConcatSignal(part(valid_line, stages - 1, 0), s_axis.tvalid)
-    next_last = ConcatSignal(part(last_line, stages - 1, 0), s_axis.tlast)
-
-    @always_comb
-    def drive():
-        valid.next = valid_line[stages - 1]
-        last.next = last_line[stages - 1]
-
-    @always_seq(clk.posedge, reset=rst)
-    def step():
-        if advance:
-            valid_line.next = next_valid
-            last_line.next = next_last
-
-    return instances()
 
 
 @block

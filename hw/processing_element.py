@@ -12,45 +12,30 @@ def element_stages(simd: int) -> int:
 
 
 @block
-def processing_element(clk, advance, valid, first, shift, inputs, weights, start, threshold, result, maximum,
-                       popcount_module):
-    """Accumulate popcounts and compare them with the threshold.
+def processing_element(clk, advance, valid, first, shift, inputs, weights, row, result, sum_width, popcount_module):
+    """Accumulate popcounts and tell whether they reach the threshold, or give the score.
 
-    `inputs` and `weights` enter together; `valid`, `first` (first word of the row) and `shift` (where a bit slice
-    starts that counts 2**shift times less: Horner's rule) come `popcount_stages` cycles later, with the count.
-    `result` is the sum, or a bit where one of these is given: `start`, with the count, from which the sum starts so
-    high that its top bit is the result, which takes no comparator; or `threshold`, one cycle later, with the sum.
-    All registers hold while `advance` is low. `maximum` is the largest sum.
+    `inputs` and `weights` enter together; `valid` and `first` (first word of the row) come `popcount_stages` cycles
+    later, with the count. So does `row`, from which the sum starts, so high that its top bit is the result, or that
+    it is the score, which takes no comparator and no second adder. Where there is `shift` (it says that a bit slice
+    starts that counts 2**shift times less: Horner's rule), `row` comes one cycle later, with the sum, and is the
+    threshold, or added. `result` is a bit, or the score. All registers hold while `advance` is low.
     """
     count = Signal(intbv(0, min=0, max=len(inputs) + 1))
-    accumulator = Signal(intbv(0, min=0, max=maximum + 1) if start is None else modbv(0)[len(start) :])
-    carried = Signal(intbv(0, min=0, max=maximum + 1))  # the sum so far, nothing at a row's first word
-    top_bit = len(accumulator) - 1
+    accumulator, carried = Signal(modbv(0)[sum_width:]), Signal(modbv(0)[sum_width:])
+    top_bit, scores = sum_width - 1, isinstance(result.val, intbv)
     counting = popcount_instance(clk, advance, weights, inputs, count, popcount_module)
 
-    if start is not None:
+    # One addition, of what is chosen before, takes a LUT per bit; two, chosen from, may take more.
+    if shift is None:
         @always(clk.posedge)
         def accumulate():
             if advance and valid:
                 if first:
-                    accumulator.next = start + count
+                    accumulator.next = row + count
                 else:
                     accumulator.next = accumulator + count
     else:
-        # One addition, of what is chosen before, takes a LUT per bit; two, chosen from, take more.
-        @always(clk.posedge)
-        def accumulate():
-            if advance and valid:
-                accumulator.next = carried + count
-
-    if start is None and shift is None:
-        @always_comb
-        def carry_over():
-            if first:
-                carried.next = 0
-            else:
-                carried.next = accumulator
-    elif start is None:
         @always_comb
         def carry_over():
             if first:
@@ -58,21 +43,31 @@ def processing_element(clk, advance, valid, first, shift, inputs, weights, start
             else:
                 carried.next = accumulator << shift
 
-    if start is not None:
         @always(clk.posedge)
-        def decide():
-            if advance:
-                result.next = accumulator[top_bit]
-    elif threshold is None:
+        def accumulate():
+            if advance and valid:
+                accumulator.next = carried + count
+
+    if scores and shift is None:
         @always(clk.posedge)
         def decide():
             if advance:
                 result.next = accumulator
+    elif scores:
+        @always(clk.posedge)
+        def decide():
+            if advance:
+                result.next = accumulator + row
+    elif shift is None:
+        @always(clk.posedge)
+        def decide():
+            if advance:
+                result.next = accumulator[top_bit]
     else:
         @always(clk.posedge)
         def decide():
             if advance:
-                result.next = accumulator >= threshold
+                result.next = accumulator >= row
 
     return instances()
 

@@ -69,8 +69,8 @@ class Schedule:
     Attributes
     ----------
     kind : which rule
-    numbers : FIFO: depth in beats. GATHER, HAND_OUT: ratio. EACH: pipeline cycles. FOLDS: pipeline cycles, words per
-        vector, folds of rows. WINDOWS: pipeline cycles, words of the ring, beats per window, rows of windows
+    numbers : FIFO: depth in beats. GATHER, HAND_OUT: ratio. EACH: pipeline cycles. REPLAY: depth in beats, beats
+        per vector, folds. WINDOWS: pipeline cycles, words of the ring, beats per window, rows of windows
     table : EACH: for every beat of an image that enters whether a beat leaves for it. WINDOWS: words freed up to and
         with every row of windows, then words that every window needs, of one image
     """
@@ -82,7 +82,7 @@ class Schedule:
         GATHER = 1
         HAND_OUT = 2
         EACH = 3
-        FOLDS = 4
+        REPLAY = 4
         WINDOWS = 5
 
     kind: Kind

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from cbnn.hw.accelerator import Accelerator
 from cbnn.hw.stream import Kernel, Schedule
 
-FIFO, GATHER, HAND_OUT, EACH, FOLDS, WINDOWS = (kind.value for kind in Schedule.Kind)
+FIFO, GATHER, HAND_OUT, EACH, REPLAY, WINDOWS = (kind.value for kind in Schedule.Kind)
 # What a kernel remembers between runs.
 N_OUT, TIME, SETTLED, FROZEN, PUBLISHED, PUBLISHED_FROZEN, N_READ, ROWS_READ, FREEING, ROW_ENDING = range(10)
 
@@ -188,6 +188,8 @@ def _step(numbers, table, rows, state, k, in_offered, in_taken, out_offered, out
     kind = numbers[0]
     if kind == FIFO:
         _fifo(numbers[1], k, in_offered, in_taken, out_offered, out_taken, n_offered, n_taken)
+    elif kind == REPLAY:
+        _replay(numbers, k, in_offered, in_taken, out_offered, out_taken, n_offered, n_taken)
     elif kind == GATHER:
         _gather(numbers[1], k, in_offered, in_taken, out_offered, out_taken, n_offered, n_taken)
     elif kind == HAND_OUT:
@@ -198,8 +200,6 @@ def _step(numbers, table, rows, state, k, in_offered, in_taken, out_offered, out
             done = n_taken[k] + n_offered[k + 1] + state[N_OUT] + state[ROWS_READ]
             if kind == EACH:
                 _each(numbers[1], table, state, k, in_offered, in_taken, out_offered, out_taken, n_offered, n_taken)
-            elif kind == FOLDS:
-                _folds(numbers, state, k, in_offered, in_taken, out_offered, out_taken, n_offered, n_taken)
             else:
                 _windows(numbers, table, rows, state, k, in_offered, in_taken, out_offered, out_taken, n_offered,
                          n_taken)
@@ -225,6 +225,31 @@ def _fifo(depth, k, in_offered, in_taken, out_offered, out_taken, n_offered, n_t
             in_taken[i] = cycle
             n_taken[k] += 1
             continue
+        return
+
+
+@njit(cache=True)
+def _replay(numbers, k, in_offered, in_taken, out_offered, out_taken, n_offered, n_taken):
+    """Let a beat enter when there is room, which a vector gives back once its last beat has left for the last time."""
+    depth, vector, folds = numbers[1], numbers[2], numbers[3]
+    capacity, leaving = depth + vector, vector * folds
+    while True:
+        i = n_offered[k + 1]
+        word = i // leaving * vector + i % vector
+        if word < n_taken[k] and i <= n_taken[k + 1]:
+            out_offered[i] = max(in_taken[word] + 1, out_taken[i - 1] + 1 if i else 0)
+            n_offered[k + 1] += 1
+            continue
+        i = n_taken[k]
+        if i < n_offered[k]:
+            freed = max(0, (i - capacity + vector) // vector) * leaving
+            if freed <= n_taken[k + 1]:
+                cycle = in_offered[i]
+                if freed:
+                    cycle = max(cycle, out_taken[freed - 1] + 1)
+                in_taken[i] = cycle
+                n_taken[k] += 1
+                continue
         return
 
 
@@ -313,24 +338,6 @@ def _each(depth, table, state, k, in_offered, in_taken, out_offered, out_taken, 
         if table[i % len(table)]:
             out_offered[state[N_OUT]] = state[TIME] + depth
             state[N_OUT] += 1
-        state[TIME] += 1
-
-
-@njit(cache=True)
-def _folds(numbers, state, k, in_offered, in_taken, out_offered, out_taken, n_offered, n_taken):
-    """Take a vector of `words` beats, then replay it `folds` - 1 times; every fold ends in a beat out."""
-    depth, words, folds = numbers[1], numbers[2], numbers[3]
-    while n_taken[k] < n_offered[k]:
-        i = n_taken[k]
-        if not _advance(state, k, in_offered[i], out_offered, out_taken, n_taken):
-            return
-        in_taken[i] = state[TIME] + state[FROZEN]
-        n_taken[k] += 1
-        if i % words == words - 1:
-            for fold in range(folds):
-                out_offered[state[N_OUT]] = state[TIME] + fold * words + depth
-                state[N_OUT] += 1
-            state[TIME] += (folds - 1) * words
         state[TIME] += 1
 
 

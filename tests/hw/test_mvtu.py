@@ -29,16 +29,16 @@ def matrix_unit(pe, simd, pass_words, neuron_fold, slice_weights, n_vectors, las
     rng = np.random.default_rng(seed)
     rows, inputs = pe * neuron_fold, simd * pass_words
     maximum = inputs * sum(slice_weights)
+    width = maximum.bit_length() + 2 if last else (maximum + 1).bit_length()
     weights = rng.integers(0, 2, (rows, inputs), np.uint8)
+    # Or offsets, in the last layer. One row always fires, one never does.
     thresholds = rng.integers(maximum // 3, 2 * maximum // 3 + 2, rows)
-    # One row that always fires, one that never does.
     thresholds[0], thresholds[-1] = 0, maximum + 1
     weight_words = tuple(number(weights[f * pe : (f + 1) * pe, w * simd : (w + 1) * simd])
                          for f in range(neuron_fold) for w in range(pass_words))
-    width = (maximum + 1).bit_length()
     threshold_words = tuple(number(bits_of(fold, width)) for fold in thresholds.reshape(neuron_fold, pe))
-    return Mvtu("unit", pe, simd, pass_words, neuron_fold, slice_weights, maximum, n_vectors, last, weight_words,
-                () if last else threshold_words), weights, thresholds
+    return Mvtu("unit", pe, simd, pass_words, neuron_fold, slice_weights, maximum, n_vectors, width if last else 0,
+                weight_words, threshold_words), weights, thresholds
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["bits", "sums"])
@@ -64,5 +64,6 @@ def test_equals_the_matrix_product(rtl, pe, simd, pass_words, neuron_fold, slice
     # A vector that agrees with a row everywhere reaches the largest sum, its opposite none at all.
     vectors[0], vectors[-1] = weights[0], 1 - weights[0]
     sums = sums_of(weights, vectors, slice_weights)
-    expected = bits_of(sums, unit.sum_width) if last else (sums >= thresholds).astype(np.uint8)
-    np.testing.assert_array_equal(rtl(unit, vectors.reshape(-1, simd)), expected.reshape(-1, unit.m_width))
+    expected = bits_of(sums + thresholds, unit.score_width) if last else (sums >= thresholds).astype(np.uint8)
+    words = vectors.reshape(len(vectors), -1).repeat(neuron_fold, axis=0).reshape(-1, simd)
+    np.testing.assert_array_equal(rtl(unit, words), expected.reshape(-1, unit.m_width))

@@ -136,7 +136,7 @@ def test_manifest_says_what_a_bench_needs(folder):
     assert manifest["predicted"] == {"input_beats": 3, "first_layer_cycles": 36, "interval_cycles": 36}
     assert [kernel["module"] for kernel in manifest["kernels"]] == [
         f"{SMALL}_{short}" for short in
-        ("input", "words0_hand_out", "fifo0", "mvtu0", "fifo1", "mvtu1", "classify", "output")]
+        ("input", "words0_hand_out", "buffer0", "mvtu0", "buffer1", "mvtu1", "classify", "output")]
 
 
 def test_replaces_its_own_output(folder):

@@ -1,0 +1,143 @@
+"""Word sequencer: which word of which row a matrix unit works on, and what the row needs.
+
+It counts words through slices and rows, addresses the weights, marks where rows start and end, and delays these marks
+as long as XNOR-popcount takes.
+"""
+
+from myhdl import ConcatSignal, Signal, always, always_comb, always_seq, block, instances, intbv
+
+from cbnn.hw.rom import rom
+from cbnn.hw.stream import counter
+
+
+@block
+def issue_words(clk, rst, s_axis, advance, go, word, weight_address, issued, unit):
+    """Take a word per cycle.
+
+    `issued` says of `word`, bit by bit: last of the image, last of a row, first of a row, valid, and, where there are
+    several, first of a bit slice.
+    """
+    n_words, n_slices, n_addresses = unit.pass_words, len(unit.slice_weights), unit.n_weight_words
+    to_slice_start = n_words - 1
+    in_slice, slice_ = counter(n_words), counter(n_slices)
+    slice_start, slice_end, row_start, row_end = (Signal(bool(0)) for _ in range(4))
+    flags = [go, row_start, row_end, s_axis.tlast]
+    all_flags = ConcatSignal(*([slice_start, *flags] if n_slices > 1 else flags))
+
+    @always_comb
+    def handshake():
+        go.next = advance and s_axis.tvalid
+        s_axis.tready.next = advance
+
+    @always_comb
+    def find_ends():
+        row_start.next = in_slice == 0 and slice_ == 0
+        slice_end.next = in_slice == n_words - 1
+        row_end.next = in_slice == n_words - 1 and slice_ == n_slices - 1
+
+    @always(clk.posedge)
+    def take():
+        if advance:
+            word.next = s_axis.tdata
+
+    if n_slices > 1:
+        @always_comb
+        def find_slice_start():
+            slice_start.next = in_slice == 0
+
+    @always_seq(clk.posedge, reset=rst)
+    def flag():
+        if advance:
+            issued.next = all_flags
+
+    @always_seq(clk.posedge, reset=rst)
+    def step():
+        if go:
+            if not slice_end:
+                in_slice.next = in_slice + 1
+            else:
+                in_slice.next = 0
+                if not row_end:
+                    slice_.next = slice_ + 1
+                else:
+                    slice_.next = 0
+
+    @always_seq(clk.posedge, reset=rst)
+    def step_address():
+        if go:
+            if slice_end and not row_end:
+                weight_address.next = weight_address - to_slice_start
+            elif weight_address == n_addresses - 1:
+                weight_address.next = 0
+            else:
+                weight_address.next = weight_address + 1
+
+    return instances()
+
+
+@block
+def delay(clk, rst, advance, source, delayed, stages):
+    """Delay flags, as pipelines beside them take."""
+    line = [Signal(intbv(0)[len(source) :]) for _ in range(stages)]
+
+    @always_comb
+    def drive():
+        delayed.next = line[stages - 1]
+
+    @always(clk.posedge)
+    def step():
+        if rst:
+            for i in range(stages):
+                line[i].next = 0
+        elif advance:
+            line[0].next = source
+            for i in range(1, stages):
+                line[i].next = line[i - 1]
+
+    return instances()
+
+
+@block
+def find_shift(clk, rst, advance, valid, first, slice_start, last, shift, gaps):
+    """Tell the sum by how many bits to shift: none, but where a further bit slice starts."""
+    slice_ = counter(len(gaps) + 1)
+    gap = Signal(intbv(0, min=0, max=shift.max))
+
+    @always_comb
+    def look_up():
+        gap.next = gaps[slice_]
+
+    @always_comb
+    def choose():
+        if slice_start and not first:
+            shift.next = gap
+        else:
+            shift.next = 0
+
+    @always_seq(clk.posedge, reset=rst)
+    def step():
+        if advance and valid:
+            if last:
+                slice_.next = 0
+            elif slice_start and not first:
+                slice_.next = slice_ + 1
+
+    return instances()
+
+
+@block
+def find_row(clk, rst, advance, valid, last, row_word, unit):
+    """Read what each fold of rows needs, from the second cycle after the one before has its last word."""
+    n_rows = unit.neuron_fold
+    row = counter(n_rows)
+    reading = rom(clk, advance, row, row_word, unit.roms[1])
+
+    @always_seq(clk.posedge, reset=rst)
+    def step():
+        if advance and valid and last:
+            if row == n_rows - 1:
+                row.next = 0
+            else:
+                row.next = row + 1
+
+    return instances()
