@@ -1,11 +1,13 @@
 """The accelerator: which kernels a network becomes, in stream order.
 
-    s_axis -> register slice
+    s_axis -> [register slice]
            -> [width converter] -> sliding window -> [width converter] -> buffer -> MVTU -> [max pool]  per convolution
            -> [width converter] -> buffer -> MVTU                                                       per dense layer
            -> scores and class -> register slice -> m_axis
 
-The buffer is a FIFO, or, where the matrix unit takes every vector several times, a replay buffer. Behind a pool that gives wider beats than are taken, a FIFO holds its bursts.
+The register slice in front is there to cut the paths through a converter. The buffer is a FIFO, or, where the matrix
+unit takes every vector several times, a replay buffer. Behind a pool that gives wider beats than are taken, a FIFO
+holds its bursts.
 
 The first layer takes its bit slices one after another: the window unit sends every window once per slice, and the
 matrix unit treats the slices as further words of the vector, so that cycles are proportional to the slices kept.
@@ -102,6 +104,8 @@ def accelerator(network: Network | Topology, folding: Folding, name: str = "acce
         slice_weights = topology.slice_weights if i == 0 and topology.first_layer == "weighted" else (1,)
         kernels += _layer(f"{name}_%s{i}", shape, parameters[i], folding.layers[i], slice_weights,
                           kernels[-1], last=i == len(topology.layers) - 1)
+    if not isinstance(kernels[1], WidthConverter):
+        del kernels[0]  # what comes next keeps what it takes in a memory of its own
     low, high = _score_range(shape, parameters[-1])
     kernels.append(Classify(f"{name}_classify", folding.layers[-1].pe, low, high, topology.n_classes))
     kernels.append(RegisterSlice(f"{name}_output", kernels[-1].m_width, kernels[-1].m_beats))

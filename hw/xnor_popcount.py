@@ -41,13 +41,16 @@ def xnor_popcount(clk, advance, weights, inputs, count, module):
 
     All registers hold while `advance` is low. `module` is the name of its own module, and prefix of those inside.
     """
-    simd, n_nines = len(inputs), len(inputs) // NINE
-    # Copies, since slices of a module's own ports do not convert.
+    n_nines = (len(inputs) + 1) // NINE
+    simd = max(len(inputs), NINE * n_nines)
+    # Copies, since slices of a module's own ports do not convert. Eight bits count as nine, of which one disagrees:
+    # counters that fill their LUTs take fewer.
     own_weights, own_inputs = Signal(intbv(0)[simd:]), Signal(intbv(0)[simd:])
+    missing = (1 << simd) - (1 << len(inputs))
     counts = [Signal(intbv(0, min=0, max=min(NINE, simd - i) + 1)) for i in range(0, simd, NINE)]
     nines = [count_nine(clk, advance, own_weights(NINE * (i + 1), NINE * i), own_inputs(NINE * (i + 1), NINE * i),
                         counts[i], module, i) for i in range(n_nines)]
-    if simd % NINE:
+    if simd > NINE * n_nines:
         rest = count_rest(clk, advance, own_weights, own_inputs, counts[-1], NINE * n_nines)
     adders = []
     while len(counts) > 1:
@@ -59,7 +62,7 @@ def xnor_popcount(clk, advance, weights, inputs, count, module):
     @always_comb
     def copy():
         own_weights.next = weights
-        own_inputs.next = inputs
+        own_inputs.next = inputs | missing
 
     @always_comb
     def drive():
