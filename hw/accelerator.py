@@ -141,7 +141,8 @@ def _layer(name: str, shape: LayerShape, parameters: Parameters | None, folding:
     if parameters is not None:
         weights = _weight_words(shape, parameters, folding)
         # Half the range more, and no offset, and so no score, is negative.
-        rows = parameters.offsets + (1 << score_width - 1) if last else parameters.thresholds
+        rows = parameters.thresholds if parameters.offsets is None else parameters.offsets + (1 << score_width - 1)
+        assert rows is not None
         width = score_width or (shape.max_accumulator + 1).bit_length()
         thresholds = _words(_bits(rows, width).reshape(neuron_fold, folding.pe * width))
         if parameters.invert is not None:

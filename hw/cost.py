@@ -2,8 +2,11 @@
 
 LUT_WORDS = 64
 """Words of one bit that a LUT of six inputs holds."""
-FEWEST_BLOCK_RAM_BITS = 4096
-"""Smallest memory put into block RAM by default: a quarter of 18 Kib, parity aside."""
+FEWEST_BLOCK_RAM_BITS = 2048
+"""Smallest memory put into block RAM by default: an eighth of 18 Kib, parity aside, which is where Yosys starts too."""
+SHAPES = ((512, 36, 1), (1024, 18, 1), (2048, 9, 1), (4096, 4, 1), (8192, 2, 1), (16384, 1, 1),
+          (512, 72, 2), (1024, 36, 2), (2048, 18, 2), (4096, 9, 2), (8192, 4, 2), (16384, 2, 2), (32768, 1, 2))
+"""Words, bits and halves of 36 Kib that a block RAM can have."""
 
 
 def in_block_ram(n_words: int, width: int, ram_style: str = "auto") -> bool:
@@ -29,9 +32,16 @@ def ram_luts(n_words: int, width: int) -> int:
     return 4 * -(-width // 3) * -(-n_words // LUT_WORDS)
 
 
+def memory_luts(n_words: int, width: int) -> int:
+    """LUTs of a RAM that synthesis places as it likes; none where it is block RAM."""
+    return 0 if in_block_ram(n_words, width) else ram_luts(n_words, width)
+
+
+def memory_block_rams(n_words: int, width: int) -> int:
+    """Block RAMs of a RAM that synthesis places as it likes."""
+    return block_rams(n_words, width) if in_block_ram(n_words, width) else 0
+
+
 def block_rams(n_words: int, width: int) -> int:
-    """Block RAMs of 18 Kib: up to 36 bits wide at 512 words, half as wide at twice the depth, and so on."""
-    for depth, bits in ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2)):
-        if n_words <= depth:
-            return -(-width // bits)
-    return -(-n_words // 16384) * width
+    """Block RAMs of 18 Kib, all of the one shape that takes the fewest."""
+    return min(-(-n_words // depth) * -(-width // bits) * halves for depth, bits, halves in SHAPES)

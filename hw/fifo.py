@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from myhdl import ConcatSignal, Signal, always, always_comb, always_seq, block, instances, intbv
 
-from cbnn.hw.cost import ram_luts
+from cbnn.hw.cost import memory_block_rams, memory_luts
 from cbnn.hw.stream import Kernel, Schedule, counter
 
 
@@ -34,12 +34,17 @@ class Fifo(Kernel):
     @property
     def memory_luts(self) -> int:
         """LUTs of its memory, `tlast` included."""
-        return ram_luts(self.depth, self.width + 1)
+        return memory_luts(self.depth, self.width + 1)
+
+    @property
+    def block_rams(self) -> int:
+        """Block RAMs of its memory."""
+        return memory_block_rams(self.depth, self.width + 1)
 
     @property
     def luts(self) -> int:
-        """Distributed RAM, 64 words of one bit in about one LUT and a third, and two pointers."""
-        return self.width * 4 * ((self.depth + 63) // 64) // 3 + 4 * self.depth.bit_length()
+        """Memory, two pointers and a counter of what it holds."""
+        return round(0.85 * self.memory_luts + 6 * self.depth.bit_length())
 
     schedule = property(lambda self: Schedule(Schedule.Kind.FIFO, (self.depth,)))
 

@@ -60,9 +60,8 @@ class MaxPool(Kernel):
 
     @property
     def luts(self) -> int:
-        """Partial results in distributed RAM, OR, counters."""
-        depth = self.in_shape[1] // self.size * self.groups
-        return self.pe * (2 + (depth + 63) // 64) + 30
+        """Partial results with OR and multiplexer, and counters."""
+        return round(1.84 * self.memory_luts + 43)
 
     @property
     def schedule(self) -> Schedule:

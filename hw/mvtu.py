@@ -1,7 +1,8 @@
 """Matrix-vector-threshold unit (MVTU): PE rows times SIMD columns of a binary matrix per cycle.
 
 A vector enters in words of SIMD bits, once per fold of rows (`replay_buffer` sees to that). One word is worked on in
-every cycle, with no idle cycle between folds, vectors or images. The structure is FINN's (Umuroglu et al., FPGA 2017); Horner's rule over bit slices is added for weighted first layers.
+every cycle, with no idle cycle between folds, vectors or images. The structure is FINN's (Umuroglu et al., FPGA 2017);
+Horner's rule over bit slices is added for weighted first layers.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from cbnn.hw.processing_element import element_stages, processing_element
 from cbnn.hw.rom import rom, rom_submodules
 from cbnn.hw.sequencer import delay, find_row, find_shift, issue_words
 from cbnn.hw.stream import Kernel, Rom, Schedule, counter
-from cbnn.hw.xnor_popcount import popcount_stages, popcount_submodules, xnor_popcount
+from cbnn.hw.xnor_popcount import popcount_luts, popcount_stages, popcount_submodules, xnor_popcount
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Mvtu(Kernel):
 
     @property
     def element_bits(self) -> int:
-        """Bits of an element that take a LUT each: of its sum, and of what is done with it."""
+        """Bits of an element's sum, and of what is done with it; fewer LUTs, since ROMs seldom need all of theirs."""
         return self.sum_width + (0 if self.starts else self.threshold_width)
 
     @property
@@ -136,12 +137,11 @@ class Mvtu(Kernel):
 
     @property
     def luts(self) -> int:
-        """Estimate: counting at 1.9 per XNOR bit, sum and comparison per PE, ROMs and buffer in distributed RAM."""
-        lanes = self.pe * (1.9 * self.simd + 2.5 * self.sum_width + 4)
-        weights = self.n_weight_words * self.pe * self.simd / 64 if self.n_weight_words > 1 else 0
-        thresholds = 0 if self.last else self.neuron_fold * self.pe * self.threshold_width / 64
-        replay = self.simd * -(-self.synapse_fold // 64) * 1.3 if self.neuron_fold > 1 else 0
-        return round(lanes + weights + thresholds + replay) + 40
+        """XNOR-popcounts, sums and what is done with them, ROMs, and counters."""
+        counting = popcount_luts(self.simd) if self.n_weight_words > 1 else 1.1 * self.simd
+        addresses = self.n_weight_words.bit_length() + self.neuron_fold.bit_length()
+        return round(self.pe * (counting + 0.44 * self.element_bits + 0.34 * self.horner_bits)
+                     + 0.97 * self.memory_luts + 6.1 * addresses)
 
     @property
     def roms(self) -> tuple[Rom, ...]:

@@ -20,7 +20,7 @@ class RegisterSlice(Kernel):
     m_beats = property(lambda self: self.beats)
     interval_cycles = property(lambda self: self.beats)
     latency_cycles = property(lambda self: self.beats)
-    luts = property(lambda self: self.width + 4)
+    luts = property(lambda self: self.width + 5)
 
     schedule = property(lambda self: Schedule(Schedule.Kind.FIFO, (2,)))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from myhdl import ConcatSignal, Signal, always, always_comb, always_seq, block, instances, intbv, modbv
 
-from cbnn.hw.cost import ram_luts
+from cbnn.hw.cost import memory_block_rams, memory_luts
 from cbnn.hw.stream import Kernel, Schedule, counter
 
 
@@ -53,12 +53,17 @@ class ReplayBuffer(Kernel):
     @property
     def memory_luts(self) -> int:
         """LUTs of its memory, `tlast` included."""
-        return ram_luts(self.ring, self.width + 1)
+        return memory_luts(self.ring, self.width + 1)
+
+    @property
+    def block_rams(self) -> int:
+        """Block RAMs of its memory."""
+        return memory_block_rams(self.ring, self.width + 1)
 
     @property
     def luts(self) -> int:
         """Memory, two addresses, counters of what it holds, of beats and of folds."""
-        return self.memory_luts + 5 * self.ring.bit_length() + 2 * self.folds.bit_length()
+        return round(0.92 * self.memory_luts + 7 * self.ring.bit_length())
 
     schedule = property(lambda self: Schedule(Schedule.Kind.REPLAY, (self.depth, self.vector, self.folds)))
 

@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 from myhdl import Signal, always, always_comb, always_seq, block, instances, intbv, modbv
 
-from cbnn.hw.cost import block_rams, in_block_ram, ram_luts
+from cbnn.hw.cost import memory_block_rams, memory_luts
 from cbnn.hw.stream import Kernel, Schedule, counter
 from cbnn.model.topology import Conv, LayerShape
 
@@ -149,18 +149,18 @@ class SlidingWindow(Kernel):
     @property
     def memory_luts(self) -> int:
         """LUTs of the copies of the ring, where they are not block RAM."""
-        return 0 if in_block_ram(self.depth, self.word) else self.ports * ram_luts(self.depth, self.word)
+        return self.ports * memory_luts(self.depth, self.word)
 
     @property
     def block_rams(self) -> int:
         """A copy of the ring per port."""
-        return self.ports * block_rams(self.depth, self.word) if in_block_ram(self.depth, self.word) else 0
+        return self.ports * memory_block_rams(self.depth, self.word)
 
     @property
     def luts(self) -> int:
-        """Ring in distributed RAM, counters, and a selection per bit where there is padding."""
-        ring = self.ports * self.word * ((self.depth + 63) // 64) * 4 // 3
-        return ring + 9 * self.depth.bit_length() + (self.m_width if self.layer.padding else 0) + 30
+        """Ring with its addresses, loops, and a selection per bit where there is padding."""
+        padding = self.m_width if self.layer.padding else 0
+        return round(1.29 * self.memory_luts + 8.9 * self.depth.bit_length() + 0.33 * padding + 24)
 
     @property
     def schedule(self) -> Schedule:

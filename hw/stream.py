@@ -136,7 +136,7 @@ class Kernel(ABC):
     @property
     @abstractmethod
     def luts(self) -> int:
-        """Estimate of its LUTs."""
+        """Estimate of its LUTs (xc7); the constants of the formulas are fitted to Yosys by bench/fit_luts.py."""
 
     @property
     def block_rams(self) -> int:

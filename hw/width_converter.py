@@ -51,7 +51,7 @@ class WidthConverter(Kernel):
     @property
     def luts(self) -> int:
         """A multiplexer per bit where words are handed out in pieces; nothing but control where they are gathered."""
-        return 6 + (self.s_width if self.s_width > self.m_width else 0)
+        return round(7 + 1.12 * max(0, self.s_width - self.m_width))
 
     @property
     def schedule(self) -> Schedule:

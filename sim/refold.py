@@ -63,7 +63,7 @@ def _options(shape: LayerShape, topology: Topology) -> list[tuple[int, int, int,
         for pe in _divisors(shape.mh):
             weights = topology.slice_weights if n_slices > 1 else (1,)
             mvtu = Mvtu("mvtu", pe, simd, shape.mw // simd, shape.mh // pe, weights, shape.max_accumulator,
-                        shape.n_windows, last=False)
+                        shape.n_windows)
             cycles = max(mvtu.interval_cycles, window.interval_cycles if window else 0)
             options.append((cycles, mvtu.luts + (window.luts if window else 0), pe, simd))
     return options

@@ -136,8 +136,24 @@ def compiled(accelerator: Accelerator) -> Iterator[Path]:
         work.mkdir()
         for content in verilog.glob("*.mem"):
             shutil.copy(content, work)
+        control = Path(name) / "elements.vlt"
+        control.write_text(_control(accelerator))
         yield build(verilog, accelerator.name, (verilog / FILE_LIST).read_text().split(), work, "Vdut",
-                    Path(str(files("cbnn.sim"))) / "volume.cpp", compiler_options=["-DVL_TIME_CONTEXT"])
+                    Path(str(files("cbnn.sim"))) / "volume.cpp", compiler_options=["-DVL_TIME_CONTEXT"],
+                    verilator_options=["-fno-table", "-fno-dfg", str(control)])
+
+
+def _control(accelerator: Accelerator) -> str:
+    """Verilator's control file that makes the processing elements of a unit one function, not a copy each.
+
+    They are not inlined, and their ports, being visible from outside, are not replaced by what drives them; tables and
+    the data-flow graph's optimiser would tell them apart again. So what is compiled grows with the number of units
+    rather than of elements: a twentieth for a network as wide as the VGG of Courbariaux et al.
+    """
+    lines = [line for unit in accelerator.mvtus for line in (
+        f'no_inline -module "{unit.element_module}"',
+        *(f'public_flat_rd -module "{unit.element_module}" -var "{port}"' for port in ("weights", "row", "result")))]
+    return "\n".join(["`verilator_config", *lines, ""])
 
 
 def _as_bytes(beats: list[int], width: int) -> NDArray[np.uint8]:
