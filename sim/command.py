@@ -233,7 +233,7 @@ def volume_command(
                                progress=lambda done, total: progress.update(task, description="images", completed=done,
                                                                             total=total))
     _print_result({"images": len(result.classes), "wrong_images": result.wrong_images,
-                   "timed_images": result.n_timed, "mistimed_images": result.mistimed_images,
+                   "mistimed_images": result.mistimed_images,
                    "latency_cycles": result.latency_cycles, "interval_cycles": result.interval_cycles,
                    "cycles": result.n_cycles, "cycles_per_second": round(result.n_cycles / result.run_seconds),
                    "compile_seconds": round(result.build_seconds, 1),

@@ -10,7 +10,7 @@ from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.model import golden
 from cbnn.model.network import Network
 from cbnn.sim.cosim import Observation, Run, check_simulator, cosimulate
-from cbnn.sim.dataflow import simulate
+from cbnn.sim.dataflow import check_percentages, simulate
 
 MIN_IMAGES = 4
 """Images below which no steady interval can be seen."""
@@ -104,13 +104,6 @@ def verify(network: Network, accelerator: Accelerator, images: NDArray, verilog:
     undisturbed = idle_percent == stall_percent == 0
     return Verification(len(images), wrong, seen.breaches, predict(accelerator),
                         _measure(seen, len(images), per_image) if undisturbed else None)
-
-
-def check_percentages(idle_percent: int, stall_percent: int) -> None:
-    """Raise ValueError unless both are 0 to 90."""
-    for name, percent in (("idle", idle_percent), ("stall", stall_percent)):
-        if not 0 <= percent <= 90:
-            raise ValueError(f"{name} is {percent} percent; it must be 0 to 90")
 
 
 def predict(accelerator: Accelerator) -> Cycles:

@@ -20,14 +20,11 @@ from cbnn.hw.classify import Classify
 from cbnn.hw.verilog import FILE_LIST, generate, padded
 from cbnn.model import golden
 from cbnn.model.network import Network
-from cbnn.sim.dataflow import simulate
-from cbnn.sim.verify import check_percentages
+from cbnn.sim.dataflow import check_percentages, simulate
 from cbnn.sim.verilated import SimulationError, build, check_verilator
 
 BATCH = 256
 """Images packed at once; bounds the memory for beats."""
-PREDICTED_BEATS = 20_000_000
-"""Beats, of all links together, whose cycles are predicted; bounds the memory of the dataflow simulation to 320 MB."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +37,7 @@ class Volume:
     in_cycles : the cycle of every image's first beat in, int64 (N,)
     out_cycles : the cycle of every beat out, int64 (N, beats per image)
     wrong_images : numbers of images of which a score or the class differs from the golden model's
-    n_timed : images, the first ones, whose cycles were compared with the dataflow simulation
-    mistimed_images : numbers of those of which `in_cycles` or `out_cycles` differ
+    mistimed_images : numbers of images of which `in_cycles` or `out_cycles` differ from the dataflow simulation's
     breaches : breaches of the AXI4-Stream rules, in words
     n_cycles : cycles simulated
     build_seconds, run_seconds : time for generating and compiling, and for simulating
@@ -51,7 +47,6 @@ class Volume:
     in_cycles: NDArray[np.int64]
     out_cycles: NDArray[np.int64]
     wrong_images: list[int]
-    n_timed: int
     mistimed_images: list[int]
     breaches: list[str]
     n_cycles: int
@@ -119,9 +114,8 @@ def stream(network: Network, accelerator: Accelerator, images: NDArray, *, idle_
     wrong = (beats["data"] != expected.reshape(beats["data"].shape)).any(axis=(1, 2))
     out_cycles = beats["cycle"].astype(np.int64)
     in_timed, out_timed = _predict(accelerator, len(images), idle_percent, stall_percent, seed)
-    n_timed = len(in_timed)
-    mistimed = (starts[:n_timed] != in_timed) | (out_cycles[:n_timed] != out_timed).any(axis=1)
-    return Volume(_classes(accelerator, beats["data"]), starts, out_cycles, np.flatnonzero(wrong).tolist(), n_timed,
+    mistimed = (starts != in_timed) | (out_cycles != out_timed).any(axis=1)
+    return Volume(_classes(accelerator, beats["data"]), starts, out_cycles, np.flatnonzero(wrong).tolist(),
                   np.flatnonzero(mistimed).tolist(), _breaches(beats["last"], n_breaches), n_cycles, build_seconds,
                   run_seconds)
 
@@ -213,12 +207,10 @@ def _read_output(folder: Path, accelerator: Accelerator, n_images: int) -> NDArr
 
 def _predict(accelerator: Accelerator, n_images: int, idle_percent: int, stall_percent: int,
              seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """`in_cycles` and `out_cycles` of the first images, as many as memory allows."""
+    """`in_cycles` and `out_cycles` as the dataflow simulation has them."""
     first, last = accelerator.kernels[0], accelerator.kernels[-1]
-    per_image = first.s_beats + sum(kernel.m_beats for kernel in accelerator.kernels)
-    n_timed = max(1, min(n_images, PREDICTED_BEATS // per_image))
-    trace = simulate(accelerator, n_timed, idle_percent=idle_percent, stall_percent=stall_percent, seed=seed)
-    return trace.taken[0][:: first.s_beats], trace.taken[-1].reshape(n_timed, last.m_beats)
+    trace = simulate(accelerator, n_images, idle_percent=idle_percent, stall_percent=stall_percent, seed=seed)
+    return trace.taken(0)[:: first.s_beats], trace.taken(-1).reshape(n_images, last.m_beats)
 
 
 def _classes(accelerator: Accelerator, data: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -47,5 +47,5 @@ def test_every_beat_in_the_cycle_of_the_rtl(tmp_path: Path, description: tuple, 
     seen = cosimulate(tmp_path / "v", unit.name, (tmp_path / "v" / FILE_LIST).read_text().split(), runs)
     for (idle, stall), rtl in zip(STALLS, seen, strict=True):
         trace = simulate(unit, N_IMAGES, idle_percent=idle, stall_percent=stall, seed=7)
-        assert trace.taken[0].tolist() == rtl.in_cycles
-        assert trace.taken[-1].tolist() == rtl.out_cycles
+        assert trace.taken(0).tolist() == rtl.in_cycles
+        assert trace.taken(-1).tolist() == rtl.out_cycles

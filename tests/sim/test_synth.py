@@ -48,7 +48,7 @@ def test_total_is_the_sum_of_the_kernels(unit, verilog, target):
     assert total.ffs == sum(area.ffs for area in kernels) > 0
     assert total.carry == sum(area.carry for area in kernels) > 0
     # Two entries of data and tlast, and a valid bit for each.
-    assert kernels[0].ffs == 2 * (unit.folding.input_width + 1) + 2
+    assert kernels[-1].ffs == 2 * (unit.kernels[-1].m_width + 1) + 2
 
 
 def test_cells_are_weighed_and_counted_by_kind():

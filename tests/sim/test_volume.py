@@ -33,7 +33,6 @@ def executable() -> Iterator[Path]:
 def test_every_score_and_every_cycle(executable: Path, idle: int, stall: int) -> None:
     seen = volume.stream(NETWORK, UNIT, IMAGES, idle_percent=idle, stall_percent=stall, seed=9, executable=executable)
     assert seen.differences == []
-    assert seen.n_timed == len(IMAGES)
     assert seen.classes.tolist() == golden.classes(NETWORK, IMAGES).tolist()
     if idle == stall == 0:
         assert seen.interval_cycles == UNIT.interval_cycles
@@ -66,22 +65,16 @@ def test_one_wrong_weight_is_reported_with_the_images_it_spoils(executable: Path
 
 
 def test_one_wrong_cycle_is_reported(executable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    simulate = volume.simulate
+    predict = volume._predict
 
-    def late(*arguments, **options):
-        trace = simulate(*arguments, **options)
-        trace.taken[-1][2 * UNIT.kernels[-1].m_beats] += 1
-        return trace
+    def late(*arguments):
+        in_cycles, out_cycles = predict(*arguments)
+        out_cycles[2, 0] += 1
+        return in_cycles, out_cycles
 
-    monkeypatch.setattr(volume, "simulate", late)
+    monkeypatch.setattr(volume, "_predict", late)
     seen = volume.stream(NETWORK, UNIT, IMAGES[:5], executable=executable)
     assert seen.differences == ["image 2: its beats moved in other cycles than predicted"]
-
-
-def test_more_images_than_are_predicted(executable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(volume, "PREDICTED_BEATS", 1)
-    seen = volume.stream(NETWORK, UNIT, IMAGES[:5], executable=executable)
-    assert (seen.n_timed, seen.differences) == (1, [])
 
 
 def test_missing_beats_end_the_run(executable: Path) -> None:

@@ -178,7 +178,7 @@ def check(case: Case) -> None:
         assert rtl.out_last == [(i + 1) % per_image == 0 for i in range(run.n_out)]
         trace = dataflow.simulate(unit, N_IMAGES, idle_percent=run.idle_percent, stall_percent=run.stall_percent,
                                   seed=run.seed)
-        assert rtl.out_cycles == trace.taken[-1][: run.n_out].tolist()
+        assert rtl.out_cycles == trace.taken(-1)[: run.n_out].tolist()
     check_cycles(unit, seen[0], exact=case.fifo_depths is None)
 
 

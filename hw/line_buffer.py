@@ -1,0 +1,74 @@
+"""Line buffer: the ring of words that a sliding window unit reads from, and what it holds."""
+
+from itertools import pairwise
+
+from myhdl import Signal, always, always_comb, always_seq, block, instances, intbv, modbv
+
+from cbnn.hw.stream import counter
+
+
+@block
+def line_buffer(clk, write, write_address, write_data, advance, read_address, read_data, offset, depth):
+    """One copy of the ring: a write port and a read port, read `offset` words further on."""
+    memory = [Signal(intbv(0)[len(write_data) :]) for _ in range(depth)]
+    address = Signal(modbv(0)[len(read_address) :])
+
+    @always_comb
+    def move_on():
+        address.next = read_address + offset
+
+    @always(clk.posedge)
+    def access():
+        if write:
+            memory[write_address].next = write_data
+        if advance:
+            read_data.next = memory[address]
+
+    return instances()
+
+
+@block
+def fill_level(clk, rst, write, row_end, read, row, column, available, ready, unit):
+    """Count the words held since the first row in use; tell whether a word fits and whether the window is complete."""
+    freed_words = tuple(n * unit.row_words for n in _freed_rows(unit))
+    row_words = tuple((end - 1 - first) * unit.row_words
+                      for end, first in zip(unit.end_rows, unit.first_rows, strict=True))
+    # Rows that no window needs may be freed before they come, so counting starts at the most that can be owed.
+    empty, full = unit.most_owed, unit.most_owed + unit.depth
+    column_words = tuple(empty + end * unit.pixel_words for end in unit.end_columns)
+    level = Signal(intbv(empty, min=0, max=full + 1))
+    freed, needed_rows, needed_columns = (counter(full + 1) for _ in range(3))
+
+    @always_comb
+    def look_up_freed():
+        freed.next = freed_words[row]
+
+    @always_comb
+    def look_up_rows():
+        needed_rows.next = row_words[row]
+
+    @always_comb
+    def look_up_columns():
+        needed_columns.next = column_words[column]
+
+    @always_comb
+    def compare():
+        ready.next = level != full
+        available.next = level >= needed_rows + needed_columns
+
+    @always_seq(clk.posedge, reset=rst)
+    def count():
+        if write and read and row_end:
+            level.next = level + 1 - freed
+        elif write:
+            level.next = level + 1
+        elif read and row_end:
+            level.next = level - freed
+
+    return instances()
+
+
+def _freed_rows(unit) -> list[int]:
+    """Rows of the image that are free once each row of windows has left; with the last one all of them."""
+    firsts = [*unit.first_rows, unit.in_shape[0]]
+    return [after - before for before, after in pairwise(firsts)]
