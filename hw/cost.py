@@ -1,5 +1,7 @@
 """What memories take on 7-series FPGAs, as Yosys maps them; parts of every kernel's LUT formula."""
 
+from dataclasses import dataclass
+
 LUT_WORDS = 64
 """Words of one bit that a LUT of six inputs holds."""
 FEWEST_BLOCK_RAM_BITS = 2048
@@ -14,15 +16,6 @@ def in_block_ram(n_words: int, width: int, ram_style: str = "auto") -> bool:
     if ram_style == "auto":
         return n_words > LUT_WORDS and n_words * width >= FEWEST_BLOCK_RAM_BITS
     return ram_style == "block"
-
-
-def rom_luts(n_words: int, width: int) -> int:
-    """LUTs of a ROM: one per bit and 64 words; none where it is constant."""
-    if n_words == 1:
-        return 0
-    # Few words make few different tables, and equal ones are shared.
-    lanes = min(width, 2 ** min(n_words, 20) - 2)
-    return lanes * -(-n_words // LUT_WORDS)
 
 
 def ram_luts(n_words: int, width: int) -> int:
@@ -45,3 +38,53 @@ def memory_block_rams(n_words: int, width: int) -> int:
 def block_rams(n_words: int, width: int) -> int:
     """Block RAMs of 18 Kib, all of the one shape that takes the fewest."""
     return min(-(-n_words // depth) * -(-width // bits) * halves for depth, bits, halves in SHAPES)
+
+
+@dataclass(frozen=True)
+class RomShape:
+    """How a ROM is laid out.
+
+    In block RAM words that are more than fit the depth of one stand side by side, `per_row` in a row: words of the
+    same row differ in the high bits of their address. A row is read and registered, since block RAM is slow to answer,
+    and then the word is chosen: no multiplexer lies between a block RAM and a register.
+    """
+
+    n_words: int
+    width: int
+    block_ram: bool
+
+    @property
+    def rows(self) -> int:
+        """Rows that are read: all words, or as many as the depth that takes the fewest block RAMs."""
+        if not self.block_ram:
+            return self.n_words
+        depths = [min(self.n_words, depth) for depth in (2048, 1024, 512)]
+        return min(depths, key=lambda depth: block_rams(depth, -(-self.n_words // depth) * self.width))
+
+    @property
+    def per_row(self) -> int:
+        """Words side by side."""
+        return -(-self.n_words // self.rows)
+
+    @property
+    def read_cycles(self) -> int:
+        """From an address to its word."""
+        if self.n_words == 1 or not self.block_ram:
+            return 1
+        return 2 if self.per_row == 1 else 3
+
+    @property
+    def luts(self) -> int:
+        """LUTs: one per bit and 64 words; none where it is constant; in block RAM the choice within a row."""
+        if self.n_words == 1:
+            return 0
+        if self.block_ram:
+            return self.width * (self.per_row // 3)
+        # Few words make few different tables, and equal ones are shared.
+        lanes = min(self.width, 2 ** min(self.n_words, 20) - 2)
+        return lanes * -(-self.n_words // LUT_WORDS)
+
+    @property
+    def block_rams(self) -> int:
+        """Block RAMs of 18 Kib."""
+        return block_rams(self.rows, self.per_row * self.width) if self.block_ram else 0

@@ -10,11 +10,11 @@ from itertools import pairwise
 
 from myhdl import Signal, always, always_comb, always_seq, block, instances, intbv
 
-from cbnn.hw.cost import block_rams, in_block_ram, rom_luts
+from cbnn.hw.cost import RomShape, in_block_ram
 from cbnn.hw.instance import inside_is_elsewhere, instantiation, placeholder
 from cbnn.hw.processing_element import element_stages, processing_element
 from cbnn.hw.rom import rom, rom_submodules
-from cbnn.hw.sequencer import delay, find_row, find_shift, issue_words
+from cbnn.hw.sequencer import delay, find_row, find_shift, hold, issue_words
 from cbnn.hw.stream import Kernel, Rom, Schedule, counter
 from cbnn.hw.xnor_popcount import popcount_luts, popcount_stages, popcount_submodules, xnor_popcount
 
@@ -99,9 +99,19 @@ class Mvtu(Kernel):
         return self.s_beats
 
     @property
+    def weight_cycles(self) -> int:
+        """From an address to its weights."""
+        return self.rom_shapes[0].read_cycles
+
+    @property
+    def flag_cycles(self) -> int:
+        """From a word and its flags to the count, with which flags, and what the row needs, must be in time."""
+        return self.weight_cycles - 1 + popcount_stages(self.simd)
+
+    @property
     def pipeline_cycles(self) -> int:
         """From the last word of a row to its result."""
-        return 1 + element_stages(self.simd)
+        return self.weight_cycles + element_stages(self.simd)
 
     @property
     def latency_cycles(self) -> int:
@@ -119,21 +129,23 @@ class Mvtu(Kernel):
         return 0 if self.starts else self.sum_width
 
     @property
-    def rom_sizes(self) -> list[tuple[int, int, bool]]:
-        """Words, bits and whether in block RAM, of every ROM."""
-        row_width = self.sum_width if self.starts else self.threshold_width
-        sizes = [(self.n_weight_words, self.pe * self.simd), (self.neuron_fold, self.pe * row_width)]
-        return [(n, width, in_block_ram(n, width, self.ram_style)) for n, width in sizes]
+    def rom_shapes(self) -> tuple[RomShape, RomShape]:
+        """Of weights, and of what every row needs; that is in block RAM only where it still comes in time."""
+        weights = RomShape(*(size := (self.n_weight_words, self.pe * self.simd)), in_block_ram(*size, self.ram_style))
+        size = self.neuron_fold, self.pe * (self.sum_width if self.starts else self.threshold_width)
+        rows = RomShape(*size, in_block_ram(*size, self.ram_style))
+        in_time = weights.read_cycles - 1 + popcount_stages(self.simd) + (not self.starts) >= rows.read_cycles
+        return weights, rows if in_time else RomShape(*size, block_ram=False)
 
     @property
     def memory_luts(self) -> int:
         """LUTs of ROMs."""
-        return sum(rom_luts(n, width) for n, width, in_block in self.rom_sizes if not in_block)
+        return sum(shape.luts for shape in self.rom_shapes)
 
     @property
     def block_rams(self) -> int:
         """ROMs in block RAM."""
-        return sum(block_rams(n, width) for n, width, in_block in self.rom_sizes if in_block)
+        return sum(shape.block_rams for shape in self.rom_shapes)
 
     @property
     def luts(self) -> int:
@@ -146,19 +158,14 @@ class Mvtu(Kernel):
     @property
     def roms(self) -> tuple[Rom, ...]:
         """Weights, and what every row needs: where its sum starts, or its threshold or offset."""
-        weights = self._rom("weights", self.simd, self.weights)
-        if not self.starts:
-            return weights, self._rom("thresholds", self.threshold_width, self.thresholds)
-        if self.last:
-            return weights, self._rom("starts", self.score_width, self.thresholds)
-        width, above = self.threshold_width, 1 << self.threshold_width
-        starts = tuple(sum((above - (word >> i * width) % above) << i * (width + 1) for i in range(self.pe))
-                       for word in self.thresholds)
-        return weights, self._rom("starts", width + 1, starts)
-
-    def _rom(self, content: str, lane: int, words: tuple[int, ...]) -> Rom:
-        width = self.pe * lane
-        return Rom(f"{self.name}_{content}", width, words, in_block_ram(len(words), width, self.ram_style))
+        weights, rows = self.rom_shapes
+        name, words = "thresholds" if not self.starts else "starts", self.thresholds
+        if self.starts and not self.last:
+            width, above = self.threshold_width, 1 << self.threshold_width
+            words = tuple(sum((above - (word >> i * width) % above) << i * (width + 1) for i in range(self.pe))
+                          for word in self.thresholds)
+        return (Rom(f"{self.name}_weights", weights.width, self.weights, weights.block_ram),
+                Rom(f"{self.name}_{name}", rows.width, words, rows.block_ram))
 
     @property
     def element_module(self) -> str:
@@ -214,12 +221,19 @@ def mvtu(clk, rst, s_axis, m_axis, unit):
     """Matrix-vector-threshold unit; interval SF * NF cycles per vector, see `Mvtu` for the latency."""
     pe, simd = unit.pe, unit.simd
     advance, go = Signal(bool(0)), Signal(bool(0))  # go: a word is worked on
-    word, weight_word = Signal(intbv(0)[simd:]), Signal(intbv(0)[pe * simd :])
+    # The word waits for its weights.
+    words = [Signal(intbv(0)[simd:]) for _ in range(unit.weight_cycles)]
+    word, weight_word = words[-1], Signal(intbv(0)[pe * simd :])
     row_word = Signal(intbv(0)[unit.roms[1].width :])
     weight_address = counter(unit.n_weight_words)
     n_flags = 4 if unit.starts else 5
-    issued, counted = Signal(intbv(0)[n_flags:]), Signal(intbv(0)[n_flags:])
+    # Flags of a word, from when it is taken to when it is counted.
+    flags = [Signal(intbv(0)[n_flags:]) for _ in range(unit.flag_cycles + 1)]
+    counted = flags[-1]
     image_last, last, first, valid = (counted(i) for i in range(4))
+    # Those that are so early that what the row needs is read in time: with the count, or a cycle later with the sum.
+    row_flags = flags[unit.flag_cycles + (0 if unit.starts else 1) - unit.rom_shapes[1].read_cycles]
+    row_last, row_valid = row_flags(1), row_flags(3)
     shift = unit.element_signals()[0]
     done, done_image = Signal(bool(0)), Signal(bool(0))
 
@@ -227,15 +241,11 @@ def mvtu(clk, rst, s_axis, m_axis, unit):
     def handshake():
         advance.next = m_axis.tready or not m_axis.tvalid
 
-    issuing = issue_words(clk, rst, s_axis, advance, go, word, weight_address, issued, unit)
+    issuing = issue_words(clk, rst, s_axis, advance, go, words[0], weight_address, flags[0], unit)
     weights = rom(clk, advance, weight_address, weight_word, unit.roms[0])
-    early = issued if popcount_stages(simd) == 1 else Signal(intbv(0)[n_flags:])  # a cycle ahead of `counted`
-    early_last, early_valid = early(1), early(3)
-    if popcount_stages(simd) > 1:
-        aligning_early = delay(clk, rst, advance, issued, early, popcount_stages(simd) - 1)
-    aligning = delay(clk, rst, advance, early, counted, 1)
-    row_ends = (early_valid, early_last) if unit.starts else (valid, last)
-    row_words = find_row(clk, rst, advance, *row_ends, row_word, unit)
+    aligning = [delay(clk, rst, advance, before, after, 1) for before, after in pairwise(flags)]
+    aligning_words = [hold(clk, advance, before, after) for before, after in pairwise(words)]
+    row_words = find_row(clk, rst, advance, row_valid, row_last, row_word, unit)
     if shift is not None:
         shifting = find_shift(clk, rst, advance, valid, first, counted(4), last, shift, unit.gaps)
     rows = compute_rows(clk, advance, valid, first, shift, word, weight_word, row_word, m_axis.tdata, unit)

@@ -98,6 +98,18 @@ def delay(clk, rst, advance, source, delayed, stages):
 
 
 @block
+def hold(clk, advance, word, held):
+    """Register a word."""
+
+    @always(clk.posedge)
+    def register():
+        if advance:
+            held.next = word
+
+    return register
+
+
+@block
 def find_shift(clk, rst, advance, valid, first, slice_start, last, shift, gaps):
     """Tell the sum by how many bits to shift: none, but where a further bit slice starts."""
     slice_ = counter(len(gaps) + 1)

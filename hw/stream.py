@@ -17,6 +17,8 @@ from enum import IntEnum
 
 from myhdl import ResetSignal, Signal, intbv
 
+from cbnn.hw.cost import RomShape
+
 
 class Stream:
     """Signals of one link; `width` is that of `tdata` in bits."""
@@ -56,10 +58,18 @@ class Rom:
     block_ram: bool = False
 
     @property
+    def shape(self) -> RomShape:
+        """How it is laid out."""
+        return RomShape(len(self.words), self.width, self.block_ram)
+
+    @property
     def mem(self) -> str:
-        """The text of the .mem file, a hexadecimal word per line."""
-        digits = (self.width + 3) // 4
-        return "".join(f"{word:0{digits}x}\n" for word in self.words)
+        """The text of the .mem file, a hexadecimal row per line."""
+        shape = self.shape
+        digits = (self.width * shape.per_row + 3) // 4
+        rows = (sum(word << i * self.width for i, word in enumerate(self.words[row :: shape.rows]))
+                for row in range(shape.rows))
+        return "".join(f"{row:0{digits}x}\n" for row in rows)
 
 
 @dataclass(frozen=True)

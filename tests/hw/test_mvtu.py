@@ -24,7 +24,7 @@ def sums_of(weights, vectors, slice_weights):
     return (agreeing * np.array(slice_weights)[:, np.newaxis]).sum(axis=1)
 
 
-def matrix_unit(pe, simd, pass_words, neuron_fold, slice_weights, n_vectors, last, seed):
+def matrix_unit(pe, simd, pass_words, neuron_fold, slice_weights, n_vectors, last, seed, ram_style="auto"):
     """Give a unit with random contents, its weights (rows, inputs) and its thresholds."""
     rng = np.random.default_rng(seed)
     rows, inputs = pe * neuron_fold, simd * pass_words
@@ -38,7 +38,7 @@ def matrix_unit(pe, simd, pass_words, neuron_fold, slice_weights, n_vectors, las
                          for f in range(neuron_fold) for w in range(pass_words))
     threshold_words = tuple(number(bits_of(fold, width)) for fold in thresholds.reshape(neuron_fold, pe))
     return Mvtu("unit", pe, simd, pass_words, neuron_fold, slice_weights, maximum, n_vectors, width if last else 0,
-                weight_words, threshold_words), weights, thresholds
+                weight_words, threshold_words, ram_style), weights, thresholds
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["bits", "sums"])
@@ -58,12 +58,28 @@ def matrix_unit(pe, simd, pass_words, neuron_fold, slice_weights, n_vectors, las
     (3, 4, 2, 1, (64, 16, 8, 1), 2),
 ])
 def test_equals_the_matrix_product(rtl, pe, simd, pass_words, neuron_fold, slice_weights, n_vectors, last):
-    unit, weights, thresholds = matrix_unit(pe, simd, pass_words, neuron_fold, slice_weights, n_vectors, last, simd)
+    check(rtl, matrix_unit(pe, simd, pass_words, neuron_fold, slice_weights, n_vectors, last, simd))
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["bits", "sums"])
+@pytest.mark.parametrize("ram_style", ["block", "distributed"])
+@pytest.mark.parametrize(("pe", "simd", "pass_words", "neuron_fold", "slice_weights", "n_vectors"), [
+    (2, 4, 1, 1, (1,), 3), (2, 5, 3, 2, (1,), 2), (3, 20, 1, 4, (1,), 2), (2, 3, 2, 2, (8, 4, 1), 2),
+    (1, 2, 1, 2100, (1,), 1), (2, 1, 1100, 2, (2, 1), 1),
+])
+def test_equals_it_wherever_the_weights_are(rtl, ram_style, pe, simd, pass_words, neuron_fold, slice_weights,
+                                            n_vectors, last):
+    check(rtl, matrix_unit(pe, simd, pass_words, neuron_fold, slice_weights, n_vectors, last, simd, ram_style))
+
+
+def check(rtl, made):
+    unit, weights, thresholds = made
+    pe, simd, slice_weights, n_vectors = unit.pe, unit.simd, unit.slice_weights, unit.n_vectors
     rng = np.random.default_rng(pe)
-    vectors = rng.integers(0, 2, (N_IMAGES * n_vectors, len(slice_weights), simd * pass_words), np.uint8)
+    vectors = rng.integers(0, 2, (N_IMAGES * n_vectors, len(slice_weights), simd * unit.pass_words), np.uint8)
     # A vector that agrees with a row everywhere reaches the largest sum, its opposite none at all.
     vectors[0], vectors[-1] = weights[0], 1 - weights[0]
     sums = sums_of(weights, vectors, slice_weights)
-    expected = bits_of(sums + thresholds, unit.score_width) if last else (sums >= thresholds).astype(np.uint8)
-    words = vectors.reshape(len(vectors), -1).repeat(neuron_fold, axis=0).reshape(-1, simd)
+    expected = bits_of(sums + thresholds, unit.score_width) if unit.last else (sums >= thresholds).astype(np.uint8)
+    words = vectors.reshape(len(vectors), -1).repeat(unit.neuron_fold, axis=0).reshape(-1, simd)
     np.testing.assert_array_equal(rtl(unit, words), expected.reshape(-1, unit.m_width))

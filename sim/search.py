@@ -1,0 +1,254 @@
+"""Folding search: the cheapest folding for an interval, the fastest one within a budget, and what lies between.
+
+Kernels are laid out per layer, and what a layer costs depends on its own (PE, SIMD) and, through width converters and
+FIFOs, on the layer before. So the cheapest folding whose layers all take at most so many cycles is a shortest path
+through the layers, found exactly by dynamic programming (Bellman). Where block RAMs are bounded too, every state keeps
+all pairs of LUTs and block RAMs of which none is better in both. The fastest folding within a budget is found by
+bisecting over the cycles that any layer can take. Costs are the estimates that the kernels state; optimal means optimal
+in these, with default FIFO depths, which cost no cycle.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+from cbnn.hw.accelerator import Accelerator, accelerator, layer_kernels, tail_kernels, widths_converted
+from cbnn.hw.max_pool import MaxPool
+from cbnn.hw.register_slice import RegisterSlice
+from cbnn.hw.sliding_window import SlidingWindow
+from cbnn.hw.stream import Kernel
+from cbnn.model.folding import Folding, LayerFolding, default_fifo_depth, default_input_width
+from cbnn.model.topology import Conv, LayerShape, Topology
+
+DEVICES = {
+    "xc7z010": (17_600, 120), "xc7z020": (53_200, 280), "xc7a35t": (20_800, 100), "xc7a100t": (63_400, 270),
+    "xc7k325t": (203_800, 890), "xc7vx690t": (433_200, 2940),
+}
+"""LUTs and block RAMs of 18 Kib of some 7-series FPGAs, from their product tables."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a folding may take.
+
+    Attributes
+    ----------
+    luts, block_rams : None where there is plenty
+    """
+
+    luts: int | None = None
+    block_rams: int | None = None
+
+    def holds(self, cost: tuple[int, int]) -> bool:
+        """Whether LUTs and block RAMs fit."""
+        return (self.luts is None or cost[0] <= self.luts) and (self.block_rams is None or cost[1] <= self.block_rams)
+
+    def __str__(self) -> str:
+        parts = [f"{n:,} {name}" for n, name in ((self.luts, "LUTs"), (self.block_rams, "block RAMs")) if n is not None]
+        return " and ".join(parts) or "plenty"
+
+
+@dataclass(frozen=True)
+class _Option:
+    """A folding of one layer: its cycles and costs, converters in front of it apart."""
+
+    folding: LayerFolding
+    takes: int
+    cycles: int
+    luts: int
+    block_rams: int
+
+
+@dataclass(frozen=True)
+class _Label:
+    """The costs of layers up to one, and the foldings that they are of."""
+
+    luts: int
+    block_rams: int
+    chain: tuple[_Option, ...]
+
+
+class Search:
+    """All foldings of a topology.
+
+    Parameters
+    ----------
+    input_width : elements per beat of the input; None: the default of every folding
+    """
+
+    def __init__(self, topology: Topology, input_width: int | None = None) -> None:
+        self.topology, self.input_width = topology, input_width
+        self.options = [self._options_of(i) for i in range(len(topology.layers))]
+        self._joined = cache(self._join)
+        # Cycles that some layer can take, from the fewest that all can meet.
+        fewest = max(min(option.cycles for option in options) for options in self.options)
+        self.intervals = sorted({option.cycles for options in self.options for option in options
+                                 if option.cycles >= fewest})
+
+    def cheapest(self, interval_cycles: int, budget: Budget = Budget()) -> Accelerator:  # noqa: B008
+        """Return the accelerator with the fewest LUTs that takes at most so many cycles per image.
+
+        Raises
+        ------
+        ValueError
+            When no folding is so fast, or none within the budget.
+        """
+        if interval_cycles < self.intervals[0]:
+            raise ValueError(f"no folding takes at most {interval_cycles:,} cycles per image; the fastest takes "
+                             f"{self.intervals[0]:,}")
+        found = self._shortest(interval_cycles, budget)
+        if found is None:
+            raise ValueError(f"no folding within {budget} takes at most {interval_cycles:,} cycles per image")
+        return self._lay_out(found)
+
+    def fastest(self, budget: Budget) -> Accelerator:
+        """Return the accelerator within the budget with the fewest cycles per image, and of those with the fewest LUTs.
+
+        Raises
+        ------
+        ValueError
+            When no folding is within the budget.
+        """
+        labels: dict[int, _Label | None] = {}
+
+        def fits(i: int) -> bool:
+            labels[i] = self._shortest(self.intervals[i], budget)
+            return labels[i] is not None
+
+        i = bisect_left(range(len(self.intervals)), True, key=fits)
+        if i == len(self.intervals):
+            raise ValueError(f"no folding is within {budget}")
+        return self._lay_out(labels[i] or self._shortest(self.intervals[i], budget))
+
+    def front(self, n_points: int, budget: Budget = Budget()) -> list[Accelerator]:  # noqa: B008
+        """Return accelerators from the fastest to the slowest of which none is better in cycles and in LUTs.
+
+        At most `n_points` intervals are looked at, in equal steps among those that there are, by their logarithm.
+        """
+        ratio = self.intervals[-1] / self.intervals[0]
+        wanted = [self.intervals[0] * ratio ** (i / max(1, n_points - 1)) for i in range(n_points)]
+        chosen = sorted({self.intervals[min(bisect_left(self.intervals, cycles - 0.5), len(self.intervals) - 1)]
+                         for cycles in wanted})
+        found = [self._lay_out(label) for cycles in chosen if (label := self._shortest(cycles, budget))]
+        return [unit for i, unit in enumerate(found) if i == 0 or unit.luts < found[i - 1].luts]
+
+    def _options_of(self, i: int) -> list[_Option]:
+        shape, topology = self.topology.shapes[i], self.topology
+        pooled = topology.layers[i - 1] if i and isinstance(topology.layers[i - 1], Conv) else None
+        options = []
+        for simd in _divisors(shape.slice_inputs):
+            takes = SlidingWindow.word_of(shape, simd) if isinstance(shape.layer, Conv) else simd
+            # In front of it something that gives just what it takes, so that nothing is converted.
+            before: Kernel = RegisterSlice("before", takes, 1)
+            if isinstance(pooled, Conv) and pooled.pool > 1:
+                before = MaxPool("before", topology.shapes[i - 1].window_shape, pooled.pool, takes, (0,), 1 << 40)
+            for pe in _divisors(shape.mh):
+                folding = LayerFolding(pe, simd, default_fifo_depth(shape, simd))
+                kernels = layer_kernels("%s", topology, i, None, folding, before)
+                if i == len(topology.layers) - 1:
+                    kernels = [*kernels, *tail_kernels("", topology, None, pe)]
+                options.append(_Option(folding, takes, max(kernel.interval_cycles for kernel in kernels),
+                                       *_cost(kernels)))
+        return options if i else [self._with_input(option) for option in options]
+
+    def _with_input(self, option: _Option) -> _Option:
+        """Add what takes the input, which depends on the first layer alone."""
+        height, width, colours = self.topology.in_shape
+        n = height * width * colours * len(self.topology.kept_slices)
+        beat = self.input_width or default_input_width(self.topology, option.folding.simd)
+        first = RegisterSlice("input", beat, n // beat)
+        converters = list(widths_converted("input", first, option.takes))
+        kernels = [first, *converters] if converters else []
+        luts, rams = _cost(kernels)
+        cycles = max(option.cycles, n // beat, *(kernel.interval_cycles for kernel in kernels))
+        return _Option(option.folding, option.takes, cycles, option.luts + luts, option.block_rams + rams)
+
+    def _join(self, i: int, pe: int, simd: int, takes: int) -> tuple[int, int]:
+        """Cost of what lies between layer `i` at (`pe`, `simd`) and one that takes so many bits."""
+        shape = self.topology.shapes[i]
+        before: Kernel = RegisterSlice("rows", pe, shape.n_windows * shape.mh // pe)
+        if isinstance(shape.layer, Conv) and shape.layer.pool > 1:
+            before = MaxPool("pool", shape.window_shape, shape.layer.pool, pe, (0,), _beat_cycles(shape, simd))
+        return _cost(list(widths_converted("join", before, takes)))
+
+    def _between(self, i: int, option: _Option, takes: int) -> tuple[int, int]:
+        shape = self.topology.shapes[i]
+        pooled = isinstance(shape.layer, Conv) and shape.layer.pool > 1
+        # Without a pool it does not matter how fast rows come.
+        return self._joined(i, option.folding.pe, option.folding.simd if pooled else 0, takes)
+
+    def _shortest(self, interval_cycles: int, budget: Budget) -> _Label | None:
+        """Return the cheapest chain within the budget whose layers take at most so many cycles each."""
+        bounded = budget.block_rams is not None
+        layers = [self._worth(i, interval_cycles, bounded) for i in range(len(self.options))]
+        states = [[_Label(option.luts, option.block_rams, (option,))] for option in layers[0]]
+        for i, options in enumerate(layers[1:], 1):
+            states = [_best([self._extend(label, i, option) for labels in states for label in labels], budget, bounded)
+                      for option in options]
+        return min((label for labels in states for label in labels if budget.holds((label.luts, label.block_rams))),
+                   key=lambda label: (label.luts, label.block_rams), default=None)
+
+    def _extend(self, label: _Label, i: int, option: _Option) -> _Label:
+        luts, rams = self._between(i - 1, label.chain[-1], option.takes)
+        return _Label(label.luts + luts + option.luts, label.block_rams + rams + option.block_rams,
+                      (*label.chain, option))
+
+    def _worth(self, i: int, interval_cycles: int, bounded: bool) -> list[_Option]:
+        """Options of a layer that are fast enough and may be part of the cheapest chain.
+
+        An option is not where another could take its place and still cost less with the dearest converters on both
+        sides.
+        """
+        options = [option for option in self.options[i] if option.cycles <= interval_cycles]
+        options.sort(key=lambda option: (option.luts, option.block_rams))
+        kept: list[_Option] = []
+        dearest: list[int] = []
+        for option in options:
+            if not any(other.luts + extra <= option.luts and (other.block_rams <= option.block_rams or not bounded)
+                       for other, extra in zip(kept, dearest, strict=True)):
+                kept.append(option)
+                dearest.append(self._dearest(i, option, interval_cycles))
+        return kept
+
+    def _dearest(self, i: int, option: _Option, interval_cycles: int) -> int:
+        """Return the most LUTs that converters on both sides of an option can take."""
+        before = after = 0
+        if i:
+            before = max(self._between(i - 1, other, option.takes)[0]
+                         for other in self.options[i - 1] if other.cycles <= interval_cycles)
+        if i + 1 < len(self.options):
+            after = max(self._between(i, option, takes)[0] for takes in {other.takes for other in self.options[i + 1]
+                                                                          if other.cycles <= interval_cycles})
+        return before + after
+
+    def _lay_out(self, label: _Label | None) -> Accelerator:
+        assert label is not None
+        layers = tuple(option.folding for option in label.chain)
+        width = self.input_width or default_input_width(self.topology, layers[0].simd)
+        return accelerator(self.topology, Folding(layers, width))
+
+
+def _best(labels: list[_Label], budget: Budget, bounded: bool) -> list[_Label]:
+    """Return the cheapest label, or, where block RAMs count too, those of which none is better in both."""
+    labels = [label for label in labels if budget.holds((label.luts, label.block_rams))]
+    labels.sort(key=lambda label: (label.luts, label.block_rams))
+    if not bounded:
+        return labels[:1]
+    best: list[_Label] = []
+    for label in labels:
+        if not best or label.block_rams < best[-1].block_rams:
+            best.append(label)
+    return best
+
+
+def _cost(kernels: list[Kernel]) -> tuple[int, int]:
+    return sum(kernel.luts for kernel in kernels), sum(kernel.block_rams for kernel in kernels)
+
+
+def _beat_cycles(shape: LayerShape, simd: int) -> int:
+    return shape.n_slices * shape.slice_inputs // simd
+
+
+def _divisors(n: int) -> Iterator[int]:
+    return (d for d in range(1, n + 1) if n % d == 0)
