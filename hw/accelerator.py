@@ -81,6 +81,11 @@ class Accelerator:
         """Estimate of its LUTs."""
         return sum(kernel.luts for kernel in self.kernels)
 
+    @property
+    def block_rams(self) -> int:
+        """Estimate of its block RAMs, of 18 Kib."""
+        return sum(kernel.block_rams for kernel in self.kernels)
+
 
 def accelerator(network: Network | Topology, folding: Folding, name: str = "accelerator") -> Accelerator:
     """Lay a network out on hardware; of a bare topology only cycles and sizes can be asked.
@@ -100,15 +105,11 @@ def accelerator(network: Network | Topology, folding: Folding, name: str = "acce
     height, width, colours = topology.in_shape
     elements = height * width * colours * len(topology.kept_slices)
     kernels: list[Kernel] = [RegisterSlice(f"{name}_input", folding.input_width, elements // folding.input_width)]
-    for i, shape in enumerate(topology.shapes):
-        slice_weights = topology.slice_weights if i == 0 and topology.first_layer == "weighted" else (1,)
-        kernels += _layer(f"{name}_%s{i}", shape, parameters[i], folding.layers[i], slice_weights,
-                          kernels[-1], last=i == len(topology.layers) - 1)
+    for i, layer in enumerate(folding.layers):
+        kernels += layer_kernels(f"{name}_%s", topology, i, parameters[i], layer, kernels[-1])
     if not isinstance(kernels[1], WidthConverter):
         del kernels[0]  # what comes next keeps what it takes in a memory of its own
-    low, high = _score_range(shape, parameters[-1])
-    kernels.append(Classify(f"{name}_classify", folding.layers[-1].pe, low, high, topology.n_classes))
-    kernels.append(RegisterSlice(f"{name}_output", kernels[-1].m_width, kernels[-1].m_beats))
+    kernels += tail_kernels(f"{name}_%s", topology, parameters[-1], folding.layers[-1].pe)
     return Accelerator(name, topology, folding, tuple(kernels))
 
 
@@ -122,15 +123,22 @@ def _check_size(topology: Topology, folding: Folding) -> None:
         raise ValueError(f"the network has {n_weights} weights; at most {MAX_WEIGHTS} are laid out")
 
 
-def _layer(name: str, shape: LayerShape, parameters: Parameters | None, folding: LayerFolding,
-           slice_weights: tuple[int, ...], before: Kernel, last: bool) -> list[Kernel]:
-    chain, pool = [before], 1
+def layer_kernels(name: str, topology: Topology, i: int, parameters: Parameters | None, folding: LayerFolding,
+                  before: Kernel) -> list[Kernel]:
+    """Return the kernels of layer `i` behind the kernel `before`; `name` has a place for the kind of kernel.
+
+    Without `parameters` only cycles and sizes can be asked of them.
+    """
+    shape, chain, pool = topology.shapes[i], [before], 1
+    slice_weights = topology.slice_weights if i == 0 and topology.first_layer == "weighted" else (1,)
+    last = i == len(topology.layers) - 1
+    name = f"{name}{i}"
     if isinstance(shape.layer, Conv):
         pool = shape.layer.pool
         pooled_from = (*before.in_shape[:2], before.size) if isinstance(before, MaxPool) else None
         window = SlidingWindow.for_layer(name % "window", shape, folding.simd, pooled_from)
-        chain += [*_convert(name % "pixels", before, window.word), window]
-    chain += _convert(name % "words", chain[-1], folding.simd)
+        chain += [*widths_converted(name % "pixels", before, window.word), window]
+    chain += widths_converted(name % "words", chain[-1], folding.simd)
     neuron_fold = shape.mh // folding.pe
     chain.append(_buffer(name % "buffer", folding, chain[-1].m_beats, shape.n_windows, neuron_fold))
     weights: tuple[int, ...] = ()
@@ -155,7 +163,14 @@ def _layer(name: str, shape: LayerShape, parameters: Parameters | None, folding:
     return chain[1:]
 
 
-def _convert(name: str, before: Kernel, width: int) -> Iterator[Kernel]:
+def tail_kernels(name: str, topology: Topology, parameters: Parameters | None, pe: int) -> list[Kernel]:
+    """Return the kernels behind the last layer, which gives `pe` scores per beat."""
+    low, high = _score_range(topology.shapes[-1], parameters)
+    classify = Classify(name % "classify", pe, low, high, topology.n_classes)
+    return [classify, RegisterSlice(name % "output", classify.m_width, classify.m_beats)]
+
+
+def widths_converted(name: str, before: Kernel, width: int) -> Iterator[Kernel]:
     """Give the converters from what leaves `before` to beats of `width`: none, one, or up and down again.
 
     A pool sends its pixels in bursts; those that come faster than they can be handed out wait in a FIFO.

@@ -5,6 +5,7 @@ from math import gcd
 
 import numpy as np
 from myhdl import Signal, always, always_comb, always_seq, block, instances, intbv
+from numpy.typing import NDArray
 
 from cbnn.hw.cost import ram_luts
 from cbnn.hw.stream import Kernel, Schedule, counter
@@ -66,10 +67,13 @@ class MaxPool(Kernel):
     @property
     def schedule(self) -> Schedule:
         """A beat leaves for each that completes a pool."""
-        height, width, _ = self.in_shape
-        ends = (row % self.size == column % self.size == self.size - 1
-                for row in range(height) for column in range(width) for _ in range(self.groups))
-        return Schedule(Schedule.Kind.EACH, (1,), tuple(map(int, ends)))
+        return Schedule(Schedule.Kind.EACH, (1,), tuple(self._ends.astype(int).tolist()))
+
+    @property
+    def _ends(self) -> NDArray[np.bool_]:
+        """Whether a beat that enters completes a pool."""
+        rows, columns = (np.arange(n) % self.size == self.size - 1 for n in self.in_shape[:2])
+        return np.repeat(np.outer(rows, columns).ravel(), self.groups)
 
     def most_waiting(self, width: int) -> int:
         """Beats that wait at most where those that leave are handed out in pieces of `width` bits, one per cycle.
@@ -80,7 +84,7 @@ class MaxPool(Kernel):
         period, piece_cycles = self.s_beats, self.pe * self.s_beats  # a cycle is `s_beats * width` units of time
         enter_cycles = max(self.beat_cycles * self.s_beats * width, self.pe * self.m_beats)
         unit = gcd(enter_cycles, piece_cycles)
-        ends = np.flatnonzero(self.schedule.table)
+        ends = np.flatnonzero(self._ends)
         come = np.concatenate([ends, ends + period]) * (enter_cycles // unit)
         in_turn = np.arange(len(come)) * (piece_cycles // unit)
         start = in_turn + np.maximum.accumulate(come - in_turn)

@@ -9,7 +9,7 @@ A unit that must deliver several pixels per cycle keeps a copy of the ring per p
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from myhdl import Signal, always, always_comb, always_seq, block, instances, intbv, modbv
@@ -44,14 +44,20 @@ class SlidingWindow(Kernel):
     ports: int
     pooled_from: tuple[int, int, int] | None = None
 
+    @staticmethod
+    def word_of(shape: LayerShape, simd: int) -> int:
+        """Bits of a word of the line buffer of a layer's unit, which it takes per beat."""
+        channels = shape.in_shape[2]
+        return simd if channels % simd == 0 else channels
+
     @classmethod
+    @lru_cache(4096)
     def for_layer(cls, name: str, shape: LayerShape, simd: int,
                   pooled_from: tuple[int, int, int] | None = None) -> "SlidingWindow":
         """Build the narrowest unit that delivers `simd` inputs per cycle to the layer's matrix unit."""
         assert isinstance(shape.layer, Conv)
-        channels, kernel = shape.in_shape[2], shape.layer.kernel
-        word = simd if channels % simd == 0 else channels
-        ports = next(n for n in _port_counts(kernel) if n * word >= simd)
+        word = cls.word_of(shape, simd)
+        ports = next(n for n in _port_counts(shape.layer.kernel) if n * word >= simd)
         return cls(name, shape.in_shape, shape.layer, shape.n_slices, word, ports, pooled_from)
 
     @property

@@ -82,9 +82,9 @@ class Folding:
         if len(pe_simd) != len(topology.layers):
             raise ValueError(f"folding of {len(pe_simd)} layers given; the topology has {len(topology.layers)}")
         units = [_layer_folding(i, pe, simd, 2) for i, (pe, simd) in enumerate(pe_simd)]
-        layers = tuple(replace(unit, fifo_depth=_default_depth(shape, unit.simd))
+        layers = tuple(replace(unit, fifo_depth=default_fifo_depth(shape, unit.simd))
                        for shape, unit in zip(topology.shapes, units, strict=True))
-        width = _default_input_width(topology, layers[0].simd) if input_width is None else input_width
+        width = default_input_width(topology, layers[0].simd) if input_width is None else input_width
         folding = cls(layers, width)
         folding.check(topology)
         return folding
@@ -165,15 +165,16 @@ def _check_positive(name: str, value: object) -> None:
         raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
 
 
-def _default_depth(shape: LayerShape, simd: int) -> int:
-    """Beats that keep a unit busy: a whole vector in front of a dense layer, which reads it in one burst.
+def default_fifo_depth(shape: LayerShape, simd: int) -> int:
+    """Return the beats that keep a unit busy: a whole vector in front of a dense layer, which reads it in one burst.
 
     A convolution reads from its line buffer, which holds rows ahead, so that two beats are enough.
     """
     return 2 if isinstance(shape.layer, Conv) else max(2, shape.n_slices * shape.slice_inputs // simd)
 
 
-def _default_input_width(topology: Topology, simd: int) -> int:
+def default_input_width(topology: Topology, simd: int) -> int:
+    """Return the elements of the input per beat, see `Folding.of`, where the first layer takes `simd` at once."""
     height, width, colours = topology.in_shape
     taken = colours if isinstance(topology.layers[0], Conv) else simd
     widths = [n for n in range(1, MAX_INPUT_WIDTH + 1) if height * width * colours % n == 0]

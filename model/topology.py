@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 from cbnn.model.slices import check_kept
@@ -161,7 +162,7 @@ class Topology:
         """Scores per image."""
         return self.shapes[-1].mh
 
-    @property
+    @cached_property
     def shapes(self) -> tuple[LayerShape, ...]:
         """Sizes of every layer, in order."""
         shapes: list[LayerShape] = []

@@ -7,7 +7,7 @@ from cbnn.hw.accelerator import accelerator
 from cbnn.hw.mvtu import Mvtu
 from cbnn.model.folding import Folding
 from cbnn.model.topology import Topology
-from cbnn.sim.refold import refold
+from cbnn.sim.search import Budget, Search
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def level_cycles(topology: Topology, fold: Callable[[Topology], Folding], levels
             raise ValueError(f"{n} slices are to be kept; the network has 1 to {len(topology.kept_slices)}")
         pruned = topology.keep(topology.kept_slices[:n])
         unit = accelerator(pruned, fold(pruned))
-        faster = refold(pruned, unit.folding, full.luts)
+        faster = Search(pruned, unit.folding.input_width).fastest(Budget(full.luts))
         # Of equals the matrix unit is named: it is what a folding can change.
         slowest = max(unit.kernels, key=lambda kernel: (kernel.interval_cycles, isinstance(kernel, Mvtu)))
         saved = full.interval_cycles - unit.interval_cycles

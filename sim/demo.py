@@ -18,8 +18,8 @@ from cbnn.model.network import Network, prune_slices
 from cbnn.model.storage import write_atomically
 from cbnn.model.topology import Topology
 from cbnn.sim.cosim import check_simulator
-from cbnn.sim.refold import refold
 from cbnn.sim.report import write_report
+from cbnn.sim.search import Budget, Search
 from cbnn.sim.verify import Cycles, verify
 
 FOLDINGS = {"first layer slowest": "(2,9)(16,48)(16,16)(4,16)(5,8)", "balanced": "(8,9)(16,16)(8,16)(4,16)(5,8)"}
@@ -174,7 +174,7 @@ def level(networks: list[Network], name: str, n: int, verilog: Path) -> Row:
     if result.differences or result.measured is None:
         raise MismatchError(f"{name}, {len(network.topology.kept_slices)} slices: {result.differences[0]}")
     baseline = accelerator(full.topology, Folding.parse(FOLDINGS[name], full.topology, INPUT_WIDTH))
-    faster = refold(network.topology, folding, baseline.luts)
+    faster = Search(network.topology, folding.input_width).fastest(Budget(baseline.luts))
     before = prune_slices(full, network.topology.kept_slices)
     saved = baseline.interval_cycles - result.measured.interval_cycles
     return Row(

@@ -86,7 +86,7 @@ class Search:
         self.intervals = sorted({option.cycles for options in self.options for option in options
                                  if option.cycles >= fewest})
 
-    def cheapest(self, interval_cycles: int, budget: Budget = Budget()) -> Accelerator:  # noqa: B008
+    def cheapest(self, interval_cycles: int, budget: Budget = Budget()) -> Accelerator:
         """Return the accelerator with the fewest LUTs that takes at most so many cycles per image.
 
         Raises
@@ -121,7 +121,7 @@ class Search:
             raise ValueError(f"no folding is within {budget}")
         return self._lay_out(labels[i] or self._shortest(self.intervals[i], budget))
 
-    def front(self, n_points: int, budget: Budget = Budget()) -> list[Accelerator]:  # noqa: B008
+    def front(self, n_points: int, budget: Budget = Budget()) -> list[Accelerator]:
         """Return accelerators from the fastest to the slowest of which none is better in cycles and in LUTs.
 
         At most `n_points` intervals are looked at, in equal steps among those that there are, by their logarithm.
@@ -140,14 +140,14 @@ class Search:
         for simd in _divisors(shape.slice_inputs):
             takes = SlidingWindow.word_of(shape, simd) if isinstance(shape.layer, Conv) else simd
             # In front of it something that gives just what it takes, so that nothing is converted.
-            before: Kernel = RegisterSlice("before", takes, 1)
-            if isinstance(pooled, Conv) and pooled.pool > 1:
-                before = MaxPool("before", topology.shapes[i - 1].window_shape, pooled.pool, takes, (0,), 1 << 40)
+            before: Kernel = RegisterSlice("before", takes, shape.n_windows * shape.slice_inputs // takes)
+            if isinstance(shape.layer, Conv) and isinstance(pooled, Conv) and pooled.pool > 1:
+                before = MaxPool("before", topology.shapes[i - 1].window_shape, pooled.pool, takes, (0,), 1 << 16)
             for pe in _divisors(shape.mh):
                 folding = LayerFolding(pe, simd, default_fifo_depth(shape, simd))
                 kernels = layer_kernels("%s", topology, i, None, folding, before)
                 if i == len(topology.layers) - 1:
-                    kernels = [*kernels, *tail_kernels("", topology, None, pe)]
+                    kernels = [*kernels, *tail_kernels("%s", topology, None, pe)]
                 options.append(_Option(folding, takes, max(kernel.interval_cycles for kernel in kernels),
                                        *_cost(kernels)))
         return options if i else [self._with_input(option) for option in options]
@@ -180,6 +180,11 @@ class Search:
 
     def _shortest(self, interval_cycles: int, budget: Budget) -> _Label | None:
         """Return the cheapest chain within the budget whose layers take at most so many cycles each."""
+        if budget.block_rams is not None:
+            # Whether the bound matters at all is seen much faster.
+            free = self._shortest(interval_cycles, Budget(budget.luts))
+            if free is None or free.block_rams <= budget.block_rams:
+                return free
         bounded = budget.block_rams is not None
         layers = [self._worth(i, interval_cycles, bounded) for i in range(len(self.options))]
         states = [[_Label(option.luts, option.block_rams, (option,))] for option in layers[0]]

@@ -1,0 +1,86 @@
+"""Folding search: equal to trying every folding, and what it refuses."""
+
+import itertools
+
+import pytest
+
+from cbnn.hw.accelerator import accelerator
+from cbnn.model.folding import Folding
+from cbnn.model.topology import Topology
+from cbnn.sim.search import DEVICES, Budget, Search
+
+TOPOLOGIES = {
+    "pooled": Topology.parse("4C3-MP2-6FC-3FC", (4, 4, 2), 3),
+    "burst": Topology.parse("6C3-MP2-4C3P0-2FC", (8, 8, 1), 2),
+    "dense": Topology.parse("8FC-6FC-4FC", (4, 3, 1), 2, first_layer="weighted"),
+}
+CNV = Topology.parse("64C3P0-64C3P0-MP2-128C3P0-128C3P0-MP2-256C3P0-256C3P0-512FC-512FC-10FC", (32, 32, 3), 8)
+
+
+def divisors(n):
+    return [d for d in range(1, n + 1) if n % d == 0]
+
+
+@pytest.fixture(scope="module", params=TOPOLOGIES)
+def every(request):
+    """Give a topology, and cycles, LUTs and block RAMs of all of its foldings."""
+    topology = TOPOLOGIES[request.param]
+    choices = [list(itertools.product(divisors(s.mh), divisors(s.slice_inputs))) for s in topology.shapes]
+    units = [accelerator(topology, Folding.of(topology, pairs)) for pairs in itertools.product(*choices)]
+    return topology, [(unit.interval_cycles, unit.luts, unit.block_rams) for unit in units]
+
+
+def test_cheapest_is_the_cheapest_of_all(every):
+    topology, foldings = every
+    search = Search(topology)
+    for interval in search.intervals[::3]:
+        found = search.cheapest(interval)
+        assert found.interval_cycles <= interval
+        assert found.luts == min(luts for cycles, luts, _ in foldings if cycles <= interval)
+
+
+def test_fastest_is_the_fastest_of_all(every):
+    topology, foldings = every
+    smallest, largest = min(luts for _, luts, _ in foldings), max(luts for _, luts, _ in foldings)
+    for budget in range(smallest, largest, (largest - smallest) // 9):
+        found = Search(topology).fastest(Budget(budget))
+        best = min((cycles, luts) for cycles, luts, _ in foldings if luts <= budget)
+        assert (found.interval_cycles, found.luts) == best
+
+
+def test_front_is_on_the_edge_of_all(every):
+    topology, foldings = every
+    units = Search(topology).front(12)
+    assert [unit.interval_cycles for unit in units] == sorted({unit.interval_cycles for unit in units})
+    for unit in units:
+        assert not any(cycles <= unit.interval_cycles and luts < unit.luts for cycles, luts, _ in foldings)
+
+
+def test_block_rams_bound_the_search():
+    search = Search(CNV)
+    free = search.cheapest(50_000)
+    bounded = search.cheapest(50_000, Budget(block_rams=free.block_rams - 4))
+    assert bounded.block_rams <= free.block_rams - 4
+    assert bounded.interval_cycles <= 50_000
+    assert bounded.luts > free.luts
+
+
+def test_a_device_is_filled_and_no_more():
+    luts, block_rams = DEVICES["xc7z020"]
+    found = Search(CNV).fastest(Budget(luts, block_rams))
+    assert found.luts <= luts
+    assert found.interval_cycles < 10_000
+    assert found.block_rams <= block_rams
+
+
+@pytest.mark.parametrize(("ask", "sentence"), [
+    (lambda search: search.cheapest(3), "no folding takes at most 3 cycles per image; the fastest takes "),
+    (lambda search: search.fastest(Budget(10)), "no folding is within 10 LUTs"),
+    (lambda search: search.fastest(Budget(10, 0)), "no folding is within 10 LUTs and 0 block RAMs"),
+    (lambda search: search.cheapest(5000, Budget(10)),
+     "no folding within 10 LUTs takes at most 5,000 cycles per image"),
+])
+def test_what_cannot_be_is_refused(ask, sentence):
+    with pytest.raises(ValueError) as caught:
+        ask(Search(TOPOLOGIES["pooled"]))
+    assert str(caught.value).startswith(sentence)
