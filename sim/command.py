@@ -5,7 +5,6 @@ Tables and results go to stdout, messages and progress to stderr. Exit codes: 0 
 """
 
 import json
-import re
 import sys
 import tempfile
 from dataclasses import asdict
@@ -16,41 +15,43 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 from rich.box import SIMPLE
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from cbnn.hw.accelerator import Accelerator, accelerator
+from cbnn.hw.accelerator import accelerator
 from cbnn.hw.verilog import generate
 from cbnn.model import digits, golden, storage
-from cbnn.model.folding import Folding
-from cbnn.model.network import Network, random_network
+from cbnn.model.network import random_network
 from cbnn.model.sensitivity import sensitivity
-from cbnn.model.topology import Topology
-from cbnn.sim import demo, place, report, synth, volume
+from cbnn.sim import demo, explore, place, report, sweep, synth, volume
 from cbnn.sim.cosim import SimulationError
-from cbnn.sim.cycles import LevelCycles, level_cycles
+from cbnn.sim.options import (
+    BeatOption,
+    BitsOption,
+    FirstLayerOption,
+    FoldingOption,
+    IdleOption,
+    JsonOption,
+    ModelArgument,
+    NetworkArgument,
+    OutOption,
+    SeedOption,
+    ShapeOption,
+    StallOption,
+    app,
+    complain,
+    is_trained,
+    lay_out,
+    load_model,
+    print_result,
+    progress_bar,
+    read_folding,
+    stderr,
+    stdout,
+    topology_of,
+)
 from cbnn.sim.verify import verify
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-                  help="Binary neural networks with pruned input slices: Verilog, proof, and cycles.")
-# Into a file or a pipe tables go at full width, rather than at the 80 columns that rich would assume.
-stdout, stderr = Console(width=None if sys.stdout.isatty() else 120), Console(stderr=True)
-
-ModelArgument = Annotated[str, typer.Argument(help="A network's .npz, or the name of one that is shipped: digits-5 "
-                                                   "to digits-1.")]
-FoldingOption = Annotated[str, typer.Option(help="(PE,SIMD) of every layer, as in (16,9)(8,16)(10,8), or a JSON file.")]
-OutOption = Annotated[Path, typer.Option(help="Where to write.")]
-SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-BeatOption = Annotated[int | None, typer.Option(help="Elements (bits) per beat of the input.")]
-NetworkArgument = Annotated[str, typer.Argument(help="A topology such as 16C3-MP2-64FC-10FC, a network's .npz, or the "
-                                                     "name of a shipped one.")]
-ShapeOption = Annotated[str, typer.Option(help="Input of a topology: height x width x colours.")]
-BitsOption = Annotated[int, typer.Option(help="Bits per pixel and colour of a topology's input.")]
-IdleOption = Annotated[int, typer.Option(help="How often the source idles, percent.")]
-StallOption = Annotated[int, typer.Option(help="How often the sink stalls, percent.")]
-FirstLayerOption = Annotated[str, typer.Option(help="sliced or weighted.")]
+assert explore  # its verbs are part of the command
 
 
 def main() -> None:
@@ -58,44 +59,18 @@ def main() -> None:
     try:
         app()
     except demo.MismatchError as error:
-        sys.exit(_complain(error, 1))
-    except (ValueError, SimulationError, synth.SynthesisError, OSError, ModuleNotFoundError) as error:
-        sys.exit(_complain(error, 2))
+        sys.exit(complain(error, 1))
+    except (ValueError, SimulationError, synth.SynthesisError, sweep.WorkerError, OSError,
+            ModuleNotFoundError) as error:
+        sys.exit(complain(error, 2))
     except KeyboardInterrupt:
-        sys.exit(_complain("interrupted", 130))
-
-
-def _complain(sentence: object, code: int) -> int:
-    print(f"cbnn: {sentence}", file=sys.stderr)
-    return code
-
-
-def _progress() -> Progress:
-    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-                    console=stderr)
-
-
-def load_model(name: str) -> Network:
-    """Read a network from a path, or by the name of a shipped one."""
-    return storage.load(demo.shipped().get(name, Path(name)))
-
-
-def read_folding(text: str, topology: Topology, input_width: int | None) -> Folding:
-    """Read a folding from (PE,SIMD) pairs or from a JSON file."""
-    if text.lstrip().startswith("("):
-        return Folding.parse(text, topology, input_width)
-    return Folding.load(Path(text), topology)
-
-
-def _lay_out(model: str, folding: str, input_width: int | None, name: str) -> tuple[Network, Accelerator]:
-    network = load_model(model)
-    return network, accelerator(network, read_folding(folding, network.topology, input_width), name)
+        sys.exit(complain("interrupted", 130))
 
 
 @app.command("demo")
 def demo_command(out: OutOption = Path("out/demo"), as_json: JsonOption = False) -> None:
     """Run the whole chain on handwritten digits at every pruning level; print the table, write the report."""
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("levels", total=None)
         demo.run_demo(out, lambda done, total: progress.update(task, completed=done, total=total))
     _print_report(out, as_json)
@@ -129,7 +104,7 @@ def train(slices: Annotated[int, typer.Option(help="Slices kept, 1 to 5.")], out
     from cbnn.model import training  # PyTorch is an extra, and slow to import
 
     kept = digits.KEPT_SLICES[slices]
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("epochs", total=training.DIGITS_RECIPE.epochs)
         module = training.train_digits(kept, progress=lambda epoch, loss: progress.update(task, completed=epoch))
     network = training.export(module)
@@ -137,25 +112,15 @@ def train(slices: Annotated[int, typer.Option(help="Slices kept, 1 to 5.")], out
     data = digits.load()
     result = {"model": str(out), "kept_slices": list(kept),
               "accuracy": golden.accuracy(network, data.test_images, data.test_labels)}
-    _print_result(result, as_json)
-
-
-def _print_result(result: dict, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(result, indent=2))
-        return
-    table = Table(show_header=False)
-    for name, value in result.items():
-        table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
-    stdout.print(table)
+    print_result(result, as_json)
 
 
 @app.command()
 def evaluate(model: ModelArgument, as_json: JsonOption = False) -> None:
-    """Accuracy of a digits network on the test split, by the golden model."""
+    """Accuracy of a digits network on the test split, by the golden model (csim)."""
     network, data = load_model(model), digits.load()
     accuracy = golden.accuracy(network, data.test_images, data.test_labels)
-    _print_result({"model": model, "kept_slices": list(network.topology.kept_slices),
+    print_result({"model": model, "kept_slices": list(network.topology.kept_slices),
                    "images": len(data.test_images), "accuracy": round(accuracy, 6)}, as_json)
 
 
@@ -165,7 +130,7 @@ def sensitivity_command(model: ModelArgument,
                         seed: SeedOption = 0, as_json: JsonOption = False) -> None:
     """Accuracy of a digits network with slices replaced by random bits, one by one and from the LSB up."""
     network, data = load_model(model), digits.load()
-    with _progress() as progress:
+    with progress_bar() as progress:
         steps = progress.track(sensitivity(network, data.test_images, data.test_labels, repetitions, seed),
                                total=2 * len(network.topology.kept_slices), description="slices")
         results = list(steps)
@@ -184,7 +149,7 @@ def sensitivity_command(model: ModelArgument,
 def generate_command(model: ModelArgument, folding: FoldingOption, out: OutOption, input_width: BeatOption = None,
                      name: Annotated[str, typer.Option(help="Name of the top module.")] = "accelerator") -> None:
     """Generate Verilog: a module per kernel, .mem files, a file list and a manifest."""
-    _, unit = _lay_out(model, folding, input_width, name)
+    _, unit = lay_out(model, folding, input_width, name)
     print(generate(unit, out))
 
 
@@ -193,20 +158,21 @@ def verify_command(model: ModelArgument, folding: FoldingOption, out: OutOption,
                    images: Annotated[int, typer.Option(help="Test images to send, at least 4.")] = 16,
                    idle: IdleOption = 0, stall: StallOption = 0, seed: SeedOption = 0,
                    simulator: Annotated[str, typer.Option(help="icarus or verilator.")] = "icarus",
+                   waves: Annotated[Path | None, typer.Option(help="File for all signals' waves, as FST.")] = None,
                    as_json: JsonOption = False) -> None:
-    """Generate Verilog and prove it in cocotb: every score equal to the golden model's, every cycle as predicted.
+    """Generate Verilog and prove it in cocotb (cosim): every score as in the golden model, every cycle as predicted.
 
     A digits network gets digits; any other gets random pixels. Under idles or stalls only the scores are compared.
     """
-    network, unit = _lay_out(model, folding, input_width, "accelerator")
+    network, unit = lay_out(model, folding, input_width, "accelerator")
     with stderr.status("generating and simulating"):
         result = verify(network, unit, demo.sample_images(network.topology, images, seed), out,
-                        idle_percent=idle, stall_percent=stall, seed=seed, simulator=simulator)
-    _print_result({"images": result.n_images, "wrong_images": result.wrong_images,
+                        idle_percent=idle, stall_percent=stall, seed=seed, simulator=simulator, waves=waves)
+    print_result({"images": result.n_images, "wrong_images": result.wrong_images,
                    "predicted": asdict(result.predicted),
                    "measured": result.measured and asdict(result.measured)}, as_json)
     if result.differences:
-        sys.exit(_complain(result.differences[0], 1))
+        sys.exit(complain(result.differences[0], 1))
 
 
 @app.command("volume")
@@ -221,25 +187,25 @@ def volume_command(
 
     A bare topology gets random weights. Without a file a digits network gets digits, any other random pixels.
     """
-    topology = _topology(network, shape, bits, first_layer)
-    weights = load_model(network) if _is_trained(network) else random_network(topology, seed)
+    topology = topology_of(network, shape, bits, first_layer)
+    weights = load_model(network) if is_trained(network) else random_network(topology, seed)
     unit = accelerator(weights, read_folding(folding, topology, input_width))
     if images < 1:
         raise ValueError(f"{images} images are to be sent; at least 1 is needed")
     pixels = (_read_images(images_file) if images_file else demo.sample_images(topology, images, seed))[:images]
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("compiling", total=None)
         result = volume.stream(weights, unit, pixels, idle_percent=idle, stall_percent=stall, seed=seed,
                                progress=lambda done, total: progress.update(task, description="images", completed=done,
                                                                             total=total))
-    _print_result({"images": len(result.classes), "wrong_images": result.wrong_images,
+    print_result({"images": len(result.classes), "wrong_images": result.wrong_images,
                    "mistimed_images": result.mistimed_images,
                    "latency_cycles": result.latency_cycles, "interval_cycles": result.interval_cycles,
                    "cycles": result.n_cycles, "cycles_per_second": round(result.n_cycles / result.run_seconds),
                    "compile_seconds": round(result.build_seconds, 1),
                    "run_seconds": round(result.run_seconds, 1)}, as_json)
     if result.differences:
-        sys.exit(_complain(result.differences[0], 1))
+        sys.exit(complain(result.differences[0], 1))
 
 
 def _read_images(file: Path) -> NDArray:
@@ -252,23 +218,6 @@ def _read_images(file: Path) -> NDArray:
     return images
 
 
-@app.command("cycles")
-def cycles_command(
-        network: NetworkArgument, folding: FoldingOption, shape: ShapeOption = "8x8x1", bits: BitsOption = 8,
-        slices: Annotated[str, typer.Option(help="Slices kept: a number, or a range such as 8..1; the most "
-                                                 "significant ones are kept.")] = "",
-        first_layer: FirstLayerOption = "sliced",
-        input_width: BeatOption = None, as_json: JsonOption = False) -> None:
-    """Cycles per image and pruning level, from the formulas alone, trained or not."""
-    topology = _topology(network, shape, bits, first_layer)
-    rows = level_cycles(topology, lambda pruned: read_folding(folding, pruned, input_width),
-                        _levels(slices, len(topology.kept_slices)))
-    if as_json:
-        print(json.dumps([asdict(row) for row in rows], indent=2))
-        return
-    stdout.print(_cycles_table(rows))
-
-
 @app.command("synth")
 def synth_command(
         network: NetworkArgument, folding: FoldingOption, shape: ShapeOption = "8x8x1", bits: BitsOption = 8,
@@ -278,12 +227,12 @@ def synth_command(
                                                 "iCE40 UP5K: of all 'kernels', each alone, or of the 'whole'.")] = "",
         seed: SeedOption = 0, as_json: JsonOption = False) -> None:
     """LUTs, flip-flops, carry cells and block RAMs by Yosys; a bare topology gets random weights."""
-    topology = _topology(network, shape, bits, first_layer)
-    weights = load_model(network) if _is_trained(network) else random_network(topology, seed)
+    topology = topology_of(network, shape, bits, first_layer)
+    weights = load_model(network) if is_trained(network) else random_network(topology, seed)
     unit = accelerator(weights, read_folding(folding, topology, input_width))
     synth.check_target(target)
     place.check_place(place_what, target)
-    with tempfile.TemporaryDirectory(prefix="cbnn-synth-") as name, _progress() as progress:
+    with tempfile.TemporaryDirectory(prefix="cbnn-synth-") as name, progress_bar() as progress:
         verilog = generate(unit, Path(name) / "verilog").parent
         progress.add_task("synthesising", total=None)
         rows = [asdict(area) for area in synth.synthesize(unit, verilog, target)]
@@ -296,41 +245,6 @@ def synth_command(
         print(json.dumps({"target": target, "rows": rows}, indent=2))
         return
     stdout.print(_area_table(rows))
-
-
-def _is_trained(text: str) -> bool:
-    return text in demo.shipped() or text.endswith(".npz")
-
-
-def _topology(text: str, shape: str, bits: int, first_layer: str) -> Topology:
-    if _is_trained(text):
-        return load_model(text).topology
-    if not re.fullmatch(r"\d+x\d+x\d+", shape):
-        raise ValueError(f"input shape {shape!r} is not written like 32x32x3: height x width x colours")
-    height, width, colours = map(int, shape.split("x"))
-    return Topology.parse(text, (height, width, colours), bits, first_layer=first_layer)  # type: ignore[arg-type]
-
-
-def _levels(text: str, n_slices: int) -> list[int]:
-    """Numbers of slices kept: all levels where `text` is empty."""
-    text = text or f"{n_slices}..1"
-    match = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", text)
-    if match is None:
-        raise ValueError(f"slices {text!r} are not written like 4 or 8..1")
-    first, last = int(match[1]), int(match[2] or match[1])
-    return list(range(first, last - 1, -1) if first >= last else range(first, last + 1))
-
-
-def _cycles_table(rows: list[LevelCycles]) -> Table:
-    table = Table(box=SIMPLE)
-    for heading in ("slices kept", "input beats", "first layer", "interval", "slowest kernel", "refolded interval",
-                    "cycles saved", "saved %", "LUTs (est.)"):
-        table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(report.kept_text(row.kept_slices), f"{row.input_beats:,}", f"{row.first_layer_cycles:,}",
-                      f"{row.interval_cycles:,}", row.slowest, f"{row.refolded_interval_cycles:,}",
-                      f"{row.saved_cycles:,}", f"{row.saved_percent:.1f}", f"{row.luts:,}")
-    return table
 
 
 def _area_table(rows: list[dict]) -> Table:

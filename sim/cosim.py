@@ -10,6 +10,7 @@ from pathlib import Path
 import cocotb_tools.config
 from cocotb_tools.runner import get_runner
 
+from cbnn.model.storage import write_atomically
 from cbnn.sim import verilated
 from cbnn.sim.verilated import SimulationError
 
@@ -68,7 +69,7 @@ class Observation:
 
 def cosimulate(verilog: Path, top: str, sources: Sequence[str], runs: Sequence[Run], *, clock: str = "aclk",
                reset: str = "aresetn", reset_level: int = 0, watch: Sequence[str] = (), busy: Sequence[str] = (),
-               simulator: str = "icarus") -> list[Observation]:
+               simulator: str = "icarus", waves: Path | None = None) -> list[Observation]:
     """Play `runs` on a Verilog module, in one simulation.
 
     Parameters
@@ -78,15 +79,18 @@ def cosimulate(verilog: Path, top: str, sources: Sequence[str], runs: Sequence[R
     busy : signals, by path below the top, whose high cycles are counted
     simulator : ``icarus``, which starts at once, or ``verilator``, which compiles for some ten seconds and then runs
         several times faster; what they show is the same
+    waves : file for the waves of every signal, as FST (GTKWave, Surfer); kernels are named as in `dataflow`'s timeline
 
     Raises
     ------
     ValueError
-        When there is no such simulator.
+        When there is no such simulator, or it writes no waves.
     SimulationError
         When the simulator is not installed or fails, or a run does not end within its `max_cycles`.
     """
     check_simulator(simulator)
+    if waves is not None and simulator != "icarus":
+        raise ValueError(f"{simulator} writes no waves here; icarus does")
     with tempfile.TemporaryDirectory(prefix="cbnn-") as name:
         work = Path(name)
         job = {"clock": clock, "reset": reset, "reset_level": reset_level, "watch": list(watch), "busy": list(busy),
@@ -94,12 +98,14 @@ def cosimulate(verilog: Path, top: str, sources: Sequence[str], runs: Sequence[R
         (work / "job.json").write_text(json.dumps(job))
         for content in verilog.glob("*.mem"):
             shutil.copy(content, work)
-        _simulate(work, verilog, top, sources, simulator)
+        _simulate(work, verilog, top, sources, simulator, waves is not None)
         if not (work / "result.json").exists():
             raise SimulationError(f"simulation of {top} failed: {_tail(work / 'test.log')}")
         results = json.loads((work / "result.json").read_text())
         if len(results) < len(runs):
             raise SimulationError(f"simulation of {top} failed: {_tail(work / 'test.log')}")
+        if waves is not None:
+            write_atomically(waves, (work / f"{top}.fst").read_bytes())
     for run, result in zip(runs, results, strict=True):
         if "hung" in result:
             raise SimulationError(f"{top} hangs: {result['hung']} after {run.max_cycles} cycles")
@@ -117,16 +123,17 @@ def check_simulator(simulator: str = "icarus") -> None:
         raise SimulationError("Icarus Verilog (iverilog) is not installed; install the package iverilog")
 
 
-def _simulate(work: Path, verilog: Path, top: str, sources: Sequence[str], simulator: str) -> None:
+def _simulate(work: Path, verilog: Path, top: str, sources: Sequence[str], simulator: str, waves: bool) -> None:
     runner = get_runner(simulator)
     try:
         if simulator == "verilator":
             _verilate(work, verilog, top, sources)
         else:
             runner.build(sources=[verilog / source for source in sources], hdl_toplevel=top, build_dir=work,
-                         build_args=["-Wall"], timescale=("1ns", "1ps"), log_file=work / "build.log")
+                         build_args=["-Wall"], waves=waves, timescale=("1ns", "1ps"), log_file=work / "build.log")
         runner.test(test_module=BENCH, hdl_toplevel=top, hdl_toplevel_lang="verilog", build_dir=work, test_dir=work,
-                    log_file=work / "test.log", results_xml=str(work / "results.xml"), timescale=("1ns", "1ps"),
+                    waves=waves, log_file=work / "test.log", results_xml=str(work / "results.xml"),
+                    timescale=("1ns", "1ps"),
                     extra_env={"CBNN_JOB": str(work / "job.json"), "CBNN_RESULT": str(work / "result.json"),
                                "COCOTB_LOG_LEVEL": "WARNING"})
     except (RuntimeError, SystemExit) as error:

@@ -66,7 +66,7 @@ class Verification:
 
 
 def verify(network: Network, accelerator: Accelerator, images: NDArray, verilog: Path, *, idle_percent: int = 0,
-           stall_percent: int = 0, seed: int = 0, simulator: str = "icarus") -> Verification:
+           stall_percent: int = 0, seed: int = 0, simulator: str = "icarus", waves: Path | None = None) -> Verification:
     """Generate Verilog into `verilog`, send `images` through it in cocotb, and compare with the golden model.
 
     Parameters
@@ -76,6 +76,7 @@ def verify(network: Network, accelerator: Accelerator, images: NDArray, verilog:
     verilog : folder for the Verilog; new, empty, or written by an earlier call
     idle_percent, stall_percent : how often the source idles and the sink stalls, 0 to 90
     simulator : ``icarus`` or ``verilator``
+    waves : file for the waves of every signal, as FST; only with ``icarus``
 
     Raises
     ------
@@ -97,7 +98,7 @@ def verify(network: Network, accelerator: Accelerator, images: NDArray, verilog:
               drain_cycles=accelerator.interval_cycles)
     first = accelerator.mvtus[0].name.removeprefix(f"{accelerator.name}_")
     [seen] = cosimulate(verilog, accelerator.name, (verilog / FILE_LIST).read_text().split(), [run],
-                        busy=[f"u_{first}.go"], simulator=simulator)
+                        busy=[f"u_{first}.go"], simulator=simulator, waves=waves)
     per_image = len(expected) // len(images)
     wrong = [i for i in range(len(images)) if seen.out_beats[i * per_image : (i + 1) * per_image]
              != expected[i * per_image : (i + 1) * per_image]]

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from cbnn.hw.accelerator import accelerator, input_beats
+from cbnn.hw.mvtu import Mvtu
 from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.model.folding import Folding
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
+from cbnn.sim import dataflow
 from cbnn.sim.cosim import Run, cosimulate
 from cbnn.sim.dataflow import simulate
 
@@ -49,3 +51,59 @@ def test_every_beat_in_the_cycle_of_the_rtl(tmp_path: Path, description: tuple, 
         trace = simulate(unit, N_IMAGES, idle_percent=idle, stall_percent=stall, seed=7)
         assert trace.taken(0).tolist() == rtl.in_cycles
         assert trace.taken(-1).tolist() == rtl.out_cycles
+
+
+REPEATING = Topology.parse("4C3-MP2-6C3-8FC-5FC", (6, 6, 1), 4)
+
+
+@pytest.mark.parametrize("depth", [None, 1])
+def test_what_repeats_is_what_would_be_simulated(depth: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    unit = accelerator(REPEATING, with_depths(Folding.parse("(2,9)(2,4)(4,6)(5,4)", REPEATING), depth))
+    short = simulate(unit, 50)
+    monkeypatch.setattr(dataflow._Simulation, "_period", lambda self: 0)
+    full = simulate(unit, 50)
+    assert short.n_simulated < full.n_simulated == 50
+    for link in range(len(unit.kernels) + 1):
+        assert short.taken(link).tolist() == full.taken(link).tolist()
+        assert short.offered(link).tolist() == full.offered(link).tolist()
+    assert (short.interval_cycles, short.latency_cycles) == (full.interval_cycles, full.latency_cycles)
+
+
+def test_beats_inside_a_replayed_vector_are_there_too() -> None:
+    unit = accelerator(REPEATING, Folding.parse("(2,9)(2,4)(4,6)(5,4)", REPEATING))
+    trace = simulate(unit, 3)
+    for i, mvtu in enumerate(unit.kernels):
+        if isinstance(mvtu, Mvtu):
+            read = trace.taken(i)
+            assert len(read) == 3 * mvtu.s_beats
+            assert (np.diff(read) > 0).all()
+            ends = read.reshape(-1, mvtu.synapse_fold)[:, -1]
+            assert (trace.offered(i + 1) - ends >= mvtu.pipeline_cycles).all()
+            assert trace.offered(i + 1)[0] - ends[0] == mvtu.pipeline_cycles
+
+
+def test_a_deadlock_names_who_waits_for_what() -> None:
+    """A line buffer that holds less than a window."""
+    unit = accelerator(REPEATING, Folding.parse("(2,9)(2,4)(4,6)(5,4)", REPEATING))
+    kernels = list(unit.kernels)
+    i = next(i for i, kernel in enumerate(kernels) if kernel.name.endswith("window1"))
+    kernels[i] = replace(kernels[i])
+    kernels[i].__dict__["depth"] = 4
+    with pytest.raises(dataflow.DeadlockError) as caught:
+        dataflow.simulate_kernels(kernels, 2)
+    sentence = str(caught.value)
+    assert sentence.startswith("no beat moves any more when 0 of ")
+    assert " for room in accelerator_window1, " in sentence
+    assert " for beats of accelerator_window1, " in sentence
+
+
+@pytest.mark.parametrize(("options", "sentence"), [
+    ({"n_images": 0}, "0 images are to be simulated; at least 1 is needed"),
+    ({"n_images": 1, "stall_percent": 95}, "stall is 95 percent; it must be 0 to 90"),
+    ({"n_images": 10**9, "idle_percent": 0, "stall_percent": 5}, "1000000000 images move "),
+])
+def test_bad_input_is_refused(options: dict, sentence: str) -> None:
+    unit = accelerator(REPEATING, Folding.parse("(2,9)(2,4)(4,6)(5,4)", REPEATING))
+    with pytest.raises(ValueError) as caught:
+        simulate(unit, **options)
+    assert str(caught.value).startswith(sentence)

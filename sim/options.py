@@ -1,0 +1,106 @@
+"""What the verbs of the command share: options, tables, and how networks and foldings are named."""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from cbnn.hw.accelerator import Accelerator, accelerator
+from cbnn.model import storage
+from cbnn.model.folding import Folding
+from cbnn.model.network import Network
+from cbnn.model.topology import Topology
+from cbnn.sim import demo
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                  help="Binary neural networks with pruned input slices: Verilog, proof, and cycles.")
+# Into a file or a pipe tables go at full width, rather than at the 80 columns that rich would assume.
+stdout, stderr = Console(width=None if sys.stdout.isatty() else 120), Console(stderr=True)
+
+ModelArgument = Annotated[str, typer.Argument(help="A network's .npz, or the name of one that is shipped: digits-5 "
+                                                   "to digits-1.")]
+FoldingOption = Annotated[str, typer.Option(help="(PE,SIMD) of every layer, as in (16,9)(8,16)(10,8), or a JSON file.")]
+OutOption = Annotated[Path, typer.Option(help="Where to write.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+BeatOption = Annotated[int | None, typer.Option(help="Elements (bits) per beat of the input.")]
+NetworkArgument = Annotated[str, typer.Argument(help="A topology such as 16C3-MP2-64FC-10FC, a network's .npz, or the "
+                                                     "name of a shipped one.")]
+ShapeOption = Annotated[str, typer.Option(help="Input of a topology: height x width x colours.")]
+BitsOption = Annotated[int, typer.Option(help="Bits per pixel and colour of a topology's input.")]
+IdleOption = Annotated[int, typer.Option(help="How often the source idles, percent.")]
+StallOption = Annotated[int, typer.Option(help="How often the sink stalls, percent.")]
+FirstLayerOption = Annotated[str, typer.Option(help="sliced or weighted.")]
+
+
+
+def complain(sentence: object, code: int) -> int:
+    """Print a sentence on stderr; return the exit code."""
+    print(f"cbnn: {sentence}", file=sys.stderr)
+    return code
+
+
+def progress_bar() -> Progress:
+    """Return a progress bar on stderr."""
+    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+                    console=stderr)
+
+
+def load_model(name: str) -> Network:
+    """Read a network from a path, or by the name of a shipped one."""
+    return storage.load(demo.shipped().get(name, Path(name)))
+
+
+def read_folding(text: str, topology: Topology, input_width: int | None) -> Folding:
+    """Read a folding from (PE,SIMD) pairs or from a JSON file."""
+    if text.lstrip().startswith("("):
+        return Folding.parse(text, topology, input_width)
+    return Folding.load(Path(text), topology)
+
+
+def lay_out(model: str, folding: str, input_width: int | None, name: str) -> tuple[Network, Accelerator]:
+    """Read a trained network, and lay it out."""
+    network = load_model(model)
+    return network, accelerator(network, read_folding(folding, network.topology, input_width), name)
+
+
+def print_result(result: dict, as_json: bool) -> None:
+    """Print names and values, as JSON or as a table."""
+    if as_json:
+        print(json.dumps(result, indent=2))
+        return
+    table = Table(show_header=False)
+    for name, value in result.items():
+        table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
+    stdout.print(table)
+
+
+def is_trained(text: str) -> bool:
+    """Tell whether a network is meant that has weights: a file, or one that is shipped."""
+    return text in demo.shipped() or text.endswith(".npz")
+
+
+def topology_of(text: str, shape: str, bits: int, first_layer: str) -> Topology:
+    """Read the topology of a network with weights, or a bare one."""
+    if is_trained(text):
+        return load_model(text).topology
+    if not re.fullmatch(r"\d+x\d+x\d+", shape):
+        raise ValueError(f"input shape {shape!r} is not written like 32x32x3: height x width x colours")
+    height, width, colours = map(int, shape.split("x"))
+    return Topology.parse(text, (height, width, colours), bits, first_layer=first_layer)  # type: ignore[arg-type]
+
+
+def numbers_of_slices(text: str, n_slices: int) -> list[int]:
+    """Numbers of slices kept: all levels where `text` is empty."""
+    text = text or f"{n_slices}..1"
+    match = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", text)
+    if match is None:
+        raise ValueError(f"slices {text!r} are not written like 4 or 8..1")
+    first, last = int(match[1]), int(match[2] or match[1])
+    return list(range(first, last - 1, -1) if first >= last else range(first, last + 1))

@@ -1,0 +1,96 @@
+"""The folder ``report/``: what the dataflow simulation shows of a network, as JSON files that a script can read.
+
+File names and keys are FINN's where FINN has them; the words of kernels.json are those of HLS tools.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cbnn.hw.accelerator import Accelerator
+from cbnn.hw.mvtu import Mvtu
+from cbnn.model.storage import write_atomically
+from cbnn.sim.dataflow import BLOCKED, BUSY, STARVED, Trace
+from cbnn.sim.timeline import capacity, write_timeline, write_trace
+
+FILES = ("estimate_layer_cycles.json", "estimate_layer_resources.json", "estimate_network_performance.json",
+         "kernels.json", "timeline.html", "trace.json")
+
+
+@dataclass(frozen=True)
+class KernelPerformance:
+    """One kernel; cycles are of the images simulated, but for the first three.
+
+    Attributes
+    ----------
+    ii : initiation interval, cycles from image to image at the least
+    latency : cycles from its first beat in to its last beat out
+    trip_count : beats out per image
+    busy, starved, blocked : cycles in which it moves a beat, waits for one, offers one in vain
+    highest, capacity : the most beats (words of a line buffer) it held, and can hold; 0 of those without memory
+    """
+
+    name: str
+    ii: int
+    latency: int
+    trip_count: int
+    busy: int
+    starved: int
+    blocked: int
+    highest: int
+    capacity: int
+
+
+def kernel_performance(trace: Trace) -> list[KernelPerformance]:
+    """Return every kernel's numbers."""
+    rows = []
+    for i, kernel in enumerate(trace.kernels):
+        counts = np.bincount(trace.states(i), minlength=3)
+        size = capacity(kernel)
+        rows.append(KernelPerformance(
+            kernel.name, kernel.interval_cycles, kernel.latency_cycles, kernel.m_beats, int(counts[BUSY]),
+            int(counts[STARVED]), int(counts[BLOCKED]), int(trace.held(i)[1].max()) if size else 0, size))
+    return rows
+
+
+def network_performance(unit: Accelerator, trace: Trace, mhz: float) -> dict:
+    """Return FINN's summary; throughput and latency at an assumed clock, of the kernels alone."""
+    # Of equals the matrix unit: it is what a folding can change.
+    slowest = max(unit.kernels, key=lambda kernel: (kernel.interval_cycles, isinstance(kernel, Mvtu)))
+    interval = trace.interval_cycles if trace.n_images > 1 else unit.interval_cycles
+    return {"critical_path_cycles": trace.latency_cycles, "max_cycles": interval,
+            "max_cycles_node_name": slowest.name, "assumed_clock_mhz": mhz,
+            "estimated_throughput_fps": round(1e6 * mhz / interval, 3),
+            "estimated_latency_ns": round(1e3 * trace.latency_cycles / mhz, 3)}
+
+
+def check_report(folder: Path) -> None:
+    """Raise ValueError unless `folder` is new, empty, or holds nothing but such a report."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; the report is a folder")
+    if stray := {path.name for path in folder.glob("*")} - set(FILES):
+        raise ValueError(f"{folder} holds {min(stray)}, which is no part of a report; name an empty or a new folder")
+
+
+def write_performance(unit: Accelerator, trace: Trace, mhz: float, folder: Path) -> None:
+    """Write the folder.
+
+    Raises
+    ------
+    ValueError
+        When `folder` holds anything else.
+    """
+    check_report(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = (
+        {mvtu.name: mvtu.interval_cycles for mvtu in unit.mvtus},
+        {kernel.name: {"LUT": kernel.luts, "BRAM_18K": kernel.block_rams} for kernel in unit.kernels}
+        | {"total": {"LUT": unit.luts, "BRAM_18K": unit.block_rams}},
+        network_performance(unit, trace, mhz),
+        [asdict(row) for row in kernel_performance(trace)])
+    for name, content in zip(FILES, contents, strict=False):
+        write_atomically(folder / name, (json.dumps(content, indent=2) + "\n").encode())
+    write_timeline(trace, folder / "timeline.html")
+    write_trace(trace, folder / "trace.json")

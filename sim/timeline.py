@@ -1,0 +1,136 @@
+"""Timeline: what every kernel does, and how full every memory is, as a trace for Perfetto and as a picture.
+
+The trace is Chrome's JSON (open it in ui.perfetto.dev or chrome://tracing); a cycle is drawn as a microsecond.
+"""
+
+import json
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cbnn.hw.stream import Kernel, Schedule
+from cbnn.model.storage import write_atomically
+from cbnn.sim.dataflow import BUSY, Trace
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+STATES = ("starved", "blocked", "busy")
+"""Names of `dataflow.STARVED`, `BLOCKED` and `BUSY`."""
+COLOURS = np.array([(232, 232, 232), (214, 69, 65), (59, 111, 182)])
+"""Of the states, red, green and blue."""
+COLUMNS = 600
+"""Most columns of the picture; each shows the mean of its cycles."""
+RUN_CYCLES = 4000
+"""Most runs of a state per kernel in the trace; beyond that cycles are drawn in groups."""
+MEMORIES = (Schedule.Kind.FIFO, Schedule.Kind.REPLAY, Schedule.Kind.WINDOWS)
+
+
+def capacity(kernel: Kernel) -> int:
+    """Beats, or words of a line buffer, that a kernel holds; 0 of those without memory."""
+    schedule = kernel.schedule
+    if schedule.kind not in MEMORIES:
+        return 0
+    if schedule.kind == Schedule.Kind.WINDOWS:
+        return schedule.numbers[1]
+    return schedule.numbers[0] + (schedule.numbers[1] if schedule.kind == Schedule.Kind.REPLAY else 0)
+
+
+def write_trace(trace: Trace, path: Path) -> None:
+    """Write the trace, atomically: a row per kernel with its states, and a counter per memory."""
+    events: list[dict] = [{"ph": "M", "pid": 0, "name": "process_name", "args": {"name": "cycles as microseconds"}}]
+    for i, kernel in enumerate(trace.kernels):
+        events.append({"ph": "M", "pid": 0, "tid": i, "name": "thread_name", "args": {"name": kernel.name}})
+        starts, states, ends = _runs(trace.states(i))
+        events += [{"ph": "X", "pid": 0, "tid": i, "name": STATES[state], "ts": int(start), "dur": int(end - start)}
+                   for start, state, end in zip(starts, states, ends, strict=True)]
+        if capacity(kernel):
+            cycles, levels = trace.held(i)
+            kept = slice(None, None, -(-len(cycles) // RUN_CYCLES))
+            events += [{"ph": "C", "pid": 0, "name": f"{kernel.name} holds", "ts": int(cycle), "args": {"": int(level)}}
+                       for cycle, level in zip(cycles[kept], levels[kept], strict=True)]
+    write_atomically(path, json.dumps({"traceEvents": events, "displayTimeUnit": "ns"}).encode())
+
+
+def _runs(states: NDArray[np.uint8]) -> tuple[NDArray, NDArray, NDArray]:
+    """Return starts, states and ends of runs of a state; where there are too many, of groups by their commonest."""
+    group = 1
+    while True:
+        n_groups = -(-len(states) // group)
+        padded = np.pad(states, (0, n_groups * group - len(states)), mode="edge").reshape(n_groups, group)
+        common = np.stack([(padded == state).sum(axis=1) for state in range(len(STATES))]).argmax(axis=0)
+        starts = np.flatnonzero(np.diff(common, prepend=-1))
+        if len(starts) <= RUN_CYCLES:
+            return starts * group, common[starts], np.minimum(np.append(starts[1:], n_groups) * group, len(states))
+        group *= 2
+
+
+def write_timeline(trace: Trace, path: Path) -> None:
+    """Write the picture as a page of its own that loads nothing from anywhere."""
+    plots = "".join(figure.to_html(full_html=False, include_plotlyjs=i == 0)
+                    for i, figure in enumerate([_states_figure(trace), _levels_figure(trace)]))
+    slowest = max(range(len(trace.kernels)), key=lambda i: int((trace.states(i)[_settled(trace) :] == BUSY).sum()))
+    page = f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>cbnn: timeline</title>
+<style>body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em; }}</style>
+</head><body><h1>Timeline</h1>
+<p>{trace.n_simulated} images, {int(trace.taken(-1)[-1]) + 1:,} cycles. Blue: busy, moves a beat; red: blocked, offers
+one that is not taken; grey: starved, waits for one. Busiest at the end: {escape(trace.kernels[slowest].name)}.</p>
+{plots}</body></html>
+"""
+    write_atomically(path, page.encode())
+
+
+def _settled(trace: Trace) -> int:
+    """Return the cycle in which the last but one image has left."""
+    per_image = trace.kernels[-1].m_beats
+    return int(trace.taken(-1)[-per_image - 1]) if trace.n_simulated > 1 else 0
+
+
+def _columns(n_cycles: int) -> NDArray[np.int64]:
+    """Where the columns of the picture start."""
+    return np.linspace(0, n_cycles, min(COLUMNS, n_cycles) + 1).astype(np.int64)[:-1]
+
+
+def _states_figure(trace: Trace) -> "go.Figure":
+    import plotly.graph_objects as go
+
+    rows = []
+    for i in range(len(trace.kernels)):
+        states = trace.states(i)
+        starts = _columns(len(states))
+        widths = np.diff(np.append(starts, len(states)))
+        shares = [np.add.reduceat((states == state).astype(np.int64), starts) / widths for state in range(len(STATES))]
+        rows.append(np.stack(shares, axis=1) @ COLOURS)
+    step = len(states) / len(starts)
+    names = [kernel.name for kernel in trace.kernels]
+    figure = go.Figure(go.Image(z=np.array(rows), x0=0, dx=step, hovertemplate="cycle %{x:,.0f}<extra></extra>"))
+    figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, scaleanchor=False)
+    figure.update_xaxes(title="cycle", constrain="domain")
+    figure.update_layout(title="What every kernel does", template="plotly_white", height=140 + 20 * len(names),
+                         margin={"l": 190})
+    return figure
+
+
+def _levels_figure(trace: Trace) -> "go.Figure":
+    import plotly.graph_objects as go
+
+    n_cycles = int(trace.taken(-1)[-1]) + 1
+    starts = _columns(n_cycles)
+    names, rows = [], []
+    for i, kernel in enumerate(trace.kernels):
+        if size := capacity(kernel):
+            cycles, levels = trace.held(i)
+            at = np.searchsorted(cycles, starts, "right") - 1
+            rows.append(np.where(at >= 0, levels[at], 0) / size)
+            names.append(f"{kernel.name} ({levels.max():,} of {size:,})")
+    figure = go.Figure(go.Heatmap(z=np.array(rows), x=starts, y=names, zmin=0, zmax=1, colorscale="Blues",
+                                  colorbar={"title": "full", "tickformat": ".0%"}))
+    figure.update_yaxes(autorange="reversed")
+    figure.update_xaxes(title="cycle")
+    figure.update_layout(title="How full every memory is (most that it held, and its size)", template="plotly_white",
+                         height=160 + 24 * len(names), margin={"l": 230})
+    return figure

@@ -1,0 +1,49 @@
+"""FIFO sizing: the smallest depths, against trying all of them."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+
+from cbnn.hw.accelerator import accelerator
+from cbnn.model.folding import Folding
+from cbnn.model.topology import Topology
+from cbnn.sim.fifos import fifo_bits, size_fifos, steady_interval
+
+TOPOLOGY = Topology.parse("8FC-6FC-4FC", (4, 4, 1), 1)
+FOLDING = Folding.parse("(2,8)(2,2)(1,3)", TOPOLOGY)
+LFC = Topology.parse("1024FC-1024FC-1024FC-64FC", (26, 32, 1), 1)
+LFC_FOLDING = Folding.parse("(32,64)(64,32)(32,64)(16,8)", LFC)
+
+
+def with_depths(folding: Folding, depths: tuple[int, ...]) -> Folding:
+    layers = tuple(replace(layer, fifo_depth=n) for layer, n in zip(folding.layers, depths, strict=True))
+    return Folding(layers, folding.input_width)
+
+
+@pytest.mark.parametrize("interval", [None, 14, 20])
+def test_no_smaller_fifos_keep_the_interval(interval):
+    sizing = size_fifos(TOPOLOGY, FOLDING, interval)
+    deepest = [range(1, layer.fifo_depth + 1) for layer in FOLDING.layers]
+    target = accelerator(TOPOLOGY, FOLDING).interval_cycles if interval is None else interval
+    keeping = [fifo_bits(folding) for depths in itertools.product(*deepest)
+               if steady_interval(accelerator(TOPOLOGY, folding := with_depths(FOLDING, depths))) <= target]
+    assert sizing.bits == min(keeping)
+    assert sizing.smallest
+    assert sizing.interval_cycles == steady_interval(accelerator(TOPOLOGY, sizing.folding)) <= target
+
+
+def test_lfc_with_shallow_fifos_is_slower_than_its_formula():
+    def interval(depths):
+        return steady_interval(accelerator(LFC, with_depths(LFC_FOLDING, depths)))
+
+    assert interval((13, 16, 8, 16)) > interval((13, 32, 16, 32)) > 512
+    sizing = size_fifos(LFC, LFC_FOLDING)
+    assert sizing.interval_cycles == 512
+    assert sizing.bits < fifo_bits(LFC_FOLDING)
+
+
+def test_an_interval_out_of_reach_is_refused():
+    with pytest.raises(ValueError) as caught:
+        size_fifos(TOPOLOGY, FOLDING, 7)
+    assert str(caught.value) == "an interval of 7 cycles is out of reach: with deep FIFOs it is 12"
