@@ -1,6 +1,6 @@
 # make demo and make test set up everything they need; a second run installs nothing again.
 EXAMPLES ?= 200
-.PHONY: setup setup-test demo test test-long bench-rtl lint clean
+.PHONY: setup setup-test demo test test-long bench-rtl bench-dataflow lint clean
 
 setup:
 	@./setup.sh
@@ -21,6 +21,10 @@ test-long: setup-test
 # Networks of others' sizes on the RTL: cycles, scores, LUTs, clock; about an hour.
 bench-rtl: setup-test
 	.venv/bin/python bench/rtl.py
+
+# The dataflow simulation beside Verilator and Icarus, FIFO sizing, foldings; about ten minutes.
+bench-dataflow: setup-test
+	.venv/bin/python bench/dataflow.py
 
 lint: setup-test
 	.venv/bin/ruff check .
