@@ -1,4 +1,4 @@
-"""Cycles per image at each pruning level, from the kernels' formulas alone."""
+"""Cycles per image at each pruning level, without simulating logic."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from cbnn.hw.accelerator import accelerator
 from cbnn.hw.mvtu import Mvtu
 from cbnn.model.folding import Folding
 from cbnn.model.topology import Topology
+from cbnn.sim.dataflow import simulate
 from cbnn.sim.search import Budget, Search
 
 
@@ -16,6 +17,7 @@ class LevelCycles:
 
     Attributes
     ----------
+    latency_cycles : of the first image, first beat in to last beat out, by dataflow simulation
     slowest : the kernel that sets the interval
     layer_cycles : cycles of every layer's matrix unit
     refolded, refolded_interval_cycles : the fastest folding within the LUTs of all slices, and its interval
@@ -27,6 +29,7 @@ class LevelCycles:
     input_beats: int
     first_layer_cycles: int
     interval_cycles: int
+    latency_cycles: int
     slowest: str
     layer_cycles: list[int]
     refolded: str
@@ -63,6 +66,7 @@ def level_cycles(topology: Topology, fold: Callable[[Topology], Folding], levels
         saved = full.interval_cycles - unit.interval_cycles
         rows.append(LevelCycles(
             list(pruned.kept_slices), unit.input_beats, unit.first_layer_cycles, unit.interval_cycles,
+            simulate(unit, 1).latency_cycles,
             slowest.name.removeprefix(f"{unit.name}_"), [mvtu.interval_cycles for mvtu in unit.mvtus],
             str(faster.folding), faster.interval_cycles, saved, 100 * saved / full.interval_cycles, unit.luts))
     return rows

@@ -138,9 +138,14 @@ def read_table(folder: Path) -> list[dict]:
     return rows
 
 
+def takes_digits(topology: Topology) -> bool:
+    """Tell whether a network's input is that of the digits networks."""
+    return (topology.in_shape, topology.input_bits) == (digits.IN_SHAPE, digits.INPUT_BITS)
+
+
 def sample_images(topology: Topology, n: int, seed: int) -> NDArray:
     """Return `n` images that suit a network: digits of the test split where it takes digits, else random pixels."""
-    if (topology.in_shape, topology.input_bits) == (digits.IN_SHAPE, digits.INPUT_BITS):
+    if takes_digits(topology):
         return digits.load().test_images[:n]
     high = 1 << topology.input_bits
     return np.random.default_rng(seed).integers(0, high, (n, *topology.in_shape), np.uint16)

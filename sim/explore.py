@@ -10,8 +10,10 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from cbnn.hw.accelerator import Accelerator, accelerator
-from cbnn.sim import performance, report
-from cbnn.sim.cycles import LevelCycles, level_cycles
+from cbnn.model import digits, golden
+from cbnn.model.network import prune_slices
+from cbnn.sim import demo, performance, report
+from cbnn.sim.cycles import level_cycles
 from cbnn.sim.dataflow import simulate
 from cbnn.sim.fifos import size_fifos
 from cbnn.sim.options import (
@@ -26,6 +28,8 @@ from cbnn.sim.options import (
     ShapeOption,
     StallOption,
     app,
+    is_trained,
+    load_model,
     numbers_of_slices,
     print_result,
     progress_bar,
@@ -50,25 +54,32 @@ def cycles_command(
                                                  "significant ones are kept.")] = "",
         first_layer: FirstLayerOption = "sliced",
         input_width: BeatOption = None, as_json: JsonOption = False) -> None:
-    """Cycles per image and pruning level, from the formulas alone, trained or not."""
+    """Cycles per image and pruning level, trained or not; of a digits network also what pruning costs in accuracy."""
     topology = topology_of(network, shape, bits, first_layer)
-    rows = level_cycles(topology, lambda pruned: read_folding(folding, pruned, input_width),
-                        numbers_of_slices(slices, len(topology.kept_slices)))
+    rows = [asdict(row) for row in level_cycles(topology, lambda pruned: read_folding(folding, pruned, input_width),
+                                                numbers_of_slices(slices, len(topology.kept_slices)))]
+    if is_trained(network) and demo.takes_digits(topology):
+        full, data = load_model(network), digits.load()
+        for row in rows:
+            pruned = prune_slices(full, tuple(row["kept_slices"]))
+            row["accuracy_before"] = golden.accuracy(pruned, data.test_images, data.test_labels)
     if as_json:
-        print(json.dumps([asdict(row) for row in rows], indent=2))
+        print(json.dumps(rows, indent=2))
         return
     stdout.print(_cycles_table(rows))
 
 
-def _cycles_table(rows: list[LevelCycles]) -> Table:
+def _cycles_table(rows: list[dict]) -> Table:
     table = Table(box=SIMPLE)
-    for heading in ("slices kept", "input beats", "first layer", "interval", "slowest kernel", "refolded interval",
-                    "cycles saved", "saved %", "LUTs (est.)"):
+    accuracy = ["accuracy, not retrained %"] if "accuracy_before" in rows[0] else []
+    for heading in ("slices kept", *accuracy, "input beats", "first layer", "interval", "latency", "slowest kernel",
+                    "refolded interval", "cycles saved", "saved %", "LUTs (est.)"):
         table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(report.kept_text(row.kept_slices), f"{row.input_beats:,}", f"{row.first_layer_cycles:,}",
-                      f"{row.interval_cycles:,}", row.slowest, f"{row.refolded_interval_cycles:,}",
-                      f"{row.saved_cycles:,}", f"{row.saved_percent:.1f}", f"{row.luts:,}")
+        table.add_row(report.kept_text(row["kept_slices"]), *(f"{100 * row['accuracy_before']:.1f}" for _ in accuracy),
+                      f"{row['input_beats']:,}", f"{row['first_layer_cycles']:,}", f"{row['interval_cycles']:,}",
+                      f"{row['latency_cycles']:,}", row["slowest"], f"{row['refolded_interval_cycles']:,}",
+                      f"{row['saved_cycles']:,}", f"{row['saved_percent']:.1f}", f"{row['luts']:,}")
     return table
 
 

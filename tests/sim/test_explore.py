@@ -1,0 +1,100 @@
+"""The verbs that explore: what they print, what they write, and one sentence for what goes wrong."""
+
+import json
+import sys
+
+import pytest
+
+from cbnn.model.folding import Folding
+from cbnn.model.topology import Topology
+from cbnn.sim import command
+from cbnn.sim.performance import FILES
+
+WORDS = ("8C3-MP2-12FC-4FC", "--shape", "6x6x1", "--bits", "3")
+TOPOLOGY = Topology.parse("8C3-MP2-12FC-4FC", (6, 6, 1), 3)
+FOLDING = ("--folding", "(8,9)(2,8)(1,4)")
+
+
+@pytest.fixture
+def cbnn(monkeypatch, capsys):
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["cbnn", *map(str, words)])
+        with pytest.raises(SystemExit) as caught:
+            command.main()
+        out, err = capsys.readouterr()
+        return caught.value.code or 0, out, err
+    return run
+
+
+def test_cycles_have_latency_and_of_digits_accuracy(cbnn):
+    code, out, _ = cbnn("cycles", "digits-5", "--folding", "(8,9)(16,16)(8,16)(4,16)(5,8)", "--slices", "5..4",
+                        "--json")
+    assert code == 0
+    rows = json.loads(out)
+    assert [row["latency_cycles"] for row in rows] == [1204, 1120]
+    assert [round(row["accuracy_before"], 2) for row in rows] == [0.95, 0.95]
+    assert "accuracy_before" not in json.loads(cbnn("cycles", *WORDS, *FOLDING, "--json")[1])[0]
+
+
+def test_simulate_prints_kernels_and_writes_a_report(cbnn, tmp_path):
+    code, out, err = cbnn("simulate", *WORDS, *FOLDING, "--out", tmp_path / "report", "--mhz", 50)
+    assert code == 0
+    assert "accelerator_mvtu0" in out
+    assert "II" in out
+    assert err.split()[-1] == str(tmp_path / "report")
+    assert {path.name for path in (tmp_path / "report").iterdir()} == set(FILES)
+    undisturbed, stalled = (json.loads(cbnn("simulate", *WORDS, *FOLDING, "--json", "--stall", stall)[1])["network"]
+                            for stall in (0, 80))
+    assert undisturbed["max_cycles"] == 108
+    assert stalled["critical_path_cycles"] > undisturbed["critical_path_cycles"]
+
+
+def test_fold_for_an_interval_a_device_and_along_the_front(cbnn, tmp_path):
+    code, out, _ = cbnn("fold", *WORDS, "--interval", 400, "--out", tmp_path / "f.json", "--json")
+    assert code == 0
+    [row] = json.loads(out)
+    assert row["interval_cycles"] <= 400
+    assert str(Folding.load(tmp_path / "f.json", TOPOLOGY)) == row["folding"]
+    [same] = json.loads(cbnn("fold", *WORDS, "--fps", 250_000, "--mhz", 100, "--json")[1])
+    assert same == row
+    [fastest] = json.loads(cbnn("fold", *WORDS, "--device", "xc7z010", "--luts", 900, "--json")[1])
+    assert fastest["luts"] <= 900
+    front = json.loads(cbnn("fold", *WORDS, "--front", 6, "--json")[1])
+    assert len(front) > 2
+    assert [row["luts"] for row in front] == sorted((row["luts"] for row in front), reverse=True)
+    assert "images/s" in cbnn("fold", *WORDS, "--front", 6)[1]
+
+
+def test_fifos_are_written_as_a_folding(cbnn, tmp_path):
+    code, out, _ = cbnn("fifos", *WORDS, *FOLDING, "--out", tmp_path / "f.json", "--json")
+    assert code == 0
+    result = json.loads(out)
+    assert result["bits"] <= result["bits_before"]
+    layers = Folding.load(tmp_path / "f.json", TOPOLOGY).layers
+    assert [layer.fifo_depth for layer in layers] == result["depths"]
+
+
+def test_sweep_prints_every_point(cbnn, tmp_path):
+    words = ("sweep", *WORDS, "--table", tmp_path / "s.db", "--slices", "3..2", "--widths", "1,0.5")
+    code, out, _ = cbnn(*words, "--json")
+    assert code == 0
+    rows = json.loads(out)
+    assert [(row["n_slices"], row["width"]) for row in rows] == [(3, 1.0), (3, 0.5), (2, 1.0), (2, 0.5)]
+    assert cbnn(*words)[1].count("xc7z020") == 4
+
+
+@pytest.mark.parametrize(("words", "sentence"), [
+    (("fold", *WORDS), "nothing bounds the search; give --interval, --fps, --luts, --block-rams, --device or --front"),
+    (("fold", *WORDS, "--interval", 9, "--fps", 9), "an interval and images per second are given; one of them says "
+                                                    "it all"),
+    (("fold", *WORDS, "--fps", 0), "0.0 images per second are asked for; it must be more than 0"),
+    (("fold", *WORDS, "--device", "fpga"), "device 'fpga' is not one of xc7z010, xc7z020, xc7a35t, xc7a100t, xc7k325t, "
+                                           "xc7vx690t"),
+    (("simulate", *WORDS, *FOLDING, "--images", 0), "0 images are to be simulated; at least 1 is needed"),
+    (("simulate", *WORDS, *FOLDING, "--stall", 99), "stall is 99 percent; it must be 0 to 90"),
+    (("simulate", *WORDS, "--folding", "(1,1)"), "folding of 1 layers given; the topology has 3"),
+    (("sweep", *WORDS, "--table", "x.db", "--widths", "wide"),
+     "widths 'wide' are not numbers with commas between them"),
+])
+def test_wrong_input_is_one_sentence(cbnn, words, sentence):
+    assert cbnn(*words) == (2, "", f"cbnn: {sentence}\n")
