@@ -136,7 +136,7 @@ def test_volume_streams_what_a_file_holds(cbnn, tmp_path: Path, monkeypatch: pyt
 
     def stream(network, unit, pixels, **options):
         sent.append(pixels)
-        return Volume(np.zeros(5, int), np.zeros(5, int), np.ones((5, 2), int), [4], 5, [], [], 99, 1.0, 0.5)
+        return Volume(np.zeros(5, int), np.zeros(5, int), np.ones((5, 2), int), [4], [], [], 99, 1.0, 0.5)
 
     monkeypatch.setattr(command.volume, "stream", stream)
     words = ("volume", "4FC-3FC", "--bits", 2, "--folding", "(2,8)(1,4)", "--images", 5, "--json", "--images-file")
