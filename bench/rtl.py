@@ -48,6 +48,8 @@ NETWORKS = {
     "VGG": (VGG, (32, 32, 3), 8, "sliced",
             "(128,27)(128,96)(64,96)(128,96)(64,96)(128,96)(64,32)(32,32)(1,8)", 4),
 }
+INPUT_WIDTHS = {"TFC, one image per cycle": 784}
+"""Bits of the input per beat, where they are not the default."""
 NOT_SYNTHESISED = ("VGG",)
 """What takes Yosys more than half an hour."""
 CLOCKED = ("TFC", "CNV")
@@ -59,7 +61,8 @@ def unit_of(name: str) -> tuple[Network, Accelerator]:
     layers, in_shape, bits, first_layer, folding, _ = NETWORKS[name]
     network = random_network(Topology.parse(layers, in_shape, bits, first_layer=first_layer), 0)
     module = re.sub(r"\W+", "_", name.lower())
-    return network, accelerator(network, Folding.parse(folding, network.topology), module)
+    width = INPUT_WIDTHS.get(name)
+    return network, accelerator(network, Folding.parse(folding, network.topology, width), module)
 
 
 def latency_bound(unit: Accelerator) -> int:
