@@ -10,6 +10,14 @@ from cbnn.model.network import Network, Parameters, random_network
 from cbnn.model.topology import Conv, Dense, Topology
 
 
+@pytest.fixture(autouse=True, scope="module", params=golden.BACKENDS)
+def backend(request):
+    """Both implementations are held against the loops."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CBNN_BACKEND", request.param)
+        yield
+
+
 def random_images(topology: Topology, n: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 1 << topology.input_bits, (n, *topology.in_shape))
 

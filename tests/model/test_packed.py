@@ -1,0 +1,71 @@
+"""The compiled golden model: equal to the plain one, whatever the network."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cbnn.model import digits, golden, packed
+from cbnn.model.network import random_network
+from cbnn.model.topology import Conv, Dense, Topology
+from cbnn.sim.demo import shipped_digits
+
+
+@st.composite
+def topologies(draw):
+    bits = draw(st.integers(1, 8))
+    kept = draw(st.sets(st.integers(0, bits - 1), min_size=1))
+    shape = draw(st.tuples(st.integers(1, 9), st.integers(1, 9), st.sampled_from((1, 2, 3, 33))))
+    layers, in_shape = [], shape
+    for _ in range(draw(st.integers(0, 2))):
+        height, width, _ = in_shape
+        kernel = draw(st.integers(1, min(5, height, width)))
+        stride, padding = draw(st.integers(1, 3)), draw(st.integers(0, kernel - 1))
+        smallest = (min(height, width) + 2 * padding - kernel) // stride + 1
+        channels = draw(st.sampled_from((1, 5, 63, 64, 65, 130)))
+        layers.append(Conv(channels, kernel, stride, padding, draw(st.integers(0, 1)),
+                           draw(st.integers(1, min(3, smallest)))))
+        in_shape = Topology(shape, bits, (0,), (*layers, Dense(1))).shapes[-2].out_shape
+    layers += [Dense(draw(st.sampled_from((1, 7, 64, 100)))) for _ in range(draw(st.integers(1, 3)))]
+    return Topology(shape, bits, tuple(sorted(kept, reverse=True)), tuple(layers),
+                    draw(st.sampled_from(["sliced", "weighted"])))
+
+
+@settings(deadline=None, max_examples=150)
+@given(topology=topologies(), seed=st.integers(0, 99), n_images=st.sampled_from((1, 2, 33)),
+       n_threads=st.sampled_from((1, 3)))
+def test_scores_are_those_of_the_plain_model(topology, seed, n_images, n_threads):
+    network = random_network(topology, seed)
+    images = np.random.default_rng(seed).integers(0, 1 << topology.input_bits, (n_images, *topology.in_shape))
+    np.testing.assert_array_equal(packed.scores(network, images, n_threads),
+                                  golden.scores(network, images, backend="numpy"))
+
+
+@pytest.mark.parametrize("network", shipped_digits(), ids=lambda network: f"{len(network.topology.kept_slices)}")
+def test_scores_of_whole_test_sets(network):
+    images = digits.load().test_images
+    np.testing.assert_array_equal(golden.scores(network, images, backend="compiled"),
+                                  golden.scores(network, images, backend="numpy"))
+
+
+def test_words_are_filled_up_with_zeros():
+    bits = np.ones((2, 3, 70), np.uint8)
+    words = packed.pack(bits)
+    assert words.shape == (2, 3, 2)
+    assert words.dtype == np.uint64
+    assert (words[..., 0] == np.uint64(2**64 - 1)).all()
+    assert (words[..., 1] == np.uint64(2**6 - 1)).all()
+    assert packed.pack(np.eye(64, dtype=np.uint8))[5, 0] == np.uint64(32)
+
+
+def test_the_environment_chooses(monkeypatch):
+    network, images = shipped_digits()[0], digits.load().test_images[:4]
+    monkeypatch.setattr(packed, "scores", lambda *_: "compiled")
+    assert golden.scores(network, images) == "compiled"
+    monkeypatch.setenv("CBNN_BACKEND", "numpy")
+    assert golden.scores(network, images).shape == (4, 10)
+    assert golden.scores(network, images, backend="compiled") == "compiled"
+    monkeypatch.setenv("CBNN_BACKEND", "cuda")
+    with pytest.raises(ValueError) as caught:
+        golden.scores(network, images)
+    assert str(caught.value) == "backend 'cuda' is not one of compiled, numpy"
