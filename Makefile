@@ -1,6 +1,6 @@
 # make demo and make test set up everything they need; a second run installs nothing again.
 EXAMPLES ?= 200
-.PHONY: setup setup-test demo test test-long bench-rtl bench-dataflow lint clean
+.PHONY: setup setup-test demo test test-long bench-rtl bench-dataflow bench-golden lint clean
 
 setup:
 	@./setup.sh
@@ -25,6 +25,10 @@ bench-rtl: setup-test
 # The dataflow simulation beside Verilator and Icarus, FIFO sizing, foldings; about ten minutes.
 bench-dataflow: setup-test
 	.venv/bin/python bench/dataflow.py
+
+# The golden model beside PyTorch; about two minutes.
+bench-golden: setup-test
+	.venv/bin/python bench/golden.py
 
 lint: setup-test
 	.venv/bin/ruff check .
