@@ -131,7 +131,8 @@ def main() -> None:
         "torch": torch.__version__,
         "vector_instructions": sorted(name for name, there in get_host_cpu_features().items()
                                       if there and name in ("avx2", "avx512bw", "avx512vpopcntdq", "popcnt")),
-        "images_per_second": rates(calls), "layers": layer_operations(sliced), "weighted_layers": layer_operations(base)}
+        "images_per_second": rates(calls), "layers": layer_operations(sliced),
+        "weighted_layers": layer_operations(base)}
     write_atomically(RESULTS, (json.dumps(results, indent=1) + "\n").encode())
     print(json.dumps(results, indent=1))
     text = PAGE.read_text()
