@@ -20,6 +20,7 @@ from rich.table import Table
 from cbnn.hw.accelerator import accelerator
 from cbnn.hw.verilog import generate
 from cbnn.model import digits, golden, storage
+from cbnn.model.evaluation import evaluate
 from cbnn.model.network import random_network
 from cbnn.model.sensitivity import sensitivity
 from cbnn.sim import demo, explore, place, report, sweep, synth, volume
@@ -115,13 +116,27 @@ def train(slices: Annotated[int, typer.Option(help="Slices kept, 1 to 5.")], out
     print_result(result, as_json)
 
 
-@app.command()
-def evaluate(model: ModelArgument, as_json: JsonOption = False) -> None:
-    """Accuracy of a digits network on the test split, by the golden model (csim)."""
+@app.command("evaluate")
+def evaluate_command(model: ModelArgument, as_json: JsonOption = False) -> None:
+    """Accuracy of a digits network on the test split, by the golden model (csim), and who is taken for whom."""
     network, data = load_model(model), digits.load()
-    accuracy = golden.accuracy(network, data.test_images, data.test_labels)
-    print_result({"model": model, "kept_slices": list(network.topology.kept_slices),
-                   "images": len(data.test_images), "accuracy": round(accuracy, 6)}, as_json)
+    golden.scores(network, data.test_images[:1])  # compiles, where this is the first call on the machine
+    with progress_bar() as progress:
+        task = progress.add_task("images", total=None)
+        result = evaluate(network, data.test_images, data.test_labels,
+                          lambda done, total: progress.update(task, completed=done, total=total))
+    low, high = result.confidence
+    summary = {"model": model, "kept_slices": list(network.topology.kept_slices), "images": result.n_images,
+               "accuracy": round(result.accuracy, 6), "confidence_95_percent": [round(low, 4), round(high, 4)],
+               "images_per_second": round(result.n_images / result.seconds)}
+    if as_json:
+        print(json.dumps(summary | {"confusion": result.confusion.tolist()}, indent=2))
+        return
+    print_result(summary, as_json=False)
+    table = Table("label", *map(str, range(len(result.confusion))), title="found as", title_justify="left")
+    for label, row in enumerate(result.confusion):
+        table.add_row(str(label), *(str(n) if n else "." for n in row))
+    stdout.print(table)
 
 
 @app.command("sensitivity")
