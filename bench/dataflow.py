@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from rtl import NETWORKS, PAGE, unit_of
+from rtl import NETWORKS, unit_of, write_table
 
 from cbnn.hw.accelerator import Accelerator, accelerator, input_beats
 from cbnn.hw.verilog import FILE_LIST, generate
@@ -167,10 +167,7 @@ def main() -> None:
         results[name] = jobs[name]()
         write_atomically(RESULTS, (json.dumps(results, indent=1) + "\n").encode())
         print(name, json.dumps(results[name]), flush=True)
-    text = PAGE.read_text()
-    head, rest = text.split("<!-- dataflow -->\n", 1)
-    tail = rest.split("<!-- /dataflow -->", 1)[1]
-    write_atomically(PAGE, f"{head}<!-- dataflow -->\n{tables(results)}\n<!-- /dataflow -->{tail}".encode())
+    write_table("dataflow", tables(results))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import numba
 import numpy as np
 import torch
 from llvmlite.binding import get_host_cpu_features
-from rtl import PAGE, VGG
+from rtl import VGG, write_table
 
 from cbnn.model import golden, packed
 from cbnn.model.network import random_network
@@ -135,10 +135,7 @@ def main() -> None:
         "weighted_layers": layer_operations(base)}
     write_atomically(RESULTS, (json.dumps(results, indent=1) + "\n").encode())
     print(json.dumps(results, indent=1))
-    text = PAGE.read_text()
-    head, rest = text.split("<!-- golden -->\n", 1)
-    tail = rest.split("<!-- /golden -->", 1)[1]
-    write_atomically(PAGE, f"{head}<!-- golden -->\n{table(results)}\n<!-- /golden -->{tail}".encode())
+    write_table("golden", table(results))
 
 
 def table(results: dict) -> str:

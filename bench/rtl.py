@@ -173,11 +173,11 @@ def _compare(measured: int | None, estimate: int) -> str:
     return f"{measured:,} | {estimate:,} ({estimate / measured - 1:+.1%})" if measured else f"0 | {estimate}"
 
 
-def write_page(results: dict) -> None:
-    """Put the table between the markers of the page."""
-    text = PAGE.read_text()
-    pattern = r"(?s)(?<=<!-- rtl -->\n).*?(?=\n<!-- /rtl -->)"
-    write_atomically(PAGE, re.sub(pattern, lambda _: table(results), text).encode())
+def write_table(marker: str, text: str) -> None:
+    """Put a table between the markers of that name on the page."""
+    head, rest = PAGE.read_text().split(f"<!-- {marker} -->\n", 1)
+    tail = rest.split(f"<!-- /{marker} -->", 1)[1]
+    write_atomically(PAGE, f"{head}<!-- {marker} -->\n{text}\n<!-- /{marker} -->{tail}".encode())
 
 
 def main() -> None:
@@ -192,7 +192,7 @@ def main() -> None:
         results[name] = jobs[name]()
         write_atomically(RESULTS, (json.dumps(results, indent=1) + "\n").encode())
         print(name, json.dumps(results[name]), flush=True)
-    write_page(results)
+    write_table("rtl", table(results))
 
 
 def _icarus() -> str:
