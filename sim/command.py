@@ -19,7 +19,7 @@ from rich.table import Table
 
 from cbnn.hw.accelerator import accelerator
 from cbnn.hw.verilog import generate
-from cbnn.model import digits, golden, storage
+from cbnn.model import digits, golden, pictures, storage
 from cbnn.model.evaluation import evaluate
 from cbnn.model.network import random_network
 from cbnn.model.sensitivity import sensitivity
@@ -137,6 +137,22 @@ def evaluate_command(model: ModelArgument, as_json: JsonOption = False) -> None:
     for label, row in enumerate(result.confusion):
         table.add_row(str(label), *(str(n) if n else "." for n in row))
     stdout.print(table)
+
+
+@app.command("predict")
+def predict_command(model: ModelArgument,
+                    image: Annotated[Path, typer.Argument(help="A picture of 8 bits per colour, or an .npy array of "
+                                                               "pixels.")],
+                    slices: Annotated[Path | None, typer.Option(help="Folder for a picture of every slice.")] = None,
+                    as_json: JsonOption = False) -> None:
+    """Class and scores of one image, by the golden model; on request what its bit slices look like."""
+    network = load_model(model)
+    pixels = pictures.read_image(image, network.topology)
+    scores = golden.scores(network, pixels)[0]
+    if slices is not None:
+        for path in pictures.write_slices(pixels, network.topology, slices):
+            stderr.print(str(path), soft_wrap=True)
+    print_result({"image": str(image), "class": int(scores.argmax()), "scores": scores.tolist()}, as_json)
 
 
 @app.command("sensitivity")
