@@ -27,6 +27,8 @@ BATCH = 32
 """Images that a thread works on at once; bounds the memory, and keeps it in the caches."""
 TILE = 8
 """Windows that the same rows are held against."""
+NARROW_WORDS = 3
+"""Words of a window below which rows are worked on side by side, rather than a row's words."""
 
 
 @dataclass(frozen=True)
@@ -36,23 +38,28 @@ class PackedLayer:
     Attributes
     ----------
     shape : its sizes
-    weights : (rows, words of a window), a window row by row, in it column by column
+    weights : (rows, words of a window), a window row by row, in it column by column; of narrow windows transposed
+    pixel_bits : bits of a pixel that a window is packed from without gaps; 0 where every pixel has words of its own
     most : of every row how many weighted bits may disagree for its bit to be 1; of the last layer, the score of a row
         with which no bit disagrees
     counts : what a bit of each slice counts that shares its weights with others; else (1,)
     kernel : rows and columns of a window
     pad_words : words of a pixel outside the image
     invert : words of the bits that are inverted behind pooling; None where there is no pooling
+    last : whether it gives scores
+    narrow : whether its weights are transposed
     """
 
     shape: LayerShape
     weights: Words
+    pixel_bits: int
     most: NDArray[np.int64]
     counts: NDArray[np.int64]
     kernel: tuple[int, int]
     pad_words: Words
     invert: Words | None
     last: bool
+    narrow: bool
 
 
 def pack(bits: NDArray[np.uint8]) -> Words:
@@ -86,13 +93,20 @@ def _pack_layer(shape: LayerShape, parameters: Parameters, slice_weights: tuple[
     else:
         kernel = height, width
         weights = parameters.weights.reshape(shape.mh, height, width, channels)
+    bits = weights.shape[-1]
+    n_window_bits = weights[0].size
+    pixel_bits = bits if bits < 64 and -(-n_window_bits // 64) < weights[0].size // bits else 0
+    packed = pack(weights.reshape(shape.mh, -1) if pixel_bits else weights).reshape(shape.mh, -1)
+    last = parameters.offsets is not None
+    narrow = packed.shape[1] < NARROW_WORDS and not last
+    if narrow:
+        packed = packed.T
     most = parameters.offsets if parameters.offsets is not None else -_thresholds(parameters)
     pad_bit = layer.pad_bit if isinstance(layer, Conv) else 0
     pad_words = pack(np.full(weights.shape[-1], pad_bit, np.uint8))
-    return PackedLayer(shape, np.ascontiguousarray(pack(weights).reshape(shape.mh, -1)), shape.max_accumulator + most,
+    return PackedLayer(shape, np.ascontiguousarray(packed), pixel_bits, shape.max_accumulator + most,
                        np.array(slice_weights, np.int64), kernel, pad_words,
-                       None if parameters.invert is None else pack(parameters.invert.astype(np.uint8)),
-                       parameters.offsets is not None)
+                       None if parameters.invert is None else pack(parameters.invert.astype(np.uint8)), last, narrow)
 
 
 def _thresholds(parameters: Parameters) -> NDArray[np.int64]:
@@ -148,13 +162,19 @@ def _apply(layer: PackedLayer, words: Words) -> NDArray:
         words = padded
     words = np.ascontiguousarray(words)
     rows, columns, mh = layer.shape.window_shape
-    windows = np.empty((TILE, len(layer.counts), layer.weights.shape[1]), np.uint64)
+    windows = np.empty((TILE, len(layer.counts), layer.weights.shape[0 if layer.narrow else 1]), np.uint64)
+    gathering = (*layer.kernel, layer.pixel_bits)
     if layer.last:
         totals = np.empty((len(words), mh), np.int64)
-        _scores(words, layer.weights, layer.most, layer.counts, layer.kernel[0], windows[0], totals)
+        _scores(words, layer.weights, layer.most, layer.counts, gathering, windows[0], totals)
         return totals
     bits = np.empty((len(words), rows, columns, -(-mh // 64)), np.uint64)
-    _bits(words, layer.weights, layer.most, layer.counts, layer.kernel[0], conv.stride if conv else 1, windows, bits)
+    stride = conv.stride if conv else 1
+    if layer.narrow:
+        _narrow_bits(words, layer.weights, layer.most, layer.counts, gathering, stride, windows[0],
+                     np.empty(64, np.int64), bits)
+    else:
+        _bits(words, layer.weights, layer.most, layer.counts, gathering, stride, windows, bits)
     return bits
 
 
@@ -184,17 +204,27 @@ def _compiled(function: Callable) -> Callable:
 
 
 @_compiled
-def _gather(words, n, top, left, kernel_rows, window):
-    """Copy a window's words, pass by pass."""
-    row_words = window.shape[1] // kernel_rows
+def _gather(words, n, top, left, gathering, window):
+    """Copy a window's words, pass by pass, or pack its pixels' bits without gaps."""
+    kernel_rows, kernel_columns, pixel_bits = gathering
     pixel_words = words.shape[4]
     for s in range(words.shape[1]):
         at = 0
-        for i in range(kernel_rows):
-            for j in range(row_words // pixel_words):
-                for k in range(pixel_words):
-                    window[s, at] = words[n, s, top + i, left + j, k]
-                    at += 1
+        if pixel_bits:
+            window[s, :] = 0
+            for i in range(kernel_rows):
+                for j in range(kernel_columns):
+                    bits, shift = words[n, s, top + i, left + j, 0], at & 63
+                    window[s, at >> 6] |= bits << np.uint64(shift)
+                    if shift + pixel_bits > 64:
+                        window[s, (at >> 6) + 1] |= bits >> np.uint64(64 - shift)
+                    at += pixel_bits
+        else:
+            for i in range(kernel_rows):
+                for j in range(kernel_columns):
+                    for k in range(pixel_words):
+                        window[s, at] = words[n, s, top + i, left + j, k]
+                        at += 1
 
 
 @_compiled
@@ -210,7 +240,7 @@ def _disagreeing(window, weights, row, counts):
 
 
 @_compiled
-def _bits(words, weights, most, counts, kernel_rows, stride, windows, bits):
+def _bits(words, weights, most, counts, gathering, stride, windows, bits):
     """Set the bits of all rows, of all windows, in which few enough bits disagree.
 
     Rows are taken 64 at a time, a word of bits, and held against several windows while they are in the cache.
@@ -222,7 +252,7 @@ def _bits(words, weights, most, counts, kernel_rows, stride, windows, bits):
             for first in range(0, columns, tile):
                 last = min(columns, first + tile)
                 for j in range(first, last):
-                    _gather(words, n, i * stride, j * stride, kernel_rows, windows[j - first])
+                    _gather(words, n, i * stride, j * stride, gathering, windows[j - first])
                 for start in range(0, n_rows, 64):
                     end = min(n_rows, start + 64)
                     for j in range(first, last):
@@ -241,9 +271,32 @@ def _bits(words, weights, most, counts, kernel_rows, stride, windows, bits):
 
 
 @_compiled
-def _scores(words, weights, most, counts, kernel_rows, window, totals):
+def _narrow_bits(words, weights, most, counts, gathering, stride, window, sums, bits):
+    """Do what `_bits` does for windows of few words: with transposed weights, 64 rows side by side."""
+    n_words, n_rows = weights.shape
+    for n in range(bits.shape[0]):
+        for i in range(bits.shape[1]):
+            for j in range(bits.shape[2]):
+                _gather(words, n, i * stride, j * stride, gathering, window)
+                for start in range(0, n_rows, 64):
+                    size = min(64, n_rows - start)
+                    for row in range(size):
+                        sums[row] = 0
+                    for s in range(len(counts)):
+                        for k in range(n_words):
+                            inputs, count = window[s, k], counts[s]
+                            for row in range(size):
+                                sums[row] += count * np.int64(_popcount(inputs ^ weights[k, start + row]))
+                    word = np.uint64(0)
+                    for row in range(size):
+                        word |= np.uint64(sums[row] <= most[start + row]) << np.uint64(row)
+                    bits[n, i, j, start >> 6] = word
+
+
+@_compiled
+def _scores(words, weights, most, counts, gathering, window, totals):
     """Subtract the bits that disagree from the score of a row with which none does; a window is the whole image."""
     for n in range(totals.shape[0]):
-        _gather(words, n, 0, 0, kernel_rows, window)
+        _gather(words, n, 0, 0, gathering, window)
         for row in range(len(most)):
             totals[n, row] = most[row] - _disagreeing(window, weights, row, counts)
