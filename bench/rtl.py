@@ -30,7 +30,7 @@ from cbnn.model.network import Network, random_network
 from cbnn.model.storage import load, write_atomically
 from cbnn.model.topology import Conv, Topology
 from cbnn.sim.place import clocks
-from cbnn.sim.synth import SynthesisError, synthesize
+from cbnn.sim.synth import SynthesisError, read_areas, synthesize
 from cbnn.sim.volume import stream
 
 RESULTS = Path(__file__).parent / "results" / "rtl.json"
@@ -108,6 +108,11 @@ def measure(name: str) -> dict:
         if name not in NOT_SYNTHESISED:
             start = time.perf_counter()
             areas = synthesize(unit, verilog, "xc7")
+            # Of units whose weights are constant the popcount is no module of its own any more.
+            units = {mvtu.popcount_module: mvtu for mvtu in unit.mvtus if mvtu.n_weight_words > 1}
+            popcounts = read_areas(verilog / "stat.json", list(units), "xc7")
+            result["popcount_luts_per_bit"] = {str(units[area.module].simd): area.luts / units[area.module].simd
+                                               for area in popcounts}
             estimates = {kernel.name: kernel for kernel in unit.kernels}
             result |= {"xc7": vars(areas[-1]), "synthesis_seconds": time.perf_counter() - start,
                        "kernels": {area.module: vars(area) | {"luts_estimate": estimates[area.module].luts}
