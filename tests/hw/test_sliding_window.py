@@ -42,6 +42,11 @@ def windows(images, layer, pad_bit):
     ((1, 6, 1), Conv(1, 3, padding=1), 1, 1, 3),
     ((2, 2, 1), Conv(1, 3, padding=2, pad_bit=1), 2, 1, 9),
     ((7, 3, 1), Conv(1, 3, padding=1), 1, 1, 9),
+    ((8, 7, 1), Conv(1, 7, padding=3), 1, 1, 7),
+    ((9, 8, 1), Conv(1, 7, stride=2, padding=2, pad_bit=1), 1, 1, 49),
+    ((7, 7, 2), Conv(1, 7), 2, 1, 1),
+    ((6, 7, 1), Conv(1, 4, padding=1), 2, 1, 8),
+    ((6, 6, 1), Conv(1, 6, padding=1), 1, 1, 6),
 ], ids=str)
 def test_equals_the_windows_of_the_padded_image(rtl, in_shape, layer, n_slices, word, ports):
     unit = SlidingWindow("unit", in_shape, layer, n_slices, word, ports)
