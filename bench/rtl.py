@@ -51,7 +51,7 @@ NETWORKS = {
 INPUT_WIDTHS = {"TFC, one image per cycle": 784}
 """Bits of the input per beat, where they are not the default."""
 NOT_SYNTHESISED = ("VGG",)
-"""What takes Yosys more than half an hour."""
+"""Yosys was stopped after 19 minutes."""
 CLOCKED = ("TFC", "CNV")
 DIGITS = "(8,9)(16,16)(8,16)(4,16)(5,8)"
 

@@ -179,6 +179,7 @@ def check(case: Case) -> None:
         trace = dataflow.simulate(unit, N_IMAGES, idle_percent=run.idle_percent, stall_percent=run.stall_percent,
                                   seed=run.seed)
         assert rtl.out_cycles == trace.taken(-1)[: run.n_out].tolist()
+        assert rtl.in_cycles == trace.taken(0)[: len(rtl.in_cycles)].tolist()
     check_cycles(unit, seen[0], exact=case.fifo_depths is None)
 
 
