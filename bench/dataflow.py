@@ -14,7 +14,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,14 +72,9 @@ def measure(name: str) -> dict:
                "fifos_proven_smallest": sizing.smallest}
     if name == "LFC":
         result["shallow_intervals"] = {
-            str(depths): steady_interval(accelerator(unit.topology, _with_depths(unit.folding, depths)))
+            str(depths): steady_interval(accelerator(unit.topology, unit.folding.with_fifo_depths(depths)))
             for depths in SHALLOW}
     return result
-
-
-def _with_depths(folding: Folding, depths: tuple[int, ...]) -> Folding:
-    layers = tuple(replace(layer, fifo_depth=n) for layer, n in zip(folding.layers, depths, strict=True))
-    return Folding(layers, folding.input_width)
 
 
 def _icarus(unit: Accelerator, images: np.ndarray) -> float:

@@ -99,6 +99,15 @@ class Schedule:
     numbers: tuple[int, ...]
     table: tuple[int, ...] = ()
 
+    @property
+    def capacity(self) -> int:
+        """Beats, or words of a line buffer, that the kernel holds; 0 of those without memory."""
+        if self.kind == self.Kind.WINDOWS:
+            return self.numbers[1]
+        if self.kind == self.Kind.REPLAY:
+            return self.numbers[0] + self.numbers[1]
+        return self.numbers[0] if self.kind == self.Kind.FIFO else 0
+
 
 @dataclass(frozen=True)
 class Kernel(ABC):

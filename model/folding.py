@@ -9,6 +9,7 @@ On disk a folding is JSON with FINN's key names::
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -99,6 +100,11 @@ class Folding:
 
     def __str__(self) -> str:
         return "".join(f"({layer.pe},{layer.simd})" for layer in self.layers)
+
+    def with_fifo_depths(self, depths: Sequence[int]) -> "Folding":
+        """Return the same folding with other FIFOs, one depth per layer."""
+        layers = tuple(replace(layer, fifo_depth=n) for layer, n in zip(self.layers, depths, strict=True))
+        return Folding(layers, self.input_width)
 
     def check(self, topology: Topology) -> None:
         """Raise ValueError unless every layer of `topology` folds evenly."""

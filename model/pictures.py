@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from cbnn.model.slices import bit_slices, check_images
-from cbnn.model.storage import write_atomically
+from cbnn.model.storage import read_array, write_atomically
 from cbnn.model.topology import Topology
 
 FILE_BITS = 8
@@ -30,10 +30,7 @@ def read_image(path: Path, topology: Topology) -> NDArray[np.integer]:
     """
     height, width, colours = topology.in_shape
     if path.suffix == ".npy":
-        try:
-            pixels = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise ValueError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        pixels = read_array(path)
     else:
         if colours not in (1, 3) or topology.input_bits > FILE_BITS:
             raise ValueError(f"the network takes {colours} colours of {topology.input_bits} bits; pictures have 1 or 3 "

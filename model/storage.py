@@ -49,6 +49,23 @@ def read_bounded(path: Path, max_bytes: int) -> bytes:
     return content
 
 
+def read_array(path: Path) -> NDArray:
+    """Return the array of an .npy file.
+
+    Raises
+    ------
+    ValueError
+        When the file cannot be read, or holds several.
+    """
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{path} holds several arrays; images come as one, in an .npy file")
+    return array
+
+
 def save(network: Network, path: Path) -> None:
     """Write `network` to `path`, atomically; the same network gives the same bytes.
 

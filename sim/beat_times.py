@@ -58,12 +58,12 @@ def compile_schedules(schedules: Sequence[Schedule]) -> tuple[Numbers, Numbers, 
             tables += [needed, freed]
             numbers = [pipeline, ring, beats, len(needed), start, n_marks]
         elif schedule.kind == Schedule.Kind.REPLAY:
-            depth, vector, folds = schedule.numbers
+            _, vector, folds = schedule.numbers
             i += 1
             if i == len(schedules) or schedules[i].table != (0,) * (vector - 1) + (1,):
                 raise ValueError(f"kernel {i - 1} replays vectors of {vector} words; a matrix unit of {vector} words "
                                  "per vector must follow")
-            numbers = [*schedules[i].numbers, vector, folds, depth + vector]
+            numbers = [*schedules[i].numbers, vector, folds, schedule.capacity]
             n_marks = -1
         rows.append([schedule.kind.value, *numbers, *[0] * (6 - len(numbers))])
         links.append(i + 1)
@@ -280,6 +280,18 @@ def _each(k, kernels, tables, state, starts, offered, taken, n_offered, n_taken)
 
 
 @compiled(inline="always")
+def _end(k, state, marks, first_mark, starts, offered, taken, n_taken):
+    """Mark the cycle of the read that gives room back; False if not yet known."""
+    if not _advance(k, state, 0, starts, offered, taken, n_taken):
+        return False
+    marks[first_mark + state[k, N_MARKS]] = state[k, TIME] + state[k, FROZEN]
+    state[k, N_MARKS] += 1
+    state[k, ENDING] = 0
+    state[k, TIME] += 1
+    return True
+
+
+@compiled(inline="always")
 def _folds(k, kernels, state, marks, mark_starts, starts, offered, taken, n_offered, n_taken):
     """Let words enter while the buffer has room; read a vector `folds` times, the first time as its words come.
 
@@ -298,13 +310,8 @@ def _folds(k, kernels, state, marks, mark_starts, starts, offered, taken, n_offe
         taken[a + i] = cycle
         n_taken[k] += 1
     while True:
-        if state[k, ENDING]:
-            if not _advance(k, state, 0, starts, offered, taken, n_taken):
-                return
-            marks[m + state[k, N_MARKS]] = state[k, TIME] + state[k, FROZEN]
-            state[k, N_MARKS] += 1
-            state[k, ENDING] = 0
-            state[k, TIME] += 1
+        if state[k, ENDING] and not _end(k, state, marks, m, starts, offered, taken, n_taken):
+            return
         i = state[k, N_READ]
         if i >= n_taken[k] or not _advance(k, state, taken[a + i] + 1, starts, offered, taken, n_taken):
             return
@@ -343,13 +350,8 @@ def _windows(k, kernels, tables, state, marks, mark_starts, starts, offered, tak
         taken[a + i] = cycle
         n_taken[k] += 1
     while True:
-        if state[k, ENDING]:
-            if not _advance(k, state, 0, starts, offered, taken, n_taken):
-                return
-            marks[m + state[k, N_MARKS]] = state[k, TIME] + state[k, FROZEN]
-            state[k, N_MARKS] += 1
-            state[k, ENDING] = 0
-            state[k, TIME] += 1
+        if state[k, ENDING] and not _end(k, state, marks, m, starts, offered, taken, n_taken):
+            return
         window = state[k, N_READ]
         needed = window // n_windows * image_words + tables[needs + window % n_windows]
         if n_taken[k] < needed or not _advance(k, state, taken[a + needed - 1] + 1, starts, offered, taken, n_taken):

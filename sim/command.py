@@ -11,15 +11,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 from rich.box import SIMPLE
 from rich.table import Table
 
 from cbnn.hw.accelerator import accelerator
 from cbnn.hw.verilog import generate
-from cbnn.model import digits, golden, pictures, storage
+from cbnn.model import digits, golden, storage
 from cbnn.model.evaluation import evaluate
 from cbnn.model.network import random_network
 from cbnn.model.sensitivity import sensitivity
@@ -146,6 +144,8 @@ def predict_command(model: ModelArgument,
                     slices: Annotated[Path | None, typer.Option(help="Folder for a picture of every slice.")] = None,
                     as_json: JsonOption = False) -> None:
     """Class and scores of one image, by the golden model; on request what its bit slices look like."""
+    from cbnn.model import pictures  # Pillow is for this verb alone
+
     network = load_model(model)
     pixels = pictures.read_image(image, network.topology)
     scores = golden.scores(network, pixels)[0]
@@ -223,7 +223,7 @@ def volume_command(
     unit = accelerator(weights, read_folding(folding, topology, input_width))
     if images < 1:
         raise ValueError(f"{images} images are to be sent; at least 1 is needed")
-    pixels = (_read_images(images_file) if images_file else demo.sample_images(topology, images, seed))[:images]
+    pixels = (storage.read_array(images_file) if images_file else demo.sample_images(topology, images, seed))[:images]
     with progress_bar() as progress:
         task = progress.add_task("compiling", total=None)
         result = volume.stream(weights, unit, pixels, idle_percent=idle, stall_percent=stall, seed=seed,
@@ -237,16 +237,6 @@ def volume_command(
                    "run_seconds": round(result.run_seconds, 1)}, as_json)
     if result.differences:
         sys.exit(complain(result.differences[0], 1))
-
-
-def _read_images(file: Path) -> NDArray:
-    try:
-        images = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if not isinstance(images, np.ndarray):
-        raise ValueError(f"{file} holds several arrays; images come as one, in an .npy file")
-    return images
 
 
 @app.command("synth")

@@ -175,7 +175,7 @@ class _Simulation:
         self.marks_per_image = np.array([beats // row[2] if n < 0 else n for n, row, beats in
                                          zip(marks, self.compiled, self.beats[:-1], strict=True)], np.int64)
         # How many images back a beat's cycle can depend on: as many as the fullest memory holds, and the one before.
-        self.reach = 1 + max(-(-_capacity(schedule) // kernel.s_beats)
+        self.reach = 1 + max(-(-max(1, schedule.capacity) // kernel.s_beats)
                              for schedule, kernel in zip(schedules, kernels, strict=True))
         self.state = np.zeros((len(self.compiled), N_STATES), np.int64)
         self.n_offered, self.n_taken = np.zeros((2, len(self.beats)), np.int64)
@@ -251,15 +251,6 @@ class _Simulation:
                 waits.append(f"{names[link + 1]} for beats of {names[link]}")
         return (f"no beat moves any more when {self.n_taken[-1]} of {self.beats[-1] * self.room} have left; waiting: "
                 + ", ".join(waits))
-
-
-def _capacity(schedule: Schedule) -> int:
-    """Beats that a kernel's memory holds."""
-    if schedule.kind == Schedule.Kind.WINDOWS:
-        return schedule.numbers[1]
-    if schedule.kind == Schedule.Kind.REPLAY:
-        return schedule.numbers[0] + schedule.numbers[1]
-    return schedule.numbers[0] if schedule.kind == Schedule.Kind.FIFO else 1
 
 
 def _starts(per_image: NDArray[np.int64], n_images: int) -> NDArray[np.int64]:

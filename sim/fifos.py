@@ -5,7 +5,7 @@ each FIFO with all others deep is needed in any case; where these depths togethe
 does. Where they do not, FIFOs are made as shallow as they can be one after the other, the dearest first.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from cbnn.hw.accelerator import Accelerator, accelerator
 from cbnn.model.folding import Folding
@@ -47,14 +47,10 @@ class _Fifos:
         self.topology, self.folding, self.interval_cycles, self.n_simulations = topology, folding, interval_cycles, 0
         self.known: dict[tuple[int, ...], bool] = {}
 
-    def with_depths(self, depths: tuple[int, ...]) -> Folding:
-        layers = tuple(replace(layer, fifo_depth=n) for layer, n in zip(self.folding.layers, depths, strict=True))
-        return Folding(layers, self.folding.input_width)
-
     def keep(self, depths: tuple[int, ...]) -> bool:
         if depths not in self.known:
             self.n_simulations += 1
-            unit = accelerator(self.topology, self.with_depths(depths))
+            unit = accelerator(self.topology, self.folding.with_fifo_depths(depths))
             self.known[depths] = steady_interval(unit) <= self.interval_cycles
         return self.known[depths]
 
@@ -83,8 +79,8 @@ def size_fifos(topology: Topology, folding: Folding, interval_cycles: int | None
         When FIFOs of default depth do not keep it either.
     """
     full = Folding.of(topology, tuple((layer.pe, layer.simd) for layer in folding.layers), folding.input_width)
-    start = Folding(tuple(replace(layer, fifo_depth=max(layer.fifo_depth, deep.fifo_depth))
-                          for layer, deep in zip(folding.layers, full.layers, strict=True)), folding.input_width)
+    start = folding.with_fifo_depths([max(layer.fifo_depth, deep.fifo_depth)
+                                      for layer, deep in zip(folding.layers, full.layers, strict=True)])
     best = accelerator(topology, start).interval_cycles
     fifos = _Fifos(topology, start, best if interval_cycles is None else interval_cycles)
     deep = tuple(layer.fifo_depth for layer in start.layers)
@@ -97,7 +93,7 @@ def size_fifos(topology: Topology, folding: Folding, interval_cycles: int | None
         depths = deep
         for i in sorted(range(len(deep)), key=lambda i: -(deep[i] - needed[i]) * start.layers[i].simd):
             depths = (*depths[:i], fifos.shallowest(depths, i), *depths[i + 1 :])
-    found = fifos.with_depths(depths)
+    found = start.with_fifo_depths(depths)
     return Sizing(found, steady_interval(accelerator(topology, found)), fifo_bits(found), fifo_bits(folding), smallest,
                   fifos.n_simulations)
 

@@ -13,7 +13,7 @@ from cbnn.hw.accelerator import Accelerator
 from cbnn.hw.mvtu import Mvtu
 from cbnn.model.storage import write_atomically
 from cbnn.sim.dataflow import BLOCKED, BUSY, STARVED, Trace
-from cbnn.sim.timeline import capacity, write_timeline, write_trace
+from cbnn.sim.timeline import write_timeline, write_trace
 
 FILES = ("estimate_layer_cycles.json", "estimate_layer_resources.json", "estimate_network_performance.json",
          "kernels.json", "timeline.html", "trace.json")
@@ -48,7 +48,7 @@ def kernel_performance(trace: Trace) -> list[KernelPerformance]:
     rows = []
     for i, kernel in enumerate(trace.kernels):
         counts = np.bincount(trace.states(i), minlength=3)
-        size = capacity(kernel)
+        size = kernel.schedule.capacity
         rows.append(KernelPerformance(
             kernel.name, kernel.interval_cycles, kernel.latency_cycles, kernel.m_beats, int(counts[BUSY]),
             int(counts[STARVED]), int(counts[BLOCKED]), int(trace.held(i)[1].max()) if size else 0, size))

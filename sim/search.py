@@ -119,7 +119,7 @@ class Search:
         i = bisect_left(range(len(self.intervals)), True, key=fits)
         if i == len(self.intervals):
             raise ValueError(f"no folding is within {budget}")
-        return self._lay_out(labels[i] or self._shortest(self.intervals[i], budget))
+        return self._lay_out(labels[i])
 
     def front(self, n_points: int, budget: Budget = Budget()) -> list[Accelerator]:
         """Return accelerators from the fastest to the slowest of which none is better in cycles and in LUTs.

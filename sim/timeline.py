@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cbnn.hw.stream import Kernel, Schedule
 from cbnn.model.storage import write_atomically
 from cbnn.sim.dataflow import BUSY, Trace
 
@@ -26,17 +25,6 @@ COLUMNS = 600
 """Most columns of the picture; each shows the mean of its cycles."""
 RUN_CYCLES = 4000
 """Most runs of a state per kernel in the trace; beyond that cycles are drawn in groups."""
-MEMORIES = (Schedule.Kind.FIFO, Schedule.Kind.REPLAY, Schedule.Kind.WINDOWS)
-
-
-def capacity(kernel: Kernel) -> int:
-    """Beats, or words of a line buffer, that a kernel holds; 0 of those without memory."""
-    schedule = kernel.schedule
-    if schedule.kind not in MEMORIES:
-        return 0
-    if schedule.kind == Schedule.Kind.WINDOWS:
-        return schedule.numbers[1]
-    return schedule.numbers[0] + (schedule.numbers[1] if schedule.kind == Schedule.Kind.REPLAY else 0)
 
 
 def write_trace(trace: Trace, path: Path) -> None:
@@ -47,7 +35,7 @@ def write_trace(trace: Trace, path: Path) -> None:
         starts, states, ends = _runs(trace.states(i))
         events += [{"ph": "X", "pid": 0, "tid": i, "name": STATES[state], "ts": int(start), "dur": int(end - start)}
                    for start, state, end in zip(starts, states, ends, strict=True)]
-        if capacity(kernel):
+        if kernel.schedule.capacity:
             cycles, levels = trace.held(i)
             kept = slice(None, None, -(-len(cycles) // RUN_CYCLES))
             events += [{"ph": "C", "pid": 0, "name": f"{kernel.name} holds", "ts": int(cycle), "args": {"": int(level)}}
@@ -122,7 +110,7 @@ def _levels_figure(trace: Trace) -> "go.Figure":
     starts = _columns(n_cycles)
     names, rows = [], []
     for i, kernel in enumerate(trace.kernels):
-        if size := capacity(kernel):
+        if size := kernel.schedule.capacity:
             cycles, levels = trace.held(i)
             at = np.searchsorted(cycles, starts, "right") - 1
             rows.append(np.where(at >= 0, levels[at], 0) / size)

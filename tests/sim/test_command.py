@@ -1,7 +1,6 @@
 """The command line: output, exit codes, one clear sentence for what goes wrong."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +14,6 @@ from cbnn.sim.volume import Volume
 
 TINY = Topology.parse("4C3-MP2-3FC", (4, 4, 1), 2)
 FOLDING = "(2,9)(1,4)"
-
-
-@pytest.fixture
-def cbnn(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Run the command; return exit code, stdout and stderr."""
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["cbnn", *map(str, words)])
-        with pytest.raises(SystemExit) as caught:
-            command.main()
-        out, err = capsys.readouterr()
-        return caught.value.code or 0, out, err
-    return run
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ N_IMAGES = 5
 def with_depths(folding: Folding, depth: int | None) -> Folding:
     if depth is None:
         return folding
-    return Folding(tuple(replace(layer, fifo_depth=depth) for layer in folding.layers), folding.input_width)
+    return folding.with_fifo_depths([depth] * len(folding.layers))
 
 
 @pytest.mark.parametrize("depth", [None, 1, 3])

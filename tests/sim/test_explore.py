@@ -1,29 +1,16 @@
 """The verbs that explore: what they print, what they write, and one sentence for what goes wrong."""
 
 import json
-import sys
 
 import pytest
 
 from cbnn.model.folding import Folding
 from cbnn.model.topology import Topology
-from cbnn.sim import command
 from cbnn.sim.performance import FILES
 
 WORDS = ("8C3-MP2-12FC-4FC", "--shape", "6x6x1", "--bits", "3")
 TOPOLOGY = Topology.parse("8C3-MP2-12FC-4FC", (6, 6, 1), 3)
 FOLDING = ("--folding", "(8,9)(2,8)(1,4)")
-
-
-@pytest.fixture
-def cbnn(monkeypatch, capsys):
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["cbnn", *map(str, words)])
-        with pytest.raises(SystemExit) as caught:
-            command.main()
-        out, err = capsys.readouterr()
-        return caught.value.code or 0, out, err
-    return run
 
 
 def test_cycles_have_latency_and_of_digits_accuracy(cbnn):

@@ -1,7 +1,6 @@
 """FIFO sizing: the smallest depths, against trying all of them."""
 
 import itertools
-from dataclasses import replace
 
 import pytest
 
@@ -16,18 +15,13 @@ LFC = Topology.parse("1024FC-1024FC-1024FC-64FC", (26, 32, 1), 1)
 LFC_FOLDING = Folding.parse("(32,64)(64,32)(32,64)(16,8)", LFC)
 
 
-def with_depths(folding: Folding, depths: tuple[int, ...]) -> Folding:
-    layers = tuple(replace(layer, fifo_depth=n) for layer, n in zip(folding.layers, depths, strict=True))
-    return Folding(layers, folding.input_width)
-
-
 @pytest.mark.parametrize("interval", [None, 14, 20])
 def test_no_smaller_fifos_keep_the_interval(interval):
     sizing = size_fifos(TOPOLOGY, FOLDING, interval)
     deepest = [range(1, layer.fifo_depth + 1) for layer in FOLDING.layers]
     target = accelerator(TOPOLOGY, FOLDING).interval_cycles if interval is None else interval
     keeping = [fifo_bits(folding) for depths in itertools.product(*deepest)
-               if steady_interval(accelerator(TOPOLOGY, folding := with_depths(FOLDING, depths))) <= target]
+               if steady_interval(accelerator(TOPOLOGY, folding := FOLDING.with_fifo_depths(depths))) <= target]
     assert sizing.bits == min(keeping)
     assert sizing.smallest
     assert sizing.interval_cycles == steady_interval(accelerator(TOPOLOGY, sizing.folding)) <= target
@@ -35,7 +29,7 @@ def test_no_smaller_fifos_keep_the_interval(interval):
 
 def test_lfc_with_shallow_fifos_is_slower_than_its_formula():
     def interval(depths):
-        return steady_interval(accelerator(LFC, with_depths(LFC_FOLDING, depths)))
+        return steady_interval(accelerator(LFC, LFC_FOLDING.with_fifo_depths(depths)))
 
     assert interval((13, 16, 8, 16)) > interval((13, 32, 16, 32)) > 512
     sizing = size_fifos(LFC, LFC_FOLDING)

@@ -1,7 +1,6 @@
 """Synthesis: numbers as Yosys counts them, and one clear sentence for what goes wrong."""
 
 import json
-import sys
 
 import pytest
 
@@ -10,23 +9,12 @@ from cbnn.hw.verilog import generate
 from cbnn.model.folding import Folding
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
-from cbnn.sim import command, place, synth
+from cbnn.sim import place, synth
 from cbnn.sim.synth import SynthesisError
 
 TOPOLOGY = Topology.parse("8FC-3FC", (4, 4, 1), 2)
 FOLDING = "(4,16)(1,8)"
 WORDS = ["8FC-3FC", "--shape", "4x4x1", "--bits", "2", "--folding", FOLDING]
-
-
-@pytest.fixture
-def cbnn(monkeypatch, capsys):
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["cbnn", *words])
-        with pytest.raises(SystemExit) as caught:
-            command.main()
-        out, err = capsys.readouterr()
-        return caught.value.code or 0, out, err
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ CBNN_EXAMPLES says how many are drawn. A failing one is shrunk and printed as a 
 
 import os
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
@@ -60,10 +60,10 @@ class Case:
     def unit(self) -> tuple[Network, Accelerator]:
         topology = Topology.parse(self.topology, self.in_shape, self.bits, self.kept, self.first_layer)
         folding = Folding.parse(self.folding, topology, self.input_width)
-        depths = self.fifo_depths or tuple(layer.fifo_depth for layer in folding.layers)
-        layers = tuple(replace(layer, fifo_depth=n) for layer, n in zip(folding.layers, depths, strict=True))
+        if self.fifo_depths:
+            folding = folding.with_fifo_depths(self.fifo_depths)
         network = random_network(topology, self.seed)
-        return network, accelerator(network, replace(folding, layers=layers), "net")
+        return network, accelerator(network, folding, "net")
 
 
 REGRESSIONS = [
