@@ -107,3 +107,14 @@ def test_bad_input_is_refused(options: dict, sentence: str) -> None:
     with pytest.raises(ValueError) as caught:
         simulate(unit, **options)
     assert str(caught.value).startswith(sentence)
+
+
+def test_a_fifo_of_many_images_is_full_before_images_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    topology = Topology.parse("8FC-6FC-4FC", (4, 4, 1), 1)
+    unit = accelerator(topology, Folding.parse("(8,16)(1,2)(4,6)", topology, 16).with_fifo_depths([2, 60, 2]))
+    short = simulate(unit, 120)
+    monkeypatch.setattr(dataflow._Simulation, "_period", lambda self: 0)
+    full = simulate(unit, 120)
+    assert dataflow.FIRST_IMAGES < 60 // 4 < short.n_simulated < full.n_simulated
+    for link in range(len(unit.kernels) + 1):
+        assert short.taken(link).tolist() == full.taken(link).tolist()

@@ -41,3 +41,15 @@ def test_an_interval_out_of_reach_is_refused():
     with pytest.raises(ValueError) as caught:
         size_fifos(TOPOLOGY, FOLDING, 7)
     assert str(caught.value) == "an interval of 7 cycles is out of reach: with deep FIFOs it is 12"
+
+
+def test_intervals_are_kept_to_the_cycle():
+    """One cycle less than some depths reach, so that these are too slow by that one."""
+    deepest = [range(1, layer.fifo_depth + 1) for layer in FOLDING.layers]
+    foldings = [FOLDING.with_fifo_depths(depths) for depths in itertools.product(*deepest)]
+    reached = [(steady_interval(accelerator(TOPOLOGY, folding)), fifo_bits(folding)) for folding in foldings]
+    best = accelerator(TOPOLOGY, FOLDING).interval_cycles
+    targets = sorted({interval - 1 for interval, _ in reached if interval > best})
+    assert targets
+    for target in targets:
+        assert size_fifos(TOPOLOGY, FOLDING, target).bits == min(n for interval, n in reached if interval <= target)
