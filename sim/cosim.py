@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cocotb_tools.config
-from cocotb_tools.runner import get_runner
 
 from cbnn.model.storage import write_atomically
 from cbnn.sim import verilated
@@ -124,6 +123,8 @@ def check_simulator(simulator: str = "icarus") -> None:
 
 
 def _simulate(work: Path, verilog: Path, top: str, sources: Sequence[str], simulator: str, waves: bool) -> None:
+    from cocotb_tools.runner import get_runner  # a tenth of a second, which only simulating should take
+
     runner = get_runner(simulator)
     try:
         if simulator == "verilator":
