@@ -1,12 +1,15 @@
 # make demo and make test set up everything they need; a second run installs nothing again.
 EXAMPLES ?= 200
-.PHONY: setup setup-test demo test test-long bench-rtl bench-dataflow bench-golden lint clean
+.PHONY: setup setup-test setup-bench demo test test-long bench-rtl bench-dataflow bench-golden lint clean
 
 setup:
 	@./setup.sh
 
 setup-test:
 	@./setup.sh test
+
+setup-bench:
+	@./setup.sh bench
 
 demo: setup
 	.venv/bin/cbnn demo --out out/demo
@@ -19,15 +22,15 @@ test-long: setup-test
 	CBNN_EXAMPLES=$(EXAMPLES) .venv/bin/python -m pytest tests/system
 
 # Networks of others' sizes on the RTL: cycles, scores, LUTs, clock; about an hour.
-bench-rtl: setup-test
+bench-rtl: setup-bench
 	.venv/bin/python bench/rtl.py
 
 # The dataflow simulation beside Verilator and Icarus, FIFO sizing, foldings; about ten minutes.
-bench-dataflow: setup-test
+bench-dataflow: setup-bench
 	.venv/bin/python bench/dataflow.py
 
-# The golden model beside PyTorch; about two minutes.
-bench-golden: setup-test
+# The golden model beside PyTorch and onnxruntime; about three minutes.
+bench-golden: setup-bench
 	.venv/bin/python bench/golden.py
 
 lint: setup-test

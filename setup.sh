@@ -39,7 +39,7 @@ find_python() {
 command -v iverilog >/dev/null || system_package iverilog iverilog icarus-verilog
 case $extra in
     # What Verilator writes is C++.
-    test | verilator) command -v "${CXX:-c++}" >/dev/null || system_package g++ gcc-c++ gcc ;;
+    test | bench | verilator) command -v "${CXX:-c++}" >/dev/null || system_package g++ gcc-c++ gcc ;;
 esac
 
 if [ ! -x .venv/bin/pip ]; then

@@ -1,35 +1,43 @@
-"""Measure the golden model's two implementations beside float32: images per second, and operations per layer.
+"""Measure the golden model's two implementations beside full precision: images per second, and operations per layer.
 
     python bench/golden.py
 
 The network is VGG (BinaryNet) with random weights: the baseline BNN (8-bit input, slices sharing weights), CBNN's
-sliced first layer, and a pruned one with four of eight slices and half the channels. Beside them PyTorch in float32,
-same topology, batch norm and hard tanh included, in its fastest batch of those tried. One operation is one XNOR or one
-count, two per bit. All use as many threads as there are cores; medians of several runs. Results go to
-bench/results/golden.json, the table to docs/performance.md.
+sliced first layer, and a pruned one with four of eight slices and half the channels. Beside them the same topology in
+float32, batch norm and hard tanh included: PyTorch in its fastest batch of those tried, PyTorch compiled, and
+onnxruntime; and the plain numpy implementation, whose layers are products of -1 and +1 in float32. One operation is
+one XNOR or one count, two per bit. All use as many threads as there are cores; medians of several runs, taken in turn.
+Results go to bench/results/golden.json, tables to docs/performance.md, the plot to docs/golden.svg.
 """
 
 import json
 import os
 import platform
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numba
 import numpy as np
+import onnxruntime
 import torch
-from llvmlite.binding import get_host_cpu_features
+from matplotlib import pyplot
 from rtl import VGG, write_table
+from threadpoolctl import threadpool_limits
 
 from cbnn.model import golden, packed
 from cbnn.model.network import random_network
+from cbnn.model.slices import bit_slices
 from cbnn.model.storage import write_atomically
 from cbnn.model.topology import Conv, Topology
 from cbnn.sim.sweep import scaled
 
 RESULTS = Path(__file__).parent / "results" / "golden.json"
+PLOT = Path(__file__).parents[1] / "docs" / "golden.svg"
+LAYER_COLUMNS = ("compiled", "float32 product", "plain numpy")
 SHAPE, BITS = (32, 32, 3), 8
 N_RUNS = 7
 SECONDS = 1.0
@@ -85,24 +93,70 @@ def float_call(topology: Topology, batch: int) -> Callable[[], int]:
     return call
 
 
+def onnx_call(topology: Topology, batch: int) -> Callable[[], int]:
+    """Return a call that sends a batch through the float network in onnxruntime."""
+    height, width, colours = topology.in_shape
+    images = torch.rand(batch, colours, height, width)
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "network.onnx")
+        torch.onnx.export(float_network(topology), (images,), path, input_names=["images"], dynamo=True,
+                          external_data=False, verbose=False)
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    def call() -> int:
+        session.run(None, {"images": images.numpy()})
+        return batch
+
+    return call
+
+
+def compiled_call(topology: Topology, batch: int) -> Callable[[], int]:
+    """Return a call that sends a batch through the float network, compiled by PyTorch."""
+    network = torch.compile(float_network(topology).to(memory_format=torch.channels_last))
+    height, width, colours = topology.in_shape
+    images = torch.rand(batch, colours, height, width).contiguous(memory_format=torch.channels_last)
+
+    def call() -> int:
+        with torch.inference_mode():
+            network(images)
+        return batch
+
+    return call
+
+
+def _median(call: Callable[[], object]) -> float:
+    call()
+    times = []
+    for _ in range(N_RUNS):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
 def layer_operations(topology: Topology, n_images: int = 16) -> list[dict]:
-    """Measure every layer of the compiled implementation on one core, in GOP/s."""
+    """Measure every layer by itself, on one core, in GOP/s: compiled, float32 matrix product alone, plain numpy."""
     network = random_network(topology, 0)
-    rng = np.random.default_rng(0)
+    images = np.random.default_rng(0).integers(0, 256, (n_images, *SHAPE))
     layers = packed.pack_network(network)
-    words = packed._pack_images(network, layers[0], rng.integers(0, 256, (n_images, *SHAPE)))
+    words = packed._pack_images(network, layers[0], images)
+    bits, counts = bit_slices(images, topology.kept_slices), topology.slice_weights
     rows = []
-    for layer, name in zip(layers, map(str, topology.layers), strict=True):
-        times = []
-        for _ in range(N_RUNS):
-            start = time.perf_counter()
-            out = packed._apply(layer, words)
-            times.append(time.perf_counter() - start)
-        shape = layer.shape
+    for layer, parameters in zip(layers, network.parameters, strict=True):
+        shape, weights = layer.shape, parameters.weights
         n = 2 * n_images * shape.n_windows * shape.mh * shape.slice_inputs * shape.n_slices
-        rows.append({"layer": name, "gop_per_second": n / statistics.median(times) / 1e9})
+        signs = 2 * weights.astype(np.float32) - 1
+        windows = np.ones((n_images * shape.n_windows * shape.n_slices, shape.slice_inputs), np.float32)
+        if shape.mw != shape.slice_inputs:
+            windows = windows.reshape(-1, shape.mw)
+        times = {"compiled": _median(partial(packed._apply, layer, words)),
+                 "float32 product": _median(partial(np.matmul, windows, signs.T)),
+                 "plain numpy": _median(partial(golden._accumulate, shape, weights, bits, counts))}
+        rows.append({"layer": str(shape.layer)} | {name: n / seconds / 1e9 for name, seconds in times.items()})
         if not layer.last:
-            words = packed._pool(layer, out)[:, np.newaxis]
+            accumulator = golden._accumulate(shape, weights, bits, counts)
+            bits = golden._pool(shape, parameters, (accumulator >= parameters.thresholds).astype(np.uint8))[:, None]
+            words, counts = packed._pooled(layer, packed._apply(layer, words)), (1,)
     return rows
 
 
@@ -111,7 +165,7 @@ def main() -> None:
     base = Topology.parse(VGG, SHAPE, BITS, first_layer="weighted")
     sliced = Topology.parse(VGG, SHAPE, BITS)
     pruned = scaled(sliced.keep((7, 6, 5, 4)), 0.5)
-    images = np.random.default_rng(0).integers(0, 256, (128, *SHAPE), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (256, *SHAPE), np.uint8)
     topologies = {"baseline BNN": base, "sliced, 8 slices": sliced, "pruned: 4 slices, half the channels": pruned}
     networks = {name: random_network(topology, 0) for name, topology in topologies.items()}
     few = images[:8]
@@ -123,33 +177,60 @@ def main() -> None:
     def compiled(name: str) -> Callable[[], int]:
         return lambda: len(packed.scores(networks[name], images))
 
-    calls: dict[str, Callable[[], int]] = {f"PyTorch float32, batch {best}": float_call(base, best)}
+    calls: dict[str, Callable[[], int]] = {
+        f"PyTorch float32, batch {best}": float_call(base, best),
+        f"PyTorch float32 compiled, batch {best}": compiled_call(base, best),
+        f"onnxruntime float32, batch {best}": onnx_call(base, best),
+        "plain numpy, baseline BNN": lambda: len(golden.scores(networks["baseline BNN"], few, backend="numpy"))}
     calls |= {f"compiled, {name}": compiled(name) for name in networks}
-    calls["numpy, baseline BNN"] = lambda: len(golden.scores(networks["baseline BNN"], few, backend="numpy"))
     results = {
         "cores": os.cpu_count(), "machine": platform.machine(), "numba": numba.__version__,
-        "torch": torch.__version__,
-        "vector_instructions": sorted(name for name, there in get_host_cpu_features().items()
-                                      if there and name in ("avx2", "avx512bw", "avx512vpopcntdq", "popcnt")),
-        "images_per_second": rates(calls), "layers": layer_operations(sliced),
-        "weighted_layers": layer_operations(base)}
+        "torch": torch.__version__, "onnxruntime": onnxruntime.__version__,
+        "bits_counted_by": packed.instructions(), "images_per_second": rates(calls)}
+    with threadpool_limits(1):
+        results |= {"layers": layer_operations(sliced), "weighted_layers": layer_operations(base)[:1]}
     write_atomically(RESULTS, (json.dumps(results, indent=1) + "\n").encode())
     print(json.dumps(results, indent=1))
     write_table("golden", table(results))
+    plot(results)
 
 
 def table(results: dict) -> str:
     """Rows of the page."""
     rates_ = results["images_per_second"]
-    slowest = next(row["median"] for name, row in rates_.items() if name.startswith("PyTorch"))
+    reference = next(row["median"] for name, row in rates_.items() if name.startswith("PyTorch"))
     lines = ["| VGG, images per second | median | least to most | beside PyTorch |", "|" + "---|" * 4]
     lines += [f"| {name} | {row['median']:,.1f} | {row['least']:,.1f} to {row['most']:,.1f} | "
-              f"{row['median'] / slowest:.2g} x |" for name, row in rates_.items()]
-    lines += ["", "| layer, one core | GOP/s |", "|---|---|"]
-    lines += [f"| {row['layer']} | {row['gop_per_second']:,.0f} |" for row in results["layers"]]
-    lines += [f"| {results['weighted_layers'][0]['layer']}, weighted first layer | "
-              f"{results['weighted_layers'][0]['gop_per_second']:,.0f} |"]
+              f"{row['median'] / reference:.2g} x |" for name, row in rates_.items()]
+    lines += ["", "| layer, one core, GOP/s | compiled | float32 product of -1 and +1 | plain numpy |",
+              "|---|---|---|---|"]
+    layers = [*results["layers"], *({**row, "layer": f"{row['layer']}, weighted first layer"}
+                                    for row in results["weighted_layers"])]
+    lines += ["| " + " | ".join([row["layer"], *(f"{row[name]:,.0f}" for name in LAYER_COLUMNS)]) + " |"
+              for row in layers]
     return "\n".join(lines)
+
+
+def plot(results: dict) -> None:
+    """Draw both tables."""
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 4), layout="constrained")
+    rates_ = results["images_per_second"]
+    medians = [row["median"] for row in rates_.values()]
+    spread = [[row["median"] - row["least"] for row in rates_.values()],
+              [row["most"] - row["median"] for row in rates_.values()]]
+    colours = ["tab:orange" if "compiled, " in name and "float32" not in name else "tab:grey" for name in rates_]
+    bars = left.barh(list(rates_), medians, xerr=spread, color=colours)
+    left.bar_label(bars, [f"{value:,.0f}" for value in medians], padding=3)
+    left.invert_yaxis()
+    left.set(title=f"VGG on {results['cores']} cores", xlabel="images per second", xlim=(0, 1.15 * max(medians)))
+    names = [f"{i} {row['layer']}" for i, row in enumerate(results["layers"])]
+    for k, column in enumerate(LAYER_COLUMNS):
+        right.bar(np.arange(len(names)) + 0.27 * k, [row[column] for row in results["layers"]], 0.27, label=column,
+                  color=("tab:orange", "tab:grey", "lightgrey")[k])
+    right.set_xticks(np.arange(len(names)) + 0.27, names, rotation=60)
+    right.set(title="its layers on one core", ylabel="GOP/s", yscale="log", ylim=(1, 2e4))
+    right.legend(loc="upper center", ncols=3)
+    figure.savefig(PLOT, metadata={"Date": None})
 
 
 if __name__ == "__main__":
