@@ -33,7 +33,6 @@ from cbnn.model.network import random_network
 from cbnn.model.slices import bit_slices
 from cbnn.model.storage import write_atomically
 from cbnn.model.topology import Conv, Topology
-from cbnn.sim.sweep import scaled
 
 RESULTS = Path(__file__).parent / "results" / "golden.json"
 PLOT = Path(__file__).parents[1] / "docs" / "golden.svg"
@@ -164,7 +163,7 @@ def main() -> None:
     """Measure, write, print."""
     base = Topology.parse(VGG, SHAPE, BITS, first_layer="weighted")
     sliced = Topology.parse(VGG, SHAPE, BITS)
-    pruned = scaled(sliced.keep((7, 6, 5, 4)), 0.5)
+    pruned = sliced.keep((7, 6, 5, 4)).scaled(0.5)
     images = np.random.default_rng(0).integers(0, 256, (256, *SHAPE), np.uint8)
     topologies = {"baseline BNN": base, "sliced, 8 slices": sliced, "pruned: 4 slices, half the channels": pruned}
     networks = {name: random_network(topology, 0) for name, topology in topologies.items()}

@@ -38,9 +38,7 @@ def scores(network: Network, images: NDArray, backend: str | None = None) -> NDA
     ValueError
         When the images' shape, dtype or range is not the network's, or there is no such backend.
     """
-    backend = backend or os.environ.get("CBNN_BACKEND") or BACKENDS[0]
-    if backend not in BACKENDS:
-        raise ValueError(f"backend {backend!r} is not one of {', '.join(BACKENDS)}")
+    backend = _backend(backend)
     check_images(images, network.topology.in_shape, network.topology.input_bits)
     if backend == "compiled":
         from cbnn.model import packed  # numba takes a while to import
@@ -48,6 +46,22 @@ def scores(network: Network, images: NDArray, backend: str | None = None) -> NDA
         return packed.scores(network, images)
     batches = (images[i : i + BATCH] for i in range(0, len(images), BATCH))
     return np.concatenate([_forward(network, batch)[-1] for batch in batches])
+
+
+def _backend(name: str | None = None) -> str:
+    name = name or os.environ.get("CBNN_BACKEND") or BACKENDS[0]
+    if name not in BACKENDS:
+        raise ValueError(f"backend {name!r} is not one of {', '.join(BACKENDS)}")
+    return name
+
+
+def backend_text() -> str:
+    """Name the implementation that `scores` takes here and, where it is the compiled one, what counts its bits."""
+    if _backend() == "numpy":
+        return "numpy"
+    from cbnn.model import packed
+
+    return f"compiled, {packed.instructions()}"
 
 
 def classes(network: Network, images: NDArray) -> NDArray[np.int64]:

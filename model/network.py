@@ -54,11 +54,6 @@ class Network:
         for i, (shape, parameters) in enumerate(zip(shapes, self.parameters, strict=True)):
             _check_layer(i, shape, parameters, last=i == len(shapes) - 1)
 
-    @property
-    def n_weight_bits(self) -> int:
-        """Weights of all layers, in bits."""
-        return sum(p.weights.size for p in self.parameters)
-
 
 def _check_layer(i: int, shape: LayerShape, parameters: Parameters, last: bool) -> None:
     pooled = isinstance(shape.layer, Conv) and shape.layer.pool > 1

@@ -1,13 +1,14 @@
 """Bit-level sensitivity: how much accuracy each slice of the input carries.
 
 A slice is replaced by uniform random bits, in all colours at once, at run time, without retraining; the less
-accuracy falls, the less the slice carries (arXiv 1802.00904).
+accuracy falls, the less the slice carries (arXiv 1802.00904). Beside that, slices are set to 0, and slices of a single
+colour are randomised.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,22 +16,29 @@ from numpy.typing import NDArray
 from cbnn.model import golden
 from cbnn.model.network import Network
 from cbnn.model.slices import check_images
+from cbnn.model.topology import Topology
+
+Mode = Literal["single", "cumulative", "zeroed", "zeroed cumulative", "colour"]
+MODES = get_args(Mode)
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """Accuracy with some slices randomised.
+    """Accuracy with some slices replaced.
 
     Attributes
     ----------
-    mode : "single" (one slice randomised) or "cumulative" (this slice and all kept ones below it)
+    mode : "single" (one slice randomised), "cumulative" (this slice and all kept ones below it), "zeroed" and "zeroed
+        cumulative" (likewise, but set to 0), or "colour" (one slice of one colour randomised)
     slice : the slice's number
-    accuracies : fraction right in each repetition
+    accuracies : fraction right in each repetition; zeros need none
+    colour : its number; None where all colours are replaced at once
     """
 
-    mode: Literal["single", "cumulative"]
+    mode: Mode
     slice: int
     accuracies: tuple[float, ...]
+    colour: int | None = None
 
     @property
     def mean(self) -> float:
@@ -61,7 +69,7 @@ def randomise(images: NDArray, slices: tuple[int, ...], rng: np.random.Generator
 
 def sensitivity(network: Network, images: NDArray, labels: NDArray, repetitions: int = 5,
                 seed: int = 0) -> Iterator[Sensitivity]:
-    """Measure every kept slice by itself, then the slices cumulatively from the lowest; yields as it goes.
+    """Measure every mode in turn, every kept slice from the lowest; yields as it goes, see `n_steps`.
 
     Raises
     ------
@@ -76,10 +84,48 @@ def sensitivity(network: Network, images: NDArray, labels: NDArray, repetitions:
         raise ValueError(f"seed is {seed}; it must be at least 0")
     rising = tuple(sorted(network.topology.kept_slices))
 
-    def measure(mode: Literal["single", "cumulative"], slices: tuple[int, ...]) -> Sensitivity:
-        rng = np.random.default_rng([seed, mode == "cumulative", slices[-1]])
+    def randomised(mode: Mode, slices: tuple[int, ...], colour: int | None = None) -> Sensitivity:
+        rng = np.random.default_rng([seed, MODES.index(mode), slices[-1], colour or 0])
         runs = (randomise(images, slices, rng) for _ in range(repetitions))
-        return Sensitivity(mode, slices[-1], tuple(golden.accuracy(network, run, labels) for run in runs))
+        if colour is not None:
+            runs = (_colour_of(images, run, colour) for run in runs)
+        return Sensitivity(mode, slices[-1], tuple(golden.accuracy(network, run, labels) for run in runs), colour)
 
-    return chain((measure("single", (b,)) for b in rising),
-                 (measure("cumulative", rising[: i + 1]) for i in range(len(rising))))
+    def zeroed(mode: Mode, slices: tuple[int, ...]) -> Sensitivity:
+        mask = np.asarray(sum(1 << b for b in slices)).astype(images.dtype)
+        return Sensitivity(mode, slices[-1], (golden.accuracy(network, images & ~mask, labels),))
+
+    up_to = [rising[: i + 1] for i in range(len(rising))]
+    return chain((randomised("single", (b,)) for b in rising), (randomised("cumulative", slices) for slices in up_to),
+                 (zeroed("zeroed", (b,)) for b in rising), (zeroed("zeroed cumulative", slices) for slices in up_to),
+                 (randomised("colour", (b,), colour) for b in rising for colour in _colours(network.topology)))
+
+
+def n_steps(topology: Topology) -> int:
+    """Results that `sensitivity` yields."""
+    return len(topology.kept_slices) * (4 + len(_colours(topology)))
+
+
+def pruning_order(results: Iterable[Sensitivity], kept_slices: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Kept slices of every level of pruning, all first: the slice that carries least by itself goes next.
+
+    Of slices that carry alike the lower one goes first.
+
+    Examples
+    --------
+    >>> pruning_order([Sensitivity("single", b, (a,)) for b, a in enumerate((0.9, 0.2, 0.4))], (2, 1, 0))
+    [(2, 1, 0), (2, 1), (1,)]
+    """
+    means = {result.slice: result.mean for result in results if result.mode == "single"}
+    order = sorted(kept_slices, key=lambda b: (-means[b], b))
+    return [tuple(b for b in kept_slices if b not in order[:n]) for n in range(len(order))]
+
+
+def _colours(topology: Topology) -> range:
+    return range(topology.in_shape[2] if topology.in_shape[2] > 1 else 0)
+
+
+def _colour_of(images: NDArray, noisy: NDArray, colour: int) -> NDArray:
+    mixed = images.astype(noisy.dtype)
+    mixed[..., colour] = noisy[..., colour]
+    return mixed

@@ -49,8 +49,8 @@ def read_bounded(path: Path, max_bytes: int) -> bytes:
     return content
 
 
-def read_array(path: Path) -> NDArray:
-    """Return the array of an .npy file.
+def read_array(path: Path, in_place: bool = False) -> NDArray:
+    """Return the array of an .npy file; `in_place` leaves it on disk, for arrays larger than memory.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def read_array(path: Path) -> NDArray:
         When the file cannot be read, or holds several.
     """
     try:
-        array = np.load(path, allow_pickle=False)
+        array = np.load(path, "r" if in_place else None, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise ValueError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if not isinstance(array, np.ndarray):

@@ -150,6 +150,36 @@ class Topology:
         """Return the same network with other slices kept."""
         return replace(self, kept_slices=kept_slices)
 
+    def scaled(self, *widths: float) -> "Topology":
+        """Return the network with the rows of its layers, but the last, times `widths`: one for all, or one for each.
+
+        Raises
+        ------
+        ValueError
+            When that gives no whole number of rows, or there is not a width for each layer but the last.
+        """
+        hidden = self.layers[:-1]
+        if len(widths) not in (1, len(hidden)):
+            raise ValueError(f"{len(widths)} widths given; 1 or {len(hidden)} are needed")
+        layers: list[Conv | Dense] = []
+        for i, (layer, width) in enumerate(zip(hidden, widths * len(hidden), strict=False)):
+            n = (layer.out_channels if isinstance(layer, Conv) else layer.out_features) * width
+            if n < 1 or n != int(n):
+                raise ValueError(f"layer {i}: a width of {width} makes {n} rows; it must be a whole number of at least "
+                                 "1")
+            layers.append(replace(layer, out_channels=int(n)) if isinstance(layer, Conv) else Dense(int(n)))
+        return replace(self, layers=(*layers, self.layers[-1]))
+
+    @property
+    def n_weight_bits(self) -> int:
+        """Weights of all layers, in bits."""
+        return sum(shape.mh * shape.mw for shape in self.shapes)
+
+    @property
+    def n_operations(self) -> int:
+        """Binary operations per image: an XNOR and a count for every bit of every window, row and slice."""
+        return sum(2 * s.n_windows * s.mh * s.slice_inputs * s.n_slices for s in self.shapes)
+
     @property
     def slice_weights(self) -> tuple[int, ...]:
         """What a set bit of each kept slice counts in the first layer, MSB first; relative to the lowest kept."""

@@ -17,11 +17,9 @@ from rich.table import Table
 
 from cbnn.hw.accelerator import accelerator
 from cbnn.hw.verilog import generate
-from cbnn.model import digits, golden, storage
-from cbnn.model.evaluation import evaluate
+from cbnn.model import storage
 from cbnn.model.network import random_network
-from cbnn.model.sensitivity import sensitivity
-from cbnn.sim import demo, explore, place, report, sweep, synth, volume
+from cbnn.sim import demo, explore, learn, place, report, sweep, synth, volume
 from cbnn.sim.cosim import SimulationError
 from cbnn.sim.options import (
     BeatOption,
@@ -50,7 +48,8 @@ from cbnn.sim.options import (
 )
 from cbnn.sim.verify import verify
 
-assert explore  # its verbs are part of the command
+assert explore  # their verbs are part of the command
+assert learn
 
 
 def main() -> None:
@@ -92,88 +91,6 @@ def _print_report(folder: Path, as_json: bool) -> None:
         stdout.print(table)
     stdout.print(report.CAPTION)
     stderr.print(f"report: {folder / demo.REPORT}", soft_wrap=True)
-
-
-@app.command()
-def train(slices: Annotated[int, typer.Option(help="Slices kept, 1 to 5.")], out: OutOption,
-          as_json: JsonOption = False) -> None:
-    """Train a digits network as the shipped ones were (needs the extra cbnn[train])."""
-    if slices not in digits.KEPT_SLICES:
-        raise ValueError(f"{slices} slices are to be kept; the digits have 1 to {digits.INPUT_BITS}")
-    from cbnn.model import training  # PyTorch is an extra, and slow to import
-
-    kept = digits.KEPT_SLICES[slices]
-    with progress_bar() as progress:
-        task = progress.add_task("epochs", total=training.DIGITS_RECIPE.epochs)
-        module = training.train_digits(kept, progress=lambda epoch, loss: progress.update(task, completed=epoch))
-    network = training.export(module)
-    storage.save(network, out)
-    data = digits.load()
-    result = {"model": str(out), "kept_slices": list(kept),
-              "accuracy": golden.accuracy(network, data.test_images, data.test_labels)}
-    print_result(result, as_json)
-
-
-@app.command("evaluate")
-def evaluate_command(model: ModelArgument, as_json: JsonOption = False) -> None:
-    """Accuracy of a digits network on the test split, by the golden model (csim), and who is taken for whom."""
-    network, data = load_model(model), digits.load()
-    golden.scores(network, data.test_images[:1])  # compiles, where this is the first call on the machine
-    with progress_bar() as progress:
-        task = progress.add_task("images", total=None)
-        result = evaluate(network, data.test_images, data.test_labels,
-                          lambda done, total: progress.update(task, completed=done, total=total))
-    low, high = result.confidence
-    summary = {"model": model, "kept_slices": list(network.topology.kept_slices), "images": result.n_images,
-               "accuracy": round(result.accuracy, 6), "confidence_95_percent": [round(low, 4), round(high, 4)],
-               "images_per_second": round(result.n_images / result.seconds)}
-    if as_json:
-        print(json.dumps(summary | {"confusion": result.confusion.tolist()}, indent=2))
-        return
-    print_result(summary, as_json=False)
-    table = Table("label", *map(str, range(len(result.confusion))), title="found as", title_justify="left")
-    for label, row in enumerate(result.confusion):
-        table.add_row(str(label), *(str(n) if n else "." for n in row))
-    stdout.print(table)
-
-
-@app.command("predict")
-def predict_command(model: ModelArgument,
-                    image: Annotated[Path, typer.Argument(help="A picture of 8 bits per colour, or an .npy array of "
-                                                               "pixels.")],
-                    slices: Annotated[Path | None, typer.Option(help="Folder for a picture of every slice.")] = None,
-                    as_json: JsonOption = False) -> None:
-    """Class and scores of one image, by the golden model; on request what its bit slices look like."""
-    from cbnn.model import pictures  # Pillow is for this verb alone
-
-    network = load_model(model)
-    pixels = pictures.read_image(image, network.topology)
-    scores = golden.scores(network, pixels)[0]
-    if slices is not None:
-        for path in pictures.write_slices(pixels, network.topology, slices):
-            stderr.print(str(path), soft_wrap=True)
-    print_result({"image": str(image), "class": int(scores.argmax()), "scores": scores.tolist()}, as_json)
-
-
-@app.command("sensitivity")
-def sensitivity_command(model: ModelArgument,
-                        repetitions: Annotated[int, typer.Option(help="Random draws per slice.")] = 5,
-                        seed: SeedOption = 0, as_json: JsonOption = False) -> None:
-    """Accuracy of a digits network with slices replaced by random bits, one by one and from the LSB up."""
-    network, data = load_model(model), digits.load()
-    with progress_bar() as progress:
-        steps = progress.track(sensitivity(network, data.test_images, data.test_labels, repetitions, seed),
-                               total=2 * len(network.topology.kept_slices), description="slices")
-        results = list(steps)
-    if as_json:
-        print(json.dumps([asdict(result) | {"mean": result.mean, "spread": result.spread} for result in results],
-                         indent=2))
-        return
-    table = Table("randomised", "accuracy, %", "spread, points")
-    for result in results:
-        slices = f"slice {result.slice}" + (" and below" if result.mode == "cumulative" else "")
-        table.add_row(slices, f"{100 * result.mean:.1f}", f"{100 * result.spread:.1f}")
-    stdout.print(table)
 
 
 @app.command("generate")

@@ -19,6 +19,7 @@ from cbnn.sim.fifos import size_fifos
 from cbnn.sim.options import (
     BeatOption,
     BitsOption,
+    DeviceOption,
     FirstLayerOption,
     FoldingOption,
     IdleOption,
@@ -28,6 +29,7 @@ from cbnn.sim.options import (
     ShapeOption,
     StallOption,
     app,
+    check_device,
     is_trained,
     load_model,
     numbers_of_slices,
@@ -43,8 +45,7 @@ from cbnn.sim.sweep import points, sweep
 
 MhzOption = Annotated[float, typer.Option(help="Clock that images per second are stated at.")]
 FoldingOutOption = Annotated[Path | None, typer.Option(help="Where to write the folding as JSON.")]
-DeviceOption = Annotated[str, typer.Option(help=f"FPGA whose LUTs and block RAMs bound the search: "
-                                                f"{', '.join(DEVICES)}.")]
+
 
 
 @app.command("cycles")
@@ -156,8 +157,7 @@ def fold_command(
 def _budget(device: str, luts: int | None, block_rams: int | None) -> Budget:
     if not device:
         return Budget(luts, block_rams)
-    if device not in DEVICES:
-        raise ValueError(f"device {device!r} is not one of {', '.join(DEVICES)}")
+    check_device(device)
     most = DEVICES[device]
     return Budget(*(n if bound is None else min(n, bound) for n, bound in zip(most, (luts, block_rams), strict=True)))
 

@@ -17,6 +17,7 @@ from cbnn.model.folding import Folding
 from cbnn.model.network import Network
 from cbnn.model.topology import Topology
 from cbnn.sim import demo
+from cbnn.sim.search import DEVICES
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   help="Binary neural networks with pruned input slices: Verilog, proof, and cycles.")
@@ -37,7 +38,8 @@ BitsOption = Annotated[int, typer.Option(help="Bits per pixel and colour of a to
 IdleOption = Annotated[int, typer.Option(help="How often the source idles, percent.")]
 StallOption = Annotated[int, typer.Option(help="How often the sink stalls, percent.")]
 FirstLayerOption = Annotated[str, typer.Option(help="sliced or weighted.")]
-
+DeviceOption = Annotated[str, typer.Option(help=f"FPGA whose LUTs and block RAMs bound the search: "
+                                                f"{', '.join(DEVICES)}.")]
 
 
 def complain(sentence: object, code: int) -> int:
@@ -94,6 +96,12 @@ def topology_of(text: str, shape: str, bits: int, first_layer: str) -> Topology:
         raise ValueError(f"input shape {shape!r} is not written like 32x32x3: height x width x colours")
     height, width, colours = map(int, shape.split("x"))
     return Topology.parse(text, (height, width, colours), bits, first_layer=first_layer)  # type: ignore[arg-type]
+
+
+def check_device(device: str) -> None:
+    """Raise ValueError where the FPGA is not known."""
+    if device not in DEVICES:
+        raise ValueError(f"device {device!r} is not one of {', '.join(DEVICES)}")
 
 
 def numbers_of_slices(text: str, n_slices: int) -> list[int]:

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from cbnn.model.topology import Conv, Dense, Topology
+from cbnn.model.topology import Topology
 from cbnn.sim.dataflow import simulate
 from cbnn.sim.search import DEVICES, Budget, Search
 
@@ -77,7 +77,7 @@ def points(topology: Topology, slices: Sequence[int], widths: Sequence[float], i
         if not 1 <= n <= len(topology.kept_slices):
             raise ValueError(f"{n} slices are to be kept; the network has 1 to {len(topology.kept_slices)}")
     for width in widths:
-        scaled(topology, width)
+        topology.scaled(width)
     for device in devices:
         if device not in DEVICES:
             raise ValueError(f"device {device!r} is not one of {', '.join(DEVICES)}")
@@ -86,29 +86,12 @@ def points(topology: Topology, slices: Sequence[int], widths: Sequence[float], i
             for combination in itertools.product(slices, widths, intervals, devices)]
 
 
-def scaled(topology: Topology, width: float) -> Topology:
-    """Return the topology with the channels of every layer but the last times `width`.
-
-    Raises
-    ------
-    ValueError
-        When that gives no whole number of channels.
-    """
-    layers: list[Conv | Dense] = []
-    for i, layer in enumerate(topology.layers[:-1]):
-        n = (layer.out_channels if isinstance(layer, Conv) else layer.out_features) * width
-        if n < 1 or n != int(n):
-            raise ValueError(f"layer {i}: a width of {width} makes {n} rows; it must be a whole number of at least 1")
-        layers.append(replace(layer, out_channels=int(n)) if isinstance(layer, Conv) else Dense(int(n)))
-    return replace(topology, layers=(*layers, topology.layers[-1]))
-
-
 def evaluate(point: Point) -> Result:
     """Find the folding of one point, and what it takes."""
     height, width, colours = map(int, point.in_shape.split("x"))
     full = Topology.parse(point.topology, (height, width, colours), point.input_bits,
                           first_layer=point.first_layer)  # type: ignore[arg-type]
-    topology = scaled(full.keep(full.kept_slices[: point.n_slices]), point.width)
+    topology = full.keep(full.kept_slices[: point.n_slices]).scaled(point.width)
     budget = Budget(*DEVICES[point.device])
     try:
         search = Search(topology)

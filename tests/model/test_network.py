@@ -26,7 +26,7 @@ def test_random_network(topology: Topology) -> None:
         for name in ("weights", "thresholds", "offsets", "invert"):
             np.testing.assert_array_equal(getattr(ours, name), getattr(again, name))
     assert (network.parameters[0].weights != other.parameters[0].weights).any()
-    assert network.n_weight_bits == sum(s.mw * s.mh for s in topology.shapes)
+    assert network.topology.n_weight_bits == sum(s.mw * s.mh for s in topology.shapes)
 
 
 def test_arrays_cannot_be_written() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cbnn.model import golden
 from cbnn.model.network import Network, Parameters, random_network
-from cbnn.model.sensitivity import Sensitivity, randomise, sensitivity
+from cbnn.model.sensitivity import Sensitivity, n_steps, pruning_order, randomise, sensitivity
 from cbnn.model.topology import Topology
 
 TOPOLOGY = Topology.parse("6C3-MP2-4FC", (4, 4, 2), 6, (5, 3, 2, 0))
@@ -57,10 +57,12 @@ def test_colours_and_pixels_differ() -> None:
 
 def test_order_and_number() -> None:
     results = list(sensitivity(NETWORK, IMAGES, LABELS, repetitions=3))
-    assert [(r.mode, r.slice) for r in results] == [
-        ("single", 0), ("single", 2), ("single", 3), ("single", 5),
-        ("cumulative", 0), ("cumulative", 2), ("cumulative", 3), ("cumulative", 5)]
-    assert all(len(r.accuracies) == 3 and 0 <= min(r.accuracies) <= max(r.accuracies) <= 1 for r in results)
+    assert [(r.mode, r.slice, r.colour) for r in results] == [
+        *((mode, b, None) for mode in ("single", "cumulative", "zeroed", "zeroed cumulative") for b in (0, 2, 3, 5)),
+        *(("colour", b, colour) for b in (0, 2, 3, 5) for colour in (0, 1))]
+    assert len(results) == n_steps(TOPOLOGY)
+    assert all(len(r.accuracies) == (1 if "zeroed" in r.mode else 3) for r in results)
+    assert all(0 <= min(r.accuracies) <= max(r.accuracies) <= 1 for r in results)
 
 
 def test_seed_decides() -> None:
@@ -72,7 +74,7 @@ def test_seed_decides() -> None:
 def test_results_come_one_by_one() -> None:
     results = sensitivity(NETWORK, IMAGES, LABELS, 2, 4)
     assert [next(results), next(results)] == list(sensitivity(NETWORK, IMAGES, LABELS, 2, 4))[:2]
-    assert len(list(results)) == 6
+    assert len(list(results)) == n_steps(TOPOLOGY) - 2
 
 
 def one_slice_decides(b: int) -> Network:
@@ -89,7 +91,10 @@ def test_accuracy_falls_where_the_slice_decides(b: int) -> None:
     images = np.random.default_rng(1).integers(0, 16, (2000, 1, 1, 1), np.uint8)
     results = list(sensitivity(one_slice_decides(b), images, images.ravel() >> b & 1, 2))
     assert [r.mean < 0.6 for r in results[:4]] == [i == b for i in range(4)]
-    assert [r.mean < 0.6 for r in results[4:]] == [i >= b for i in range(4)]
+    assert [r.mean < 0.6 for r in results[4:8]] == [i >= b for i in range(4)]
+    assert [r.mean < 0.6 for r in results[8:12]] == [i == b for i in range(4)]
+    assert [r.mean < 0.6 for r in results[12:]] == [i >= b for i in range(4)]
+    assert pruning_order(results, (3, 2, 1, 0))[-1] == (b,)
     assert all(r.mean == 1 and r.spread == 0 for r in results[:4] if r.slice != b)
 
 
@@ -115,3 +120,11 @@ def test_bad_input_is_refused_at_the_call(images: np.ndarray, labels: np.ndarray
     with pytest.raises(ValueError) as caught:
         sensitivity(NETWORK, images, labels, repetitions, seed)
     assert str(caught.value) == sentence
+
+
+def test_a_colour_by_itself() -> None:
+    topology = Topology.parse("2FC", (1, 1, 3), 1)  # two classes: the bit of colour 1
+    network = Network(topology, (Parameters(np.array([[1, 0, 1], [1, 1, 1]], np.uint8), offsets=np.zeros(2, int)),))
+    images = np.random.default_rng(1).integers(0, 2, (2000, 1, 1, 3), np.uint8)
+    results = [r for r in sensitivity(network, images, images[:, 0, 0, 1].astype(int), 1) if r.mode == "colour"]
+    assert [r.mean < 0.6 for r in results] == [False, True, False]

@@ -10,9 +10,10 @@ import torch
 
 from cbnn.model import digits, golden, storage
 from cbnn.model.batch_norm import BatchNorm
+from cbnn.model.binary_module import BinaryModule, encode, export
 from cbnn.model.network import Network
 from cbnn.model.topology import Conv, Dense, Topology
-from cbnn.model.training import BinaryModule, Recipe, encode, export, train
+from cbnn.model.training import Recipe, train
 
 SHORT = Recipe(epochs=2, batch=32, shift=1, seed=3)
 COLOURED = (9, 8, 3)

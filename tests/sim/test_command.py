@@ -50,7 +50,7 @@ def test_sensitivity_lists_slices_one_by_one_and_cumulatively(cbnn) -> None:
     code, out, _ = cbnn("sensitivity", "digits-2", "--repetitions", 1, "--json")
     assert code == 0
     assert [(row["mode"], row["slice"]) for row in json.loads(out)] == [
-        ("single", 3), ("single", 4), ("cumulative", 3), ("cumulative", 4)]
+        (mode, b) for mode in ("single", "cumulative", "zeroed", "zeroed cumulative") for b in (3, 4)]
 
 
 def test_generate_then_verify(cbnn, tiny: Path, tmp_path: Path) -> None:
@@ -90,7 +90,15 @@ def test_a_folding_from_json(cbnn, tmp_path: Path) -> None:
      "0 slices are to be kept; the network has 1 to 8"),
     (("cycles", "4C3-10FC", "--folding", "(1,1)(1,1)", "--slices", "four"),
      "slices 'four' are not written like 4 or 8..1"),
-    (("train", "--slices", "6", "--out", "x.npz"), "6 slices are to be kept; the digits have 1 to 5"),
+    (("train", "--keep", "6", "--out", "x.npz"), "slice 6 does not exist; pixels of 5 bits have 0 to 4"),
+    (("train", "--keep", "a", "--out", "x.npz"), "'a' is not a list of slices such as 7,6,5"),
+    (("train", "--dataset", "imagenet", "--out", "x.npz"), "data set 'imagenet' is not one of digits, mnist, "),
+    (("compact", "--max-drop", "-1", "--out", "x"), "a loss of -1.0 points is allowed; it must be 0 to below 100"),
+    (("compact", "--widths", "0.5", "--out", "x"), "widths 0.5 do not fall from 1"),
+    (("compact", "--device", "z80", "--out", "x"), "device 'z80' is not one of xc7z010, "),
+    (("evaluate", "digits-5", "--images", "x.npy"), "images and labels come in two files; both are needed"),
+    (("evaluate", "digits-5", "--dataset", "mnist", "--data-dir", "nowhere"),
+     "nowhere/train-images-idx3-ubyte.gz cannot be read: No such file or directory"),
     (("report", "nowhere"), "nowhere holds no table of the demo: "),
     (("generate", "digits-5", "--folding", "(1,1)", "--out", "x"),
      "folding of 1 layers given; the topology has 5"),

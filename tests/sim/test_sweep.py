@@ -7,7 +7,7 @@ import pytest
 
 from cbnn.model.topology import Topology
 from cbnn.sim import sweep as sweeping
-from cbnn.sim.sweep import Result, WorkerError, evaluate, points, scaled, sweep
+from cbnn.sim.sweep import Result, WorkerError, evaluate, points, sweep
 
 TOPOLOGY = Topology.parse("8C3-MP2-12FC-4FC", (6, 6, 1), 3)
 ASKED = points(TOPOLOGY, [3, 1], [1.0, 0.5], [0, 2000, 1], ["xc7z010"])
@@ -78,7 +78,7 @@ def test_a_dask_cluster_gives_the_same(tmp_path, expected):
 
 
 def test_widths_scale_all_layers_but_the_last():
-    assert str(scaled(TOPOLOGY, 0.5)) == "4C3-MP2-6FC-4FC"
+    assert str(TOPOLOGY.scaled(0.5)) == "4C3-MP2-6FC-4FC"
 
 
 @pytest.mark.parametrize(("ask", "sentence"), [
