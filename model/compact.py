@@ -82,11 +82,8 @@ def compact(dataset: str, layers: str, recipe: Recipe, folder: Path, *, max_drop
     ValueError
         When the loss is negative, widths do not suit, or a network cannot be trained.
     """
-    if not 0 <= max_drop < 100:
-        raise ValueError(f"a loss of {max_drop} points is allowed; it must be 0 to below 100")
-    known = datasets.find(dataset)
-    full = Point(dataset, layers, tuple(range(known.input_bits - 1, -1, -1)), (1.0,), recipe)
-    widths = _widths(full.topology, widths)
+    full = Point(dataset, layers, tuple(range(datasets.find(dataset).input_bits - 1, -1, -1)), (1.0,), recipe)
+    widths = checked_widths(full.topology, max_drop, widths)
 
     def train(points: list[Point]) -> list[Result]:
         return train_points(points, folder, data_dir, progress)
@@ -132,7 +129,10 @@ def _size(point: Point) -> tuple[int, int]:
     return point.topology.n_weight_bits, point.topology.n_operations
 
 
-def _widths(topology: Topology, widths: tuple[float, ...] | None) -> tuple[float, ...]:
+def checked_widths(topology: Topology, max_drop: float, widths: tuple[float, ...] | None) -> tuple[float, ...]:
+    """Return the widths to try for a baseline; raise ValueError where `compact` could not begin with what is given."""
+    if not 0 <= max_drop < 100:
+        raise ValueError(f"a loss of {max_drop} points is allowed; it must be 0 to below 100")
     if widths is None:
         return tuple(width for width in WIDTHS if _fits(topology, width))
     if not widths or widths[0] != 1 or list(widths) != sorted(set(widths), reverse=True) or widths[-1] <= 0:

@@ -6,6 +6,7 @@ unpickled: CIFAR-10 is read from its binary version.
 
 import hashlib
 import io
+import math
 import os
 import tarfile
 import zlib
@@ -145,17 +146,17 @@ def _unpacked(file: str, content: bytes) -> bytes:
     return inflated
 
 
-def _idx(content: bytes, n_axes: int) -> NDArray[np.uint8]:
+def _idx(file: str, content: bytes, n_axes: int) -> NDArray[np.uint8]:
     """Read an array of unsigned bytes in the IDX format: 0, 0, type 8, axes, their lengths, then the bytes."""
-    lengths = np.frombuffer(content[4 : 4 + 4 * n_axes], ">u4").tolist()
-    n_bytes = int(np.prod(lengths, dtype=object)) if lengths else 0
-    if content[:4] != bytes([0, 0, 8, n_axes]) or len(content) != 4 + 4 * n_axes + n_bytes:
-        raise ValueError(f"a file is not IDX with {n_axes} axes of bytes, or is cut short")
+    lengths = [int.from_bytes(content[at : at + 4], "big") for at in range(4, 4 + 4 * n_axes, 4)]
+    if content[:4] != bytes([0, 0, 8, n_axes]) or len(content) != 4 + 4 * n_axes + math.prod(lengths):
+        raise ValueError(f"{file} is not IDX with {n_axes} axes of bytes, or is cut short")
     return np.frombuffer(content, np.uint8, offset=4 + 4 * n_axes).reshape(lengths)
 
 
 def _read_mnist(contents: list[bytes]) -> Data:
-    train, train_labels, test, test_labels = (_idx(content, 3 - 2 * (i % 2)) for i, content in enumerate(contents))
+    train, train_labels, test, test_labels = (
+        _idx(file, content, 1 if "labels" in file else 3) for file, content in zip(MNIST_FILES, contents, strict=True))
     return _checked(train[..., np.newaxis], train_labels, test[..., np.newaxis], test_labels, (28, 28, 1))
 
 

@@ -144,8 +144,10 @@ def train_points(points: Sequence[Point], folder: Path, data_dir: Path | None = 
 
 
 def _train(points: list[Point], folder: Path, data_dir: Path | None, progress: Callable[[float], None]) -> None:
-    # Processes are begun anew, since PyTorch's and numba's threads do not survive a fork.
-    context = multiprocessing.get_context("spawn")
+    # Not forked from here, since PyTorch's and numba's threads do not survive that, but from a server that has imported
+    # everything and run nothing.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["cbnn.model.points"])
     with context.Manager() as manager, ProcessPoolExecutor(min(len(points), os.cpu_count() or 1), context) as pool:
         parts = manager.dict()
         futures = {pool.submit(train_point, point, folder, data_dir, parts) for point in points}

@@ -61,8 +61,10 @@ def main() -> None:
     except (ValueError, SimulationError, synth.SynthesisError, sweep.WorkerError, OSError,
             ModuleNotFoundError) as error:
         sys.exit(complain(error, 2))
-    except KeyboardInterrupt:
-        sys.exit(complain("interrupted", 130))
+    except SystemExit as end:
+        if end.code == 130:  # what typer makes of Ctrl-C, without a word
+            complain("interrupted", 130)
+        raise
 
 
 @app.command("demo")

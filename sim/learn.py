@@ -79,7 +79,8 @@ def evaluate_command(
     key = hashlib.sha256(repr((model, _digest(network), pixels.shape, str(pixels.dtype), dataset, images and (
         str(images.resolve()), images.stat().st_size, images.stat().st_mtime_ns))).encode() + classes.tobytes())
     begun = read_partial(key.hexdigest(), partial) if partial else None
-    golden.scores(network, np.asarray(pixels[:1]))  # compiles, where this is the first call on the machine
+    # Compiles, where this is the first call on the machine.
+    golden.scores(network, np.zeros((1, *network.topology.in_shape), np.uint8))
     seen = [begun] if begun else []
     try:
         with progress_bar() as progress:
@@ -179,12 +180,13 @@ def compact_command(
 
     check_device(device)
     layers, recipe = _recipe(dataset, layers, epochs, seed)
-    points = out / "points"
+    known, points = datasets.find(dataset), out / "points"
+    tried = compact.checked_widths(Topology.parse(layers, known.in_shape, known.input_bits), max_drop,
+                                   _numbers(widths) if widths else None)
     with progress_bar() as progress:
         task = progress.add_task("baseline", total=None)
         found = compact.compact(
-            dataset, layers, recipe, points, max_drop=max_drop, widths=_numbers(widths) if widths else None,
-            data_dir=data_dir,
+            dataset, layers, recipe, points, max_drop=max_drop, widths=tried, data_dir=data_dir,
             progress=lambda done, total: progress.update(task, completed=round(done, 2), total=total),
             stage=lambda text: progress.update(task, description=text))
         progress.update(task, description="cycles")
