@@ -11,19 +11,33 @@ model/pretrained with a model card beside it.
 import argparse
 import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import torch
+from golden import float_call, rates
+from matplotlib import pyplot
+from rtl import write_table
+
 from cbnn.model import datasets, golden, points, storage
-from cbnn.model.network import prune_slices
+from cbnn.model.binary_module import encode, export
+from cbnn.model.network import prune_slices, random_network
 from cbnn.model.points import Point, mean_and_spread
-from cbnn.model.training import DEFAULTS, Recipe
+from cbnn.model.sensitivity import sensitivity
+from cbnn.model.training import DEFAULTS, Recipe, train
+from cbnn.sim.report import kept_text
+from cbnn.sim.search import DEVICES, Budget, Search
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "bench" / "results" / "method.json", ROOT / "docs" / "cbnn-method.md"
 FOLDER = ROOT / "out" / "method"
+PLOT = ROOT / "docs" / "cbnn-method.svg"
 SEEDS = 3
+DEVICE = "xc7z010"
+"""FPGA that all networks are folded for."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +75,16 @@ class Study:
         return {
             BASELINE: points(self.seeds),
             CBNN: points(self.seeds, self.kept_slices, self.widths),
-            "slices pruned and retrained": points(controls, self.kept_slices),
-            "baseline BNN, weighted first layer": points(controls, first_layer="weighted"),
-            "full precision": points(controls, first_layer="weighted", precision="float"),
-            "all slices, first layer's weights in full precision": points(controls, precision="float first layer")}
+            RETRAINED: points(controls, self.kept_slices),
+            WEIGHTED: points(controls, first_layer="weighted"),
+            FLOAT: points(controls, first_layer="weighted", precision="float"),
+            FLOAT_FIRST: points(controls, precision="float first layer")}
 
 
-BASELINE, CBNN, PRUNED = "sliced, all slices", "CBNN: pruned, shrunk, retrained", "slices pruned, not retrained"
+ORDER = FLOAT, WEIGHTED, FLOAT_FIRST, BASELINE, PRUNED, RETRAINED, CBNN = (
+    "full precision", "baseline BNN, weighted first layer", "all slices, first layer's weights in full precision",
+    "sliced, all slices (baseline)", "slices pruned, not retrained", "slices pruned, retrained",
+    "CBNN: slices pruned, shrunk, retrained")
 STUDIES = {
     "mnist-cnn": Study("mnist", *DEFAULTS["mnist"], (7,), (0.4375,), 1),
     "mnist-mlp": Study("mnist", "1024FC-1024FC-1024FC-10FC", Recipe(15, 128, 0.005, shift=1), (7,), (0.625,), 0),
@@ -107,28 +124,130 @@ def entry(point: Point, tests: list[float], validations: list[float], seconds: l
             "mean": round(100 * mean, 2), "spread": round(100 * spread, 2),
             "validation": [round(100 * value, 2) for value in validations],
             "weight_bits": topology.n_weight_bits, "operations": topology.n_operations,
-            "seconds": [round(value) for value in seconds], "note": note, "recipe": point.recipe.__dict__}
+            "seconds": [round(value) for value in seconds], "note": note, "recipe": asdict(point.recipe)}
 
 
-def ship(name: str) -> None:
-    """Copy the networks of seed 0 into the package."""
+def speeds(name: str, data_dir: Path | None) -> dict:
+    """Images per second on this CPU, runs taken in turn, and cycles per image on one FPGA, for every seed 0."""
+    study = STUDIES[name]
+    topologies = {WEIGHTED: study.point(0, first_layer="weighted").topology, BASELINE: study.point(0).topology,
+                  CBNN: study.point(0, study.kept_slices, study.widths).topology}
+    networks = {row: random_network(topology, 0) for row, topology in topologies.items()}
+    images = datasets.load(study.dataset, data_dir).test_images[:2048]
+    batches = {batch: rates({"": float_call(topologies[WEIGHTED], batch)})[""]["median"] for batch in (16, 64, 256)}
+    best = max(batches, key=lambda batch: batches[batch])
+    calls = {f"PyTorch float32, batch {best}": float_call(topologies[WEIGHTED], best)}
+    calls |= {row: partial(lambda network: len(golden.scores(network, images)), network)
+              for row, network in networks.items()}
+    cycles = {row: Search(topology).fastest(Budget(*DEVICES[DEVICE])).interval_cycles
+              for row, topology in topologies.items()}
+    return {"images_per_second": rates(calls), "interval_cycles": cycles, "device": DEVICE}
+
+
+def carried(name: str, data_dir: Path | None) -> list[dict]:
+    """Sensitivity of the baseline of seed 0, on the images set apart."""
+    study = STUDIES[name]
+    network = points.read_result(study.rows()[BASELINE][0], FOLDER).load(FOLDER)
+    images, labels = points.split(study.dataset, datasets.load(study.dataset, data_dir))[2:]
+    return [{"mode": s.mode, "slice": s.slice, "colour": s.colour, "mean": s.mean, "spread": s.spread}
+            for s in sensitivity(network, images, labels)]
+
+
+def ship(name: str, results: dict) -> None:
+    """Copy the networks of seed 0 into the package, with a model card each."""
     for suffix, row in (("", CBNN), ("-baseline", BASELINE)):
         result = points.read_result(STUDIES[name].rows()[row][0], FOLDER)
         storage.save(result.load(FOLDER), ROOT / "model" / "pretrained" / f"{name}{suffix}.npz")
+        card = {**results["rows"][row], "dataset": STUDIES[name].dataset, "trained_by": "python bench/method.py",
+                "shipped_seed": 0, "interval_cycles": results["interval_cycles"][row], "device": results["device"]}
+        storage.write_atomically(ROOT / "model" / "pretrained" / f"{name}{suffix}.json",
+                                 (json.dumps(card, indent=1) + "\n").encode())
+
+
+def prove(name: str, data_dir: Path | None) -> None:
+    """Train the shipped networks once more: the same bits, and all classes of the test images as the module's own."""
+    study = STUDIES[name]
+    data = datasets.load(study.dataset, data_dir)
+    images, labels = points.split(study.dataset, data)[:2]
+    for row in (CBNN, BASELINE):
+        point = study.rows()[row][0]
+        module = train(point.topology, images, labels, point.recipe)
+        network = points.read_result(point, FOLDER).load(FOLDER)
+        again = export(module)
+        same = all(np.array_equal(a.weights, b.weights) and np.array_equal(a.thresholds, b.thresholds)
+                   for a, b in zip(network.parameters[:-1], again.parameters[:-1], strict=True))
+        with torch.no_grad():
+            found = np.concatenate([module(encode(point.topology, data.test_images[i : i + 500])).argmax(1).numpy()
+                                    for i in range(0, len(data.test_images), 500)])
+        n = int((found == golden.classes(again, data.test_images)).sum())
+        print(f"{name}, {row}: trained again the same: {same}; classes that agree: {n} of {len(found)}", flush=True)
+
+
+def table(results: dict) -> str:
+    """Rows of the page."""
+    lines = []
+    for name, result in results.items():
+        rows, note = result["rows"], next(iter(result["rows"].values()))["note"]
+        base = rows[BASELINE]
+        lines += [f"**{name}**{f' ({note})' if note else ''}, baseline {base['layers']}", "",
+                  "| network | slices | test accuracy, % | trainings | weight bits | operations |", "|" + "---|" * 6]
+        for row, facts in sorted(rows.items(), key=lambda item: ORDER.index(item[0])):
+            spread = f" ± {facts['spread']:.2f}" if len(facts["test"]) > 1 else ""
+            sizes = [f"{facts[key]:,}" + (f" ({base[key] / facts[key]:.1f} x fewer)" if row == CBNN else "")
+                     for key in ("weight_bits", "operations")]
+            if facts["precision"] != "binary":
+                sizes = [f"{facts['weight_bits']:,} weights", "not binary"]
+            lines.append("| " + " | ".join([row, kept_text(facts["kept_slices"]), f"{facts['mean']:.2f}{spread}",
+                                            str(len(facts["test"])), *sizes]) + " |")
+        rates_, cycles = result["images_per_second"], result["interval_cycles"]
+        reference = next(rate["median"] for row, rate in rates_.items() if row.startswith("PyTorch"))
+        lines += ["", f"| run time | images per second, {os.cpu_count()} cores | beside PyTorch | cycles per image, "
+                  f"{result['device']} |", "|" + "---|" * 4]
+        lines += [f"| {row} | {rate['median']:,.0f} ({rate['least']:,.0f} to {rate['most']:,.0f}) | "
+                  f"{rate['median'] / reference:.1f} x | {cycles.get(row, '')} |" for row, rate in rates_.items()]
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def plot(results: dict) -> None:
+    """Draw what the slices carry, and accuracy over size."""
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 4), layout="constrained")
+    for name, result in results.items():
+        for mode, style in (("single", "-o"), ("cumulative", "--s")):
+            rows = [row for row in result["sensitivity"] if row["mode"] == mode]
+            left.plot([row["slice"] for row in rows], [100 * row["mean"] for row in rows], style,
+                      label=f"{name}, {'this slice' if mode == 'single' else 'and all below'}")
+        facts = [result["rows"][row] for row in (BASELINE, CBNN)]
+        right.errorbar([row["weight_bits"] for row in facts], [row["mean"] for row in facts],
+                       [row["spread"] for row in facts], fmt="o--", capsize=4, label=f"{name}: baseline, CBNN")
+    left.set(title="accuracy with slices randomised, not retrained", xlabel="slice (0: LSB)", ylabel="%")
+    right.set(title="test accuracy", xlabel="weight bits", ylabel="%", xscale="log")
+    for axes in (left, right):
+        axes.legend(fontsize=8)
+    figure.savefig(PLOT, metadata={"Date": None})
 
 
 def main() -> None:
     """Measure what is named, or all."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("names", nargs="*", choices=[*STUDIES], default=[])
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(STUDIES)}")
     parser.add_argument("--data-dir", type=Path, default=os.environ.get(datasets.VARIABLE))
+    parser.add_argument("--prove", action="store_true", help="train the shipped networks again, and compare")
     arguments = parser.parse_args()
+    names = arguments.names or list(STUDIES)
+    if arguments.prove:
+        for name in names:
+            prove(name, arguments.data_dir)
+        return
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    for name in arguments.names or STUDIES:
-        results[name] = measure(name, arguments.data_dir)
+    for name in names:
+        results[name] = {"rows": measure(name, arguments.data_dir), "sensitivity": carried(name, arguments.data_dir),
+                         **speeds(name, arguments.data_dir)}
         storage.write_atomically(RESULTS, (json.dumps(results, indent=1) + "\n").encode())
         if name in SHIPPED:
-            ship(name)
+            ship(name, results[name])
+    write_table("method", table(results), PAGE)
+    plot(results)
 
 
 if __name__ == "__main__":

@@ -178,11 +178,11 @@ def _compare(measured: int | None, estimate: int) -> str:
     return f"{measured:,} | {estimate:,} ({estimate / measured - 1:+.1%})" if measured else f"0 | {estimate}"
 
 
-def write_table(marker: str, text: str) -> None:
+def write_table(marker: str, text: str, page: Path = PAGE) -> None:
     """Put a table between the markers of that name on the page."""
-    head, rest = PAGE.read_text().split(f"<!-- {marker} -->\n", 1)
+    head, rest = page.read_text().split(f"<!-- {marker} -->\n", 1)
     tail = rest.split(f"<!-- /{marker} -->", 1)[1]
-    write_atomically(PAGE, f"{head}<!-- {marker} -->\n{text}\n<!-- /{marker} -->{tail}".encode())
+    write_atomically(page, f"{head}<!-- {marker} -->\n{text}\n<!-- /{marker} -->{tail}".encode())
 
 
 def main() -> None:
