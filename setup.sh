@@ -52,7 +52,7 @@ fi
 
 # The package is linked file by file, so a new file means installing again, as a new dependency does.
 stamp=.venv/installed-${extra:-base}
-state=$({ cat pyproject.toml setup.sh; find hw model sim -name '*.py' -o -name '*.npz' -o -name '*.cpp' | sort; } | cksum)
+state=$({ cat pyproject.toml setup.sh; find hw model sim -name '*.py' -o -name '*.npz' -o -name '*.json' -o -name '*.cpp' | sort; } | cksum)
 if [ "$(cat "$stamp" 2>/dev/null)" != "$state" ]; then
     echo "setup: installing Python packages into .venv" >&2
     .venv/bin/pip install --quiet --disable-pip-version-check -e ".${extra:+[$extra]}" -C editable_mode=strict

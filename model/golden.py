@@ -1,7 +1,7 @@
 """The golden model: what the accelerator must compute.
 
 It works on whole batches of images and imitates no hardware. There are two implementations: this one, in plain numpy,
-is obviously right; that of `packed` is compiled and twenty times faster. Here popcounts are taken from products of -1
+is obviously right; that of `packed` is compiled and sixty times faster. Here popcounts are taken from products of -1
 and +1: over n inputs, ``popcount(XNOR(w, x)) = (n + w . x) / 2``, exact in float32 for the n that `Topology` admits.
 """
 

@@ -25,7 +25,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 stdout, stderr = Console(width=None if sys.stdout.isatty() else 120), Console(stderr=True)
 
 ModelArgument = Annotated[str, typer.Argument(help="A network's .npz, or the name of one that is shipped: digits-5 "
-                                                   "to digits-1.")]
+                                                   "to digits-1, mnist-cnn, mnist-mlp, and their baselines, as "
+                                                   "mnist-cnn-baseline.")]
 FoldingOption = Annotated[str, typer.Option(help="(PE,SIMD) of every layer, as in (16,9)(8,16)(10,8), or a JSON file.")]
 OutOption = Annotated[Path, typer.Option(help="Where to write.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]
