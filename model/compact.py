@@ -65,7 +65,7 @@ class Compaction:
 
 
 def compact(dataset: str, layers: str, recipe: Recipe, folder: Path, *, max_drop: float = 1.0,
-            widths: tuple[float, ...] | None = None, data_dir: Path | None = None,
+            widths: tuple[float, ...] | None = None, teacher: bool = False, data_dir: Path | None = None,
             progress: Progress = lambda done, total: None, stage: Stage = lambda text: None) -> Compaction:
     """Find the smallest network that loses no more accuracy than `max_drop` percentage points.
 
@@ -76,13 +76,15 @@ def compact(dataset: str, layers: str, recipe: Recipe, folder: Path, *, max_drop
     recipe : by which all are trained; its seed is that of the search, the next ones give the spread
     folder : where trained networks are kept; called again with the same folder, nothing is trained twice
     widths : tried for all layers at once, descending, the first 1
+    teacher : whether all learn from a network of full width and full precision too
 
     Raises
     ------
     ValueError
         When the loss is negative, widths do not suit, or a network cannot be trained.
     """
-    full = Point(dataset, layers, tuple(range(datasets.find(dataset).input_bits - 1, -1, -1)), (1.0,), recipe)
+    full = Point(dataset, layers, tuple(range(datasets.find(dataset).input_bits - 1, -1, -1)), (1.0,), recipe,
+                 teacher=teacher)
     widths = checked_widths(full.topology, max_drop, widths)
 
     def train(points: list[Point]) -> list[Result]:

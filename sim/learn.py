@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -36,6 +36,8 @@ DatasetOption = Annotated[str, typer.Option(help=f"Data set: {', '.join(datasets
 DataDirOption = Annotated[Path | None, typer.Option(help="Folder that holds the data set's original files; else "
                                                          f"{datasets.VARIABLE} names it, else they are downloaded.")]
 LayersOption = Annotated[str, typer.Option(help="Topology, as in 16C3-MP2-64FC-10FC; else the data set's own.")]
+TeacherOption = Annotated[bool, typer.Option("--teacher", help="Learn from a network of full width in full precision "
+                                                               "too, which is trained first.")]
 EpochsOption = Annotated[int | None, typer.Option(help="Passes over the images; else the data set's own number.")]
 
 
@@ -43,7 +45,8 @@ EpochsOption = Annotated[int | None, typer.Option(help="Passes over the images; 
 def train(out: OutOption, dataset: DatasetOption = "digits", data_dir: DataDirOption = None, layers: LayersOption = "",
           keep: Annotated[str, typer.Option(help="Slices kept, MSB first, as in 7,6,5; else all.")] = "",
           width: Annotated[float, typer.Option(help="Factor of the rows of all layers but the last.")] = 1.0,
-          first_layer: FirstLayerOption = "sliced", epochs: EpochsOption = None, seed: SeedOption = 0,
+          first_layer: FirstLayerOption = "sliced", teacher: TeacherOption = False, epochs: EpochsOption = None,
+          seed: SeedOption = 0,
           as_json: JsonOption = False) -> None:
     """Train a network (needs the extra cbnn[train]); of the digits by default, as the shipped ones were."""
     from cbnn.model import binary_module, training  # PyTorch is an extra, and slow to import
@@ -55,9 +58,12 @@ def train(out: OutOption, dataset: DatasetOption = "digits", data_dir: DataDirOp
     topology = full.scaled(width)
     data = datasets.load(dataset, data_dir)
     with progress_bar() as progress:
-        task = progress.add_task("epochs", total=recipe.epochs)
-        module = training.train(topology, data.train_images, data.train_labels, recipe,
-                                lambda epoch, loss: progress.update(task, completed=epoch))
+        def fit(what: Topology, name: str, **options: Any) -> Any:
+            task = progress.add_task(f"{name}, epochs", total=recipe.epochs)
+            return training.train(what, data.train_images, data.train_labels, recipe,
+                                  lambda epoch, loss: progress.update(task, completed=epoch), **options)
+
+        module = fit(topology, "network", teacher=fit(full, "teacher", precision="float") if teacher else None)
     network = binary_module.export(module)
     storage.save(network, out)
     print_result({"model": str(out), **_note(data), "kept_slices": list(topology.kept_slices),
@@ -168,7 +174,8 @@ def compact_command(
         out: OutOption, dataset: DatasetOption = "digits", data_dir: DataDirOption = None, layers: LayersOption = "",
         max_drop: Annotated[float, typer.Option(help="Accuracy that may be lost, in percentage points.")] = 1.0,
         widths: Annotated[str, typer.Option(help="Widths tried, as in 1,0.5,0.25; else 1 to 0.25.")] = "",
-        epochs: EpochsOption = None, device: DeviceOption = "xc7z020", seed: SeedOption = 0,
+        teacher: TeacherOption = False, epochs: EpochsOption = None, device: DeviceOption = "xc7z020",
+        seed: SeedOption = 0,
         as_json: JsonOption = False) -> None:
     """CBNN, the whole method: train, prune slices, shrink, retrain (needs cbnn[train]).
 
@@ -186,7 +193,7 @@ def compact_command(
     with progress_bar() as progress:
         task = progress.add_task("baseline", total=None)
         found = compact.compact(
-            dataset, layers, recipe, points, max_drop=max_drop, widths=tried, data_dir=data_dir,
+            dataset, layers, recipe, points, max_drop=max_drop, widths=tried, teacher=teacher, data_dir=data_dir,
             progress=lambda done, total: progress.update(task, completed=round(done, 2), total=total),
             stage=lambda text: progress.update(task, description=text))
         progress.update(task, description="cycles")

@@ -93,7 +93,7 @@ def test_sensitivity_draws(cbnn, tmp_path: Path) -> None:
 
 def test_train_what_is_named(cbnn, tmp_path: Path) -> None:
     code, out, _ = cbnn("train", "--layers", "8C3-MP2-16FC-10FC", "--keep", "4,2", "--width", 0.5, "--epochs", 1,
-                        "--first-layer", "weighted", "--out", tmp_path / "net.npz", "--json")
+                        "--first-layer", "weighted", "--teacher", "--out", tmp_path / "net.npz", "--json")
     assert code == 0
     network = storage.load(tmp_path / "net.npz")
     assert str(network.topology) == "4C3-MP2-8FC-10FC"
