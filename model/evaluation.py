@@ -58,7 +58,7 @@ def evaluate(network: Network, images: NDArray, labels: NDArray,
 
     Parameters
     ----------
-    images : integer array (N, height, width, colours); a memory map larger than memory will do
+    images : integer array (N, height, width, colours), not coded yet; a memory map larger than memory will do
     labels : integer array (N,), 0 to classes - 1
     progress : called behind every batch with what was counted so far
     begun : what an earlier call counted of the same images before it was interrupted; they are not looked at again
@@ -81,7 +81,7 @@ def evaluate(network: Network, images: NDArray, labels: NDArray,
         raise ValueError(f"the evaluation to go on with is not of these images: it counted {result.n_images} others")
     for i in range(result.n_images, len(images), BATCH):
         start = time.perf_counter()
-        found = golden.classes(network, np.asarray(images[i : i + BATCH]))
+        found = golden.classes(network, network.coded(np.asarray(images[i : i + BATCH])))
         seconds = time.perf_counter() - start
         confusion = result.confusion.copy()
         np.add.at(confusion, (labels[i : i + BATCH], found), 1)

@@ -30,6 +30,7 @@ class Parameters:
     invert: NDArray[np.bool_] | None = None
 
 
+MAX_CODES = 1 << 16
 OFFSET_LIMIT = 1 << 30
 """Largest magnitude of a class offset, so that scores stay far inside 32 bits."""
 
@@ -37,6 +38,11 @@ OFFSET_LIMIT = 1 << 30
 @dataclass(frozen=True, eq=False)
 class Network:
     """A topology and the parameters of each of its layers; checks itself, and its arrays cannot be written.
+
+    Attributes
+    ----------
+    codes : int64 array: ``codes[v]`` is what a pixel of value v becomes before it is sliced; None where pixels are
+        taken as they are. Images reach golden model and accelerator coded, see `coded`.
 
     Raises
     ------
@@ -46,6 +52,7 @@ class Network:
 
     topology: Topology
     parameters: tuple[Parameters, ...]
+    codes: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         shapes = self.topology.shapes
@@ -53,6 +60,25 @@ class Network:
             raise ValueError(f"parameters of {len(self.parameters)} layers given; the topology has {len(shapes)}")
         for i, (shape, parameters) in enumerate(zip(shapes, self.parameters, strict=True)):
             _check_layer(i, shape, parameters, last=i == len(shapes) - 1)
+        if self.codes is not None:
+            if self.codes.ndim != 1 or self.codes.dtype != np.int64 or not 2 <= len(self.codes) <= MAX_CODES:
+                raise ValueError(f"codes are {self.codes.dtype} {self.codes.shape}; they must be int64, 2 to "
+                                 f"{MAX_CODES}")
+            high = (1 << self.topology.input_bits) - 1
+            if self.codes.min() < 0 or self.codes.max() > high:
+                raise ValueError(f"codes span {self.codes.min()} to {self.codes.max()}; pixels span 0 to {high}")
+            self.codes.setflags(write=False)
+
+    def coded(self, images: NDArray) -> NDArray:
+        """Return images as golden model and accelerator take them; raise ValueError for pixels without a code."""
+        if self.codes is None:
+            return images
+        if images.dtype.kind not in "ui":
+            raise ValueError(f"images are {images.dtype}; pixels must be integers")
+        if images.size and (images.min() < 0 or images.max() >= len(self.codes)):
+            raise ValueError(f"pixels {images.min()} to {images.max()} given; the network has codes for 0 to "
+                             f"{len(self.codes) - 1}")
+        return self.codes.astype(np.uint16)[images]
 
 
 def _check_layer(i: int, shape: LayerShape, parameters: Parameters, last: bool) -> None:
@@ -132,4 +158,4 @@ def prune_slices(network: Network, kept_slices: tuple[int, ...]) -> Network:
     if offsets is not None:
         offsets = offsets // unit
     pruned = Parameters(np.ascontiguousarray(weights), thresholds, offsets, first.invert)
-    return Network(new, (pruned, *network.parameters[1:]))
+    return Network(new, (pruned, *network.parameters[1:]), network.codes)

@@ -71,7 +71,7 @@ def save(network: Network, path: Path) -> None:
 
     The members of the .npz, all uint8 or little-endian int32 and of one axis: ``header`` (JSON in UTF-8), and of
     layer i ``weights_i`` and ``invert_i`` (packed bits, row by row, the first in the LSB), ``thresholds_i`` and
-    ``offsets_i``.
+    ``offsets_i``; and, where the network has them, ``codes``.
     """
     topology = network.topology
     header = {"format": FORMAT, "layers": str(topology), "in_shape": list(topology.in_shape),
@@ -86,6 +86,8 @@ def save(network: Network, path: Path) -> None:
             arrays[f"offsets_{i}"] = parameters.offsets.astype("<i4")
         if parameters.invert is not None:
             arrays[f"invert_{i}"] = np.packbits(parameters.invert, bitorder="little")
+    if network.codes is not None:
+        arrays["codes"] = network.codes.astype("<i4")
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():
@@ -110,9 +112,10 @@ def load(path: Path) -> Network:
         arrays = _arrays(content)
         topology = _topology(arrays.pop("header").tobytes())
         parameters = tuple(_parameters(arrays, i, shape) for i, shape in enumerate(topology.shapes))
+        codes = arrays.pop("codes", None)
         if arrays:
             raise ValueError(f"it holds {min(arrays)}, which no layer uses")
-        return Network(topology, parameters)
+        return Network(topology, parameters, None if codes is None else codes.astype(np.int64))
     except KeyError as error:
         raise ValueError(f"{path} is not a cbnn network: it lacks {error}") from error
     except ValueError as error:

@@ -142,7 +142,8 @@ def volume_command(
     unit = accelerator(weights, read_folding(folding, topology, input_width))
     if images < 1:
         raise ValueError(f"{images} images are to be sent; at least 1 is needed")
-    pixels = (storage.read_array(images_file) if images_file else demo.sample_images(topology, images, seed))[:images]
+    pixels = (weights.coded(storage.read_array(images_file)[:images]) if images_file
+              else demo.sample_images(topology, images, seed)[:images])
     with progress_bar() as progress:
         task = progress.add_task("compiling", total=None)
         result = volume.stream(weights, unit, pixels, idle_percent=idle, stall_percent=stall, seed=seed,

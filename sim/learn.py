@@ -134,7 +134,7 @@ def predict_command(model: ModelArgument,
     from cbnn.model import pictures  # Pillow is for this verb alone
 
     network = load_model(model)
-    pixels = pictures.read_image(image, network.topology)
+    pixels = network.coded(pictures.read_image(image, network.topology))
     scores = golden.scores(network, pixels)[0]
     if slices is not None:
         for path in pictures.write_slices(pixels, network.topology, slices):
@@ -154,7 +154,7 @@ def sensitivity_command(model: ModelArgument, dataset: DatasetOption = "", data_
     network = load_model(model)
     pixels, classes, note = _labelled(network.topology, dataset, data_dir, None, None)
     with progress_bar() as progress:
-        steps = progress.track(sensitivity(network, pixels, classes, repetitions, seed),
+        steps = progress.track(sensitivity(network, network.coded(pixels), classes, repetitions, seed),
                                total=n_steps(network.topology), description="slices")
         results = list(steps)
     rows = [asdict(result) | note | {"mean": result.mean, "spread": result.spread} for result in results]
