@@ -69,6 +69,11 @@ class Network:
                 raise ValueError(f"codes span {self.codes.min()} to {self.codes.max()}; pixels span 0 to {high}")
             self.codes.setflags(write=False)
 
+    @property
+    def pixel_bits(self) -> int:
+        """Bits that a pixel of an image has before it is coded."""
+        return self.topology.input_bits if self.codes is None else (len(self.codes) - 1).bit_length()
+
     def coded(self, images: NDArray) -> NDArray:
         """Return images as golden model and accelerator take them; raise ValueError for pixels without a code."""
         if self.codes is None:

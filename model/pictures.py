@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from cbnn.model.network import Network
 from cbnn.model.slices import bit_slices, check_images
 from cbnn.model.storage import read_array, write_atomically
 from cbnn.model.topology import Topology
@@ -15,8 +16,8 @@ FILE_BITS = 8
 """Bits per pixel and colour of the files that are read."""
 
 
-def read_image(path: Path, topology: Topology) -> NDArray[np.integer]:
-    """Return an image as the network takes it, shape (1, height, width, colours).
+def read_image(path: Path, network: Network) -> NDArray[np.integer]:
+    """Return an image that suits the network, not coded yet, shape (1, height, width, colours).
 
     Parameters
     ----------
@@ -28,23 +29,24 @@ def read_image(path: Path, topology: Topology) -> NDArray[np.integer]:
     ValueError
         When the file cannot be read, or the image does not suit the network.
     """
-    height, width, colours = topology.in_shape
+    height, width, colours = in_shape = network.topology.in_shape
+    n_bits = network.pixel_bits
     if path.suffix == ".npy":
         pixels = read_array(path)
     else:
-        if colours not in (1, 3) or topology.input_bits > FILE_BITS:
-            raise ValueError(f"the network takes {colours} colours of {topology.input_bits} bits; pictures have 1 or 3 "
+        if colours not in (1, 3) or n_bits > FILE_BITS:
+            raise ValueError(f"the network takes {colours} colours of {n_bits} bits; pictures have 1 or 3 "
                              f"of {FILE_BITS}, others come as an .npy array")
         try:
             with Image.open(path) as picture:
                 pixels = np.asarray(picture.convert("L" if colours == 1 else "RGB"))
         except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
             raise ValueError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-        pixels = pixels.reshape(*pixels.shape[:2], colours) >> (FILE_BITS - topology.input_bits)
-    if pixels.shape != topology.in_shape:
+        pixels = pixels.reshape(*pixels.shape[:2], colours) >> (FILE_BITS - n_bits)
+    if pixels.shape != in_shape:
         raise ValueError(f"{path} is {'x'.join(map(str, pixels.shape))}; the network takes {height}x{width}x{colours}")
     images = pixels[np.newaxis]
-    check_images(images, topology.in_shape, topology.input_bits)
+    check_images(images, in_shape, n_bits)
     return images
 
 

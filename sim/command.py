@@ -19,7 +19,7 @@ from cbnn.hw.accelerator import accelerator
 from cbnn.hw.verilog import generate
 from cbnn.model import storage
 from cbnn.model.network import random_network
-from cbnn.sim import demo, explore, learn, place, report, sweep, synth, volume
+from cbnn.sim import demo, exchange, explore, learn, place, report, sweep, synth, volume
 from cbnn.sim.cosim import SimulationError
 from cbnn.sim.options import (
     BeatOption,
@@ -50,6 +50,7 @@ from cbnn.sim.verify import verify
 
 assert explore  # their verbs are part of the command
 assert learn
+assert exchange
 
 
 def main() -> None:

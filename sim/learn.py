@@ -13,6 +13,7 @@ from rich.table import Table
 
 from cbnn.model import datasets, golden, storage
 from cbnn.model.evaluation import Evaluation, evaluate, read_partial, write_partial
+from cbnn.model.network import Network
 from cbnn.model.sensitivity import n_steps, sensitivity
 from cbnn.model.topology import Topology
 from cbnn.sim.options import (
@@ -81,7 +82,7 @@ def evaluate_command(
         as_json: JsonOption = False) -> None:
     """Accuracy by the golden model (csim), how sure it is, and who is taken for whom; on a data set's test split."""
     network = load_model(model)
-    pixels, classes, note = _labelled(network.topology, dataset, data_dir, images, labels)
+    pixels, classes, note = _labelled(network, dataset, data_dir, images, labels)
     key = hashlib.sha256(repr((model, _digest(network), pixels.shape, str(pixels.dtype), dataset, images and (
         str(images.resolve()), images.stat().st_size, images.stat().st_mtime_ns))).encode() + classes.tobytes())
     begun = read_partial(key.hexdigest(), partial) if partial else None
@@ -134,7 +135,7 @@ def predict_command(model: ModelArgument,
     from cbnn.model import pictures  # Pillow is for this verb alone
 
     network = load_model(model)
-    pixels = network.coded(pictures.read_image(image, network.topology))
+    pixels = network.coded(pictures.read_image(image, network))
     scores = golden.scores(network, pixels)[0]
     if slices is not None:
         for path in pictures.write_slices(pixels, network.topology, slices):
@@ -152,7 +153,7 @@ def sensitivity_command(model: ModelArgument, dataset: DatasetOption = "", data_
     from cbnn.sim import compaction
 
     network = load_model(model)
-    pixels, classes, note = _labelled(network.topology, dataset, data_dir, None, None)
+    pixels, classes, note = _labelled(network, dataset, data_dir, None, None)
     with progress_bar() as progress:
         steps = progress.track(sensitivity(network, network.coded(pixels), classes, repetitions, seed),
                                total=n_steps(network.topology), description="slices")
@@ -216,17 +217,18 @@ def _recipe(dataset: str, layers: str, epochs: int | None, seed: int) -> tuple:
     return layers or own, replace(recipe, seed=seed, epochs=recipe.epochs if epochs is None else epochs)
 
 
-def _labelled(topology: Topology, dataset: str, data_dir: Path | None, images: Path | None,
+def _labelled(network: Network, dataset: str, data_dir: Path | None, images: Path | None,
               labels: Path | None) -> tuple[NDArray, NDArray, dict]:
     """Images and labels from files, which stay on disk, or of a test split; and what is special about them."""
     if (images is None) != (labels is None):
         raise ValueError("images and labels come in two files; both are needed")
     if images is not None and labels is not None:
         return storage.read_array(images, in_place=True), storage.read_array(labels), {}
+    topology = network.topology
     suit = [name for name, known in datasets.DATASETS.items()
-            if (known.in_shape, known.input_bits) == (topology.in_shape, topology.input_bits)]
+            if (known.in_shape, known.input_bits) == (topology.in_shape, network.pixel_bits)]
     if not dataset and not suit:
-        raise ValueError(f"no data set has images of {topology.in_shape} and {topology.input_bits} bits; name files by "
+        raise ValueError(f"no data set has images of {topology.in_shape} and {network.pixel_bits} bits; name files by "
                          "--images and --labels")
     data = datasets.load(dataset or suit[0], data_dir)
     return data.test_images, data.test_labels, {"dataset": dataset or suit[0], **_note(data)}
@@ -236,10 +238,10 @@ def _note(data: datasets.Data) -> dict:
     return {"note": data.note} if data.note else {}
 
 
-def _digest(network: object) -> str:
+def _digest(network: Network) -> str:
     """Fingerprint of a network's parameters."""
     digest = hashlib.sha256()
-    for parameters in network.parameters:  # type: ignore[attr-defined]
+    for parameters in network.parameters:
         for array in (parameters.weights, parameters.thresholds, parameters.offsets, parameters.invert):
             digest.update(b"none" if array is None else array.tobytes())
     return digest.hexdigest()

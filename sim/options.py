@@ -15,7 +15,7 @@ from cbnn.hw.accelerator import Accelerator, accelerator
 from cbnn.model import storage
 from cbnn.model.folding import Folding
 from cbnn.model.network import Network
-from cbnn.model.topology import Topology
+from cbnn.model.topology import Shape, Topology
 from cbnn.sim import demo
 from cbnn.sim.search import DEVICES
 
@@ -93,10 +93,15 @@ def topology_of(text: str, shape: str, bits: int, first_layer: str) -> Topology:
     """Read the topology of a network with weights, or a bare one."""
     if is_trained(text):
         return load_model(text).topology
-    if not re.fullmatch(r"\d+x\d+x\d+", shape):
-        raise ValueError(f"input shape {shape!r} is not written like 32x32x3: height x width x colours")
-    height, width, colours = map(int, shape.split("x"))
-    return Topology.parse(text, (height, width, colours), bits, first_layer=first_layer)  # type: ignore[arg-type]
+    return Topology.parse(text, image_shape(shape), bits, first_layer=first_layer)  # type: ignore[arg-type]
+
+
+def image_shape(text: str) -> Shape:
+    """Read height x width x colours."""
+    if not re.fullmatch(r"\d+x\d+x\d+", text):
+        raise ValueError(f"input shape {text!r} is not written like 32x32x3: height x width x colours")
+    height, width, colours = map(int, text.split("x"))
+    return height, width, colours
 
 
 def check_device(device: str) -> None:

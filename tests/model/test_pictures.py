@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cbnn.model.network import random_network
 from cbnn.model.pictures import read_image, write_slices
 from cbnn.model.topology import Topology
 
@@ -15,16 +16,16 @@ RNG = np.random.default_rng(0)
 def test_a_picture_gives_its_most_significant_bits(tmp_path):
     pixels = RNG.integers(0, 256, (3, 4), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "grey.png")
-    assert read_image(tmp_path / "grey.png", GREY)[0, :, :, 0].tolist() == (pixels >> 3).tolist()
+    assert read_image(tmp_path / "grey.png", random_network(GREY, 0))[0, :, :, 0].tolist() == (pixels >> 3).tolist()
     colours = RNG.integers(0, 256, (3, 4, 3), np.uint8)
     Image.fromarray(colours).save(tmp_path / "colour.png")
-    assert read_image(tmp_path / "colour.png", COLOUR)[0].tolist() == colours.tolist()
+    assert read_image(tmp_path / "colour.png", random_network(COLOUR, 0))[0].tolist() == colours.tolist()
 
 
 def test_an_array_is_taken_as_it_is(tmp_path):
     pixels = RNG.integers(0, 32, (3, 4, 1))
     np.save(tmp_path / "image.npy", pixels)
-    assert read_image(tmp_path / "image.npy", GREY)[0].tolist() == pixels.tolist()
+    assert read_image(tmp_path / "image.npy", random_network(GREY, 0))[0].tolist() == pixels.tolist()
 
 
 @pytest.mark.parametrize("topology", [GREY, COLOUR])
@@ -43,7 +44,7 @@ def test_slices_are_pictures_of_their_bits(tmp_path, topology):
 def test_what_does_not_suit_is_refused(tmp_path):
     def refused(name, topology=GREY):
         with pytest.raises(ValueError) as caught:
-            read_image(tmp_path / name, topology)
+            read_image(tmp_path / name, random_network(topology, 0))
         return str(caught.value).replace(f"{tmp_path}/", "")
 
     (tmp_path / "text.png").write_text("no picture")

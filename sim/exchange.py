@@ -1,0 +1,50 @@
+"""Verbs that bring networks in from elsewhere: import qonnx, import bnn-pynq."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cbnn.model import bnn_pynq, storage
+from cbnn.model.network import Network
+from cbnn.sim.options import JsonOption, OutOption, app, image_shape, print_result
+
+imports = typer.Typer(no_args_is_help=True, help="Bring in networks that were trained elsewhere.")
+app.add_typer(imports, name="import")
+
+FoldingFileOption = Annotated[Path | None, typer.Option(help="Where to write the table's PE and SIMD as a folding.")]
+
+
+@imports.command("qonnx")
+def import_qonnx(
+        file: Annotated[Path, typer.Argument(help="A network in QONNX, as Brevitas exports it.")], out: OutOption,
+        low: Annotated[float, typer.Option(help="What the network takes for a pixel of value 0.")] = 0.0,
+        high: Annotated[float, typer.Option(help="What it takes for a pixel of value 255.")] = 1.0,
+        shape: Annotated[str, typer.Option(help="Height x width x colours, where its input is flat.")] = "",
+        as_json: JsonOption = False) -> None:
+    """Read a binary network in QONNX, exactly or not at all (needs the extra cbnn[onnx])."""
+    from cbnn.model import qonnx  # onnx is an extra, and slow to import
+
+    network = qonnx.load(file, low, high, image_shape(shape) if shape else None)
+    storage.save(network, out)
+    _print(network, out, as_json)
+
+
+@imports.command("bnn-pynq")
+def import_bnn_pynq(
+        folder: Annotated[Path, typer.Argument(help="Folder of the parameter files.")],
+        layers: Annotated[Path, typer.Option(help="Table of the layers, JSON, see cbnn.model.bnn_pynq.")],
+        out: OutOption, folding: FoldingFileOption = None, as_json: JsonOption = False) -> None:
+    """Read a network of BNN-PYNQ's parameter files."""
+    network = bnn_pynq.load(folder, layers)
+    storage.save(network, out)
+    if folding is not None:
+        bnn_pynq.folding(network.topology, layers).save(folding)
+    _print(network, out, as_json)
+
+
+def _print(network: Network, out: Path, as_json: bool) -> None:
+    topology = network.topology
+    print_result({"model": str(out), "layers": str(topology), "input": "x".join(map(str, topology.in_shape)),
+                  "bits_per_pixel": topology.input_bits, "first_layer": topology.first_layer,
+                  "weight_bits": topology.n_weight_bits, "operations": topology.n_operations}, as_json)
