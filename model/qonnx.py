@@ -266,9 +266,10 @@ def _elementwise(node: Any, at: int, operands: list[Any], table: NDArray[np.floa
     operands = [np.asarray(operand).reshape(()) if operand is not None else table for operand in operands]
     if node.op_type == "Quant":
         return np.asarray(_quantised(node, operands), np.float32)
-    if node.op_type in ("BipolarQuant", "Sign"):
-        scale = operands[1] if node.op_type == "BipolarQuant" else 1
-        return (np.where(table >= 0, 1, -1) * scale).astype(np.float32)
+    if node.op_type == "BipolarQuant":
+        return (np.where(table >= 0, 1, -1) * operands[1]).astype(np.float32)
+    if node.op_type == "Sign":
+        return np.sign(table)
     if node.op_type == "Identity":
         return table
     operation: Callable = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide}[node.op_type]
@@ -388,7 +389,9 @@ def _affine(node: Any, at: int, operands: list[Any], state: Any) -> Any:
     if node.op_type == "Identity":
         return state
     if node.op_type == "BatchNormalization":
-        scale, shift, mean, variance = (_per_row(node, operand, state) for operand in operands[1:5])
+        if not isinstance(state, _Sums):
+            raise Refusal(node, "it treats bits differently by channel")
+        scale, shift, mean, variance = (np.ravel(operand).astype(np.float64) for operand in operands[1:5])
         if (variance + _attribute(node, "epsilon", 1e-5) <= 0).any():
             raise Refusal(node, "a variance is not positive")
         factor = scale / np.sqrt(variance + _attribute(node, "epsilon", 1e-5))
@@ -418,8 +421,6 @@ def _pooled(node: Any, state: Any, chain: _Chain) -> Any:
     if isinstance(state, _Sums) and isinstance(state.layer, Conv) and state.layer.pool == 1:
         turned = state.slope < 0  # a row's largest value is at its smallest sum: turn it round first
         weights = np.where(turned[:, np.newaxis], 1 - state.weights, state.weights).astype(np.uint8)
-        if state.layer.padding and turned.any():
-            raise Refusal(node, "a row whose scale is negative is padded and pooled")
         return replace(state, weights=weights, slope=np.abs(state.slope), layer=replace(state.layer, pool=pool),
                        shape=shape)
     last = chain.layers[-1] if chain.layers else None
@@ -473,8 +474,6 @@ def _thresholds(node: Any, state: _Sums, zero_counts: bool, pooled: bool) -> Par
             thresholds[row] = n_set
             invert[row] = True
         else:
-            if isinstance(state.layer, Conv) and state.layer.padding:
-                raise Refusal(node, f"row {row} is padded and its scale is negative")
             weights[row] ^= 1
             thresholds[row] = n + 1 - n_set
     return Parameters(weights, thresholds, invert=invert if pooled else None)

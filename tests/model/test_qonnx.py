@@ -1,0 +1,224 @@
+"""QONNX: networks computed as qonnx itself executes them, or refused with the node's name."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from cbnn.model import datasets, golden, qonnx
+
+BREVITAS, GENERAL = "onnx.brevitas", "qonnx.custom_op.general"
+
+
+class Graph:
+    """A chain of nodes under construction."""
+
+    def __init__(self, shape: tuple[int, ...], seed: int = 0) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.shape, self.nodes, self.tensors, self.last = shape, [], [], "x"
+
+    def tensor(self, value) -> str:
+        name = f"t{len(self.tensors)}"
+        self.tensors.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    def add(self, kind: str, *operands, domain: str = "", first: bool = False, **attributes) -> "Graph":
+        names = [self.tensor(np.asarray(operand, np.float32) if not isinstance(operand, np.ndarray) else operand)
+                 for operand in operands]
+        inputs = [*names, self.last] if first else [self.last, *names]
+        name = f"{kind}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, inputs, [name], name, domain=domain, **attributes))
+        self.last = name
+        return self
+
+    def sign(self, scale: float = 1.0) -> "Graph":
+        return self.add("BipolarQuant", scale, domain=BREVITAS)
+
+    def weights(self, *shape: int, scale: float = 1.0) -> np.ndarray:
+        return (scale * self.rng.choice([-1, 1], shape)).astype(np.float32)
+
+    def norm(self, n: int, spread: float) -> "Graph":
+        rng = self.rng
+        return self.add("BatchNormalization", *(values.astype(np.float32) for values in (
+            rng.normal(0, 1, n), rng.normal(0, 1, n), rng.normal(0, spread, n), rng.uniform(1, spread**2, n))))
+
+    def write(self, path: Path) -> Path:
+        out = helper.make_tensor_value_info(self.last, TensorProto.FLOAT, None)
+        into = helper.make_tensor_value_info("x", TensorProto.FLOAT, self.shape)
+        graph = helper.make_graph(self.nodes, "network", [into], [out], self.tensors)
+        domains = [helper.make_opsetid("", 13), helper.make_opsetid(GENERAL, 1), helper.make_opsetid(BREVITAS, 1)]
+        model = helper.make_model(graph, opset_imports=domains)
+        model.ir_version = 8
+        onnx.save(model, path)
+        return path
+
+
+def executed(path: Path, images: np.ndarray, flat: bool) -> np.ndarray:
+    from qonnx.core.modelwrapper import ModelWrapper
+    from qonnx.core.onnx_exec import execute_onnx
+    from qonnx.util.cleanup import cleanup_model
+
+    model = cleanup_model(ModelWrapper(str(path)))
+    name, out = model.graph.input[0].name, model.graph.output[0].name
+    pixels = images.astype(np.float32) / np.float32(255)
+    batch = pixels.reshape(len(images), -1) if flat else pixels.transpose(0, 3, 1, 2)
+    return np.array([execute_onnx(model, {name: image[np.newaxis]})[out].ravel() for image in batch])
+
+
+def dense(seed: int) -> Graph:
+    g = Graph((1, 20), seed)
+    g.add("Mul", 2.0).add("Sub", 1.0).sign()
+    g.add("MatMul", g.weights(20, 8)).norm(8, 4).sign(0.5)
+    g.add("MatMul", g.weights(8, 6, scale=0.25)).add("Add", g.rng.normal(0, 0.3, 6).astype(np.float32)).sign()
+    return g.add("MatMul", g.weights(6, 4)).add("Mul", 0.3).add("Sub", 2.0)
+
+
+def gemm(seed: int) -> Graph:
+    g = Graph((1, 20), seed)
+    g.add("Sub", 0.4).add("Sign")
+    g.add("Gemm", g.weights(8, 20), g.rng.normal(0, 3, 8).astype(np.float32), transB=1).norm(8, 4)
+    g.add("MultiThreshold", g.rng.normal(0, 1, (8, 1)).astype(np.float32), domain=GENERAL, out_scale=1.0, out_bias=0.0,
+          out_dtype="UINT1")
+    return g.add("MatMul", g.weights(8, 3)).add("Sub", 7.0, first=True).add("Mul", -1.0)
+
+
+def conv(seed: int) -> Graph:
+    g = Graph((1, 3, 8, 7), seed)
+    g.add("Quant", np.float32(1 / 16), np.float32(0), np.float32(4), domain=BREVITAS, signed=0, narrow=0,
+          rounding_mode="ROUND")
+    g.add("Conv", g.weights(5, 3, 3, 3, scale=0.7), kernel_shape=[3, 3], pads=[1, 1, 1, 1]).norm(5, 2).sign(0.1)
+    g.add("Conv", g.weights(6, 5, 3, 3), kernel_shape=[3, 3])
+    g.add("MaxPool", kernel_shape=[2, 2], strides=[2, 2]).norm(6, 5).sign()
+    g.add("Flatten")
+    return g.add("MatMul", g.weights(36, 4))
+
+
+def signed(seed: int) -> Graph:
+    g = Graph((1, 2, 6, 6), seed)
+    g.add("Mul", 2.0).add("Sub", 1.0).add("Quant", np.float32(1 / 8), np.float32(0), np.float32(4), domain=BREVITAS,
+                                          signed=1, narrow=1, rounding_mode="ROUND")
+    g.add("Conv", g.weights(4, 2, 3, 3), kernel_shape=[3, 3], strides=[1, 1]).norm(4, 1).sign()
+    g.add("MaxPool", kernel_shape=[2, 2], strides=[2, 2])
+    g.add("Reshape", np.array([1, -1]))
+    return g.add("MatMul", g.weights(16, 3))
+
+
+NETWORKS = {"dense": (dense, (4, 5, 1)), "gemm": (gemm, (4, 5, 1)), "conv": (conv, None), "signed": (signed, None)}
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("name", NETWORKS)
+def test_scores_order_as_qonnx_executes(name: str, seed: int, tmp_path: Path) -> None:
+    build, shape = NETWORKS[name]
+    path = build(seed).write(tmp_path / "network.onnx")
+    network = qonnx.load(path, in_shape=shape)
+    images = np.random.default_rng(seed).integers(0, 256, (30, *network.topology.in_shape), np.uint8)
+    ours, theirs = golden.scores(network, network.coded(images)), executed(path, images, shape is not None)
+    # One unit and one offset turn all of theirs into ours.
+    unit = max((row.max() - row.min()) / (mine.max() - mine.min()) for row, mine in zip(theirs, ours, strict=True)
+               if mine.max() > mine.min())
+    np.testing.assert_allclose(theirs - theirs[:, :1], unit * (ours - ours[:, :1]), atol=1e-4)
+    assert len(np.unique(ours, axis=0)) > 2
+
+
+def broken(name: str) -> Graph:
+    g = Graph((1, 20) if name != "zeros around" else (1, 1, 6, 6)).add("Sub", 0.5)
+    if name == "not binary":
+        return g.sign().add("MatMul", g.rng.normal(0, 1, (20, 3)).astype(np.float32))
+    if name == "not known":
+        return g.sign().add("MatMul", g.weights(20, 3)).add("Softmax")
+    if name == "zeros around":
+        g.sign().add("Conv", g.weights(2, 1, 3, 3), kernel_shape=[3, 3], pads=[1, 1, 1, 1]).sign()
+        return g.add("Flatten").add("MatMul", g.weights(72, 3))
+    if name == "no sign":
+        return g.sign().add("MatMul", g.weights(20, 8)).add("MatMul", g.weights(8, 3))
+    if name == "sign of zero":
+        return g.sign().add("MatMul", g.weights(20, 8)).add("Sign").add("MatMul", g.weights(8, 3))
+    if name == "uneven":
+        return g.sign().add("MatMul", g.weights(20, 8)).sign().add("MatMul", g.weights(8, 3)).add(
+            "Mul", np.array([1, 2, 3], np.float32))
+    if name == "parts":
+        return g.sign().add("MatMul", g.weights(20, 3)).add("Add", np.array([0, 0.5, 1], np.float32))
+    if name == "not a number":
+        return g.sign().add("MatMul", g.weights(20, 3)).add("Mul", np.array([1, 1, np.nan], np.float32))
+    raise AssertionError
+
+
+@pytest.mark.parametrize(("name", "sentence"), [
+    ("not binary", "(MatMul): its weights are not binary: a row holds more than -s and s"),
+    ("not known", "node Softmax_3 (Softmax): the operator is not known; known are "),
+    ("zeros around", "(Conv): it pads with zeros, which its inputs are not; pad with a value that they take"),
+    ("no sign", "(MatMul): its inputs were not made binary; only a first layer takes more than bits"),
+    ("sign of zero", "(Sign): sums of row 0 can be 0, whose sign is neither bit"),
+    ("uneven", "scores of the classes are in units of "),
+    ("parts", "classes' offsets differ by parts of a count, 0.500, so that integers do not order the scores alike"),
+    ("not a number", "holds values that are not finite"),
+])
+def test_what_cannot_be_exact_is_refused(name: str, sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError) as caught:
+        qonnx.load(broken(name).write(tmp_path / "network.onnx"))
+    assert sentence in str(caught.value)
+
+
+def hostile(kind: str, path: Path) -> None:
+    dense(0).write(path)
+    model = onnx.load(path)
+    tensor = model.graph.initializer[2]
+    if kind == "cycle":
+        model.graph.node[3].input[0] = model.graph.node[6].output[0]
+    elif kind == "twice":
+        model.graph.node[1].output[0] = model.graph.node[0].output[0]
+    elif kind == "elsewhere":
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="../../../etc/passwd")
+    elif kind == "huge":
+        tensor.dims[:] = [1 << 20, 1 << 20]
+    elif kind == "short":
+        tensor.raw_data = tensor.raw_data[:-4]
+    elif kind == "blown up":
+        for name, shape in (("tall", (1 << 14, 1)), ("wide", (1, 1 << 14))):
+            model.graph.initializer.append(numpy_helper.from_array(np.ones(shape, np.float32), name))
+        model.graph.node.insert(0, helper.make_node("Mul", ["tall", "wide"], ["bomb"], "bomb"))
+    elif kind == "empty":
+        del model.graph.node[:]
+    path.write_bytes(model.SerializeToString())
+    if kind == "truncated":
+        path.write_bytes(path.read_bytes()[:100])
+    if kind == "mislabelled":
+        path.write_bytes(b"PK\x03\x04 a zip, perhaps")
+
+
+@pytest.mark.parametrize(("kind", "sentence"), [
+    ("cycle", "which no node before it makes"), ("twice", "which is there already"),
+    ("elsewhere", "lies in another file; only what is in this one is read"),
+    ("huge", "claims [1048576, 1048576] elements; at most 67108864 are read"),
+    ("short", "cannot be read as a network: "), ("blown up", "tensor bomb would hold 268435456 elements"),
+    ("empty", "is not an ONNX file: it holds no node"), ("truncated", "is not an ONNX file"),
+    ("mislabelled", "is not an ONNX file"),
+])
+def test_hostile_files(kind: str, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "network.onnx"
+    hostile(kind, path)
+    with pytest.raises(ValueError) as caught:
+        qonnx.load(path)
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+TFC = Path(os.environ.get("CBNN_NETWORKS_DIR", "")) / "tfc-w1a1-mnist" / "TFC_1W1A.onnx"
+
+
+@pytest.mark.skipif(not os.environ.get("CBNN_NETWORKS_DIR") or not os.environ.get("CBNN_DATA_DIR"),
+                    reason="CBNN_NETWORKS_DIR and CBNN_DATA_DIR do not name others' networks and data sets")
+def test_tfc_of_brevitas() -> None:
+    network, data = qonnx.load(TFC), datasets.load("mnist")
+    images = network.coded(data.test_images)
+    np.testing.assert_array_equal(images, data.test_images >= 128)
+    assert golden.accuracy(network, images, data.test_labels) == 0.9296
+    theirs = executed(TFC, data.test_images[:50], flat=False)
+    ours = golden.scores(network, images[:50])
+    np.testing.assert_array_equal(ours.argmax(axis=1), theirs.argmax(axis=1))
+    np.testing.assert_allclose(np.ptp(theirs) / np.ptp(ours) * (ours - ours.min()), theirs - theirs.min(), atol=1e-4)
