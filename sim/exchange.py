@@ -1,4 +1,4 @@
-"""Verbs that bring networks in from elsewhere: import qonnx, import bnn-pynq."""
+"""Verbs that bring networks in from elsewhere, and take them there: import qonnx, import bnn-pynq, export qonnx."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,10 +7,12 @@ import typer
 
 from cbnn.model import bnn_pynq, storage
 from cbnn.model.network import Network
-from cbnn.sim.options import JsonOption, OutOption, app, image_shape, print_result
+from cbnn.sim.options import JsonOption, ModelArgument, OutOption, app, image_shape, load_model, print_result
 
 imports = typer.Typer(no_args_is_help=True, help="Bring in networks that were trained elsewhere.")
 app.add_typer(imports, name="import")
+exports = typer.Typer(no_args_is_help=True, help="Write networks for other tools.")
+app.add_typer(exports, name="export")
 
 FoldingFileOption = Annotated[Path | None, typer.Option(help="Where to write the table's PE and SIMD as a folding.")]
 
@@ -41,6 +43,20 @@ def import_bnn_pynq(
     if folding is not None:
         bnn_pynq.folding(network.topology, layers).save(folding)
     _print(network, out, as_json)
+
+
+@exports.callback()
+def _exports() -> None:
+    """Write networks for other tools."""
+
+
+@exports.command("qonnx")
+def export_qonnx(model: ModelArgument, out: OutOption) -> None:
+    """Write a network as QONNX, for Netron and whatever executes it: the same scores (needs the extra cbnn[onnx])."""
+    from cbnn.model import qonnx_export  # onnx is an extra, and slow to import
+
+    qonnx_export.save(load_model(model), out)
+    print(out)
 
 
 def _print(network: Network, out: Path, as_json: bool) -> None:

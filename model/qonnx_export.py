@@ -1,0 +1,127 @@
+"""Networks written as QONNX: the same scores, to the integer, in whatever executes QONNX, and a picture in Netron.
+
+The graph takes pixels as they are, (1, colours, rows, columns) in float32, and gives the golden model's scores. Slices
+are cut out by division and remainder; sums are those of -1 and +1, signs are `MultiThreshold`s of one step. Every
+number on the way is an integer that float32 holds exactly.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cbnn.model.network import Network, Parameters
+from cbnn.model.storage import write_atomically
+from cbnn.model.topology import Conv, LayerShape
+
+try:
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+except ImportError as error:
+    raise ImportError("writing ONNX needs onnx, which is not installed; install cbnn[onnx]") from error
+
+DOMAIN = "qonnx.custom_op.general"
+OPSET, IR_VERSION = 13, 8
+
+
+class _Graph:
+    """Nodes in a chain, and their tensors."""
+
+    def __init__(self) -> None:
+        self.nodes: list = []
+        self.tensors: list = []
+
+    def constant(self, value: NDArray | float, name: str = "") -> str:
+        name = name or f"constant_{len(self.tensors)}"
+        array = value if isinstance(value, np.ndarray) else np.array(value, np.float32)
+        self.tensors.append(numpy_helper.from_array(array, name))
+        return name
+
+    def add(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
+        name = f"{kind}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], name, domain=domain, **attributes))
+        return name
+
+
+def save(network: Network, path: Path) -> None:
+    """Write `network` to `path`, atomically."""
+    graph, topology = _Graph(), network.topology
+    height, width, colours = topology.in_shape
+    last = _pixels(network, graph)
+    for i, (shape, parameters) in enumerate(zip(topology.shapes, network.parameters, strict=True)):
+        behind_conv = i > 0 and isinstance(topology.layers[i - 1], Conv)
+        last = _layer(graph, i, shape, parameters, behind_conv, last)
+    onnx_graph = helper.make_graph(
+        graph.nodes, "cbnn", [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, (1, colours, height, width))],
+        [helper.make_tensor_value_info(last, TensorProto.FLOAT, (1, topology.n_classes))], graph.tensors)
+    model = helper.make_model(onnx_graph, producer_name="cbnn", ir_version=IR_VERSION, opset_imports=[
+        helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)])
+    onnx.checker.check_model(model)
+    write_atomically(path, model.SerializeToString())
+
+
+def _pixels(network: Network, graph: _Graph) -> str:
+    """Codes, and slices of -1 and +1 as channels or, where they share weights, summed up."""
+    topology, last = network.topology, "pixels"
+    if network.codes is not None:
+        table = graph.constant(network.codes.astype(np.float32), "codes")
+        last = graph.add("Gather", table, graph.add("Cast", last, to=TensorProto.INT64))
+    everything = tuple(range(topology.input_bits - 1, -1, -1))
+    if topology.kept_slices == everything and (topology.first_layer == "weighted" or topology.input_bits == 1):
+        doubled = graph.add("Mul", last, graph.constant(2.0))
+        return graph.add("Sub", doubled, graph.constant(float((1 << topology.input_bits) - 1)))
+    slices = []
+    for b, count in zip(topology.kept_slices, topology.slice_weights, strict=True):
+        shifted = graph.add("Floor", graph.add("Mul", last, graph.constant(2.0**-b)))
+        bit = graph.add("Mod", shifted, graph.constant(2.0), fmod=1)
+        signs = graph.add("Sub", graph.add("Mul", bit, graph.constant(2.0 * count)), graph.constant(float(count)))
+        slices.append(signs)
+    if topology.first_layer == "sliced":
+        return graph.add("Concat", *slices, axis=1)
+    total = slices[0]
+    for one in slices[1:]:
+        total = graph.add("Add", total, one)
+    return total
+
+
+def _layer(graph: _Graph, i: int, shape: LayerShape, parameters: Parameters, behind_conv: bool, last: str) -> str:
+    n_slices = shape.mw // shape.slice_inputs
+    layer, signs = shape.layer, 2 * parameters.weights.astype(np.float32) - 1
+    height, width, channels = shape.in_shape
+    if isinstance(layer, Conv):
+        kernel = signs.reshape(shape.mh, n_slices, layer.kernel, layer.kernel, channels).transpose(0, 1, 4, 2, 3)
+        kernel = kernel.reshape(shape.mh, n_slices * channels, layer.kernel, layer.kernel)
+        if layer.padding:
+            edge = [layer.padding, layer.padding]
+            value = shape.max_accumulator / shape.mw * (1 if layer.pad_bit else -1)
+            pads = graph.constant(np.array([0, 0, *edge, 0, 0, *edge], np.int64))
+            last = graph.add("Pad", last, pads, graph.constant(value))
+        weights = _bipolar(graph, i, kernel)
+        last = graph.add("Conv", last, weights, kernel_shape=[layer.kernel] * 2, strides=[layer.stride] * 2)
+    else:
+        if i == 0 or behind_conv:
+            last = graph.add("Flatten", last, axis=1)
+        columns = signs.reshape(shape.mh, n_slices, height, width, channels).transpose(0, 1, 4, 2, 3)
+        weights = _bipolar(graph, i, np.ascontiguousarray(columns.reshape(shape.mh, -1).T))
+        last = graph.add("MatMul", last, weights)
+    if parameters.offsets is not None:
+        # 2 score = sum + most + 2 offset
+        least = graph.constant((shape.max_accumulator + 2 * parameters.offsets).astype(np.float32))
+        return graph.add("Mul", graph.add("Add", last, least), graph.constant(0.5))
+    assert parameters.thresholds is not None
+    thresholds = graph.constant((2 * parameters.thresholds - shape.max_accumulator).astype(np.float32)[:, np.newaxis],
+                                f"thresholds_{i}")
+    last = graph.add("MultiThreshold", last, thresholds, domain=DOMAIN, out_scale=2.0, out_bias=-1.0,
+                     out_dtype="BIPOLAR")
+    if isinstance(layer, Conv) and layer.pool > 1:
+        last = graph.add("MaxPool", last, kernel_shape=[layer.pool] * 2, strides=[layer.pool] * 2)
+        if parameters.invert is not None and parameters.invert.any():
+            turned = np.where(parameters.invert, -1, 1).astype(np.float32).reshape(1, -1, 1, 1)
+            last = graph.add("Mul", last, graph.constant(turned))
+    return last
+
+
+def _bipolar(graph: _Graph, i: int, weights: NDArray[np.float32]) -> str:
+    return graph.add("BipolarQuant", graph.constant(np.ascontiguousarray(weights), f"weights_{i}"), graph.constant(1.0),
+                     domain=DOMAIN)

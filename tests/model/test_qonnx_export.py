@@ -1,0 +1,69 @@
+"""What is written as QONNX gives the golden model's scores, to the integer, in qonnx's own execution."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from cbnn.model import golden, qonnx, qonnx_export
+from cbnn.model.network import Network, random_network
+from cbnn.model.topology import Topology
+
+SHAPE = (9, 8, 3)
+TOPOLOGIES = {
+    "sliced": Topology.parse("6C3-MP2-7C3B1-12FC-4FC", SHAPE, 5, (4, 2, 1)),
+    "weighted": Topology.parse("6C3B1-5C3P0-MP3-4FC", SHAPE, 8, first_layer="weighted"),
+    "weighted, pruned": Topology.parse("6C3-5C3S2-4FC", SHAPE, 8, (7, 5, 4), "weighted"),
+    "one bit": Topology.parse("6C2S2P1-MP2-4FC", SHAPE, 1),
+    "dense": Topology.parse("9FC-8FC-4FC", SHAPE, 3, (2, 0)),
+    "scores alone": Topology.parse("4FC", SHAPE, 8, (7, 6), "weighted"),
+}
+
+
+def executed(path: Path, images: np.ndarray) -> np.ndarray:
+    from qonnx.core.modelwrapper import ModelWrapper
+    from qonnx.core.onnx_exec import execute_onnx
+    from qonnx.util.cleanup import cleanup_model
+
+    model = cleanup_model(ModelWrapper(str(path)))
+    name, out = model.graph.input[0].name, model.graph.output[0].name
+    return np.array([execute_onnx(model, {name: image[np.newaxis].astype(np.float32)})[out][0]
+                     for image in images.transpose(0, 3, 1, 2)])
+
+
+@pytest.mark.parametrize("coded", [False, True], ids=["plain", "coded"])
+@pytest.mark.parametrize("name", TOPOLOGIES)
+def test_scores_are_equal(name: str, coded: bool, tmp_path: Path) -> None:
+    topology = TOPOLOGIES[name]
+    rng, network = np.random.default_rng(1), random_network(topology, 2)
+    if coded:
+        network = Network(topology, network.parameters, rng.integers(0, 1 << topology.input_bits, 256))
+    images = rng.integers(0, 1 << network.pixel_bits, (12, *SHAPE))
+    qonnx_export.save(network, tmp_path / "network.onnx")
+    np.testing.assert_array_equal(executed(tmp_path / "network.onnx", images),
+                                  golden.scores(network, network.coded(images)))
+
+
+def test_there_and_back(tmp_path: Path) -> None:
+    topology = Topology.parse("6C3P0-5C3P0-MP2-9FC-4FC", SHAPE, 8, first_layer="weighted")
+    network = random_network(topology, 3)
+    plain = [*network.parameters]
+    plain[1] = type(plain[1])(plain[1].weights, plain[1].thresholds, invert=np.zeros(5, bool))
+    network = Network(topology, tuple(plain))
+    qonnx_export.save(network, tmp_path / "network.onnx")
+    again = qonnx.load(tmp_path / "network.onnx", 0, 255)
+    assert again.topology == topology
+    assert again.codes is not None
+    np.testing.assert_array_equal(again.codes, np.arange(256))
+    images = np.random.default_rng(0).integers(0, 256, (20, *SHAPE))
+    difference = golden.scores(again, images) - golden.scores(network, images)
+    assert (difference == difference[:, :1]).all()
+
+
+def test_the_same_network_gives_the_same_file(tmp_path: Path) -> None:
+    network = random_network(TOPOLOGIES["sliced"], 0)
+    for name in ("a.onnx", "b.onnx"):
+        qonnx_export.save(network, tmp_path / name)
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+    assert onnx.load(tmp_path / "a.onnx").producer_name == "cbnn"
