@@ -152,11 +152,10 @@ def _read(path: Path) -> Any:
     _check_order(path, graph)
     tensors = [*graph.initializer, *(a.t for node in graph.node for a in node.attribute if a.HasField("t"))]
     for tensor in tensors:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
-            raise ValueError(f"{path}: tensor {tensor.name} lies in another file; only what is in this one is read")
         if any(n < 0 for n in tensor.dims) or math.prod(tensor.dims) > MAX_ELEMENTS:
             raise ValueError(f"{path}: tensor {tensor.name} claims {list(tensor.dims)} elements; at most "
                              f"{MAX_ELEMENTS} are read")
+        _fetch(path, tensor)
     try:
         # Brevitas leaves out the import of its own domain, which shape inference insists on.
         imported = {opset.domain for opset in model.opset_import}
@@ -179,6 +178,28 @@ def _read(path: Path) -> Any:
         raise
     except Exception as error:  # onnx, onnxruntime and qonnx raise what they like
         raise ValueError(f"{path} cannot be read as a network: {str(error).splitlines()[0]}") from error
+
+
+def _fetch(path: Path, tensor: Any) -> None:
+    """Take a tensor's numbers out of another file, which must lie beside the network's own."""
+    if tensor.data_location != onnx.TensorProto.EXTERNAL:
+        return
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    name = entries.get("location", "")
+    beside = path.parent / name
+    if not name or Path(name).name != name or beside.is_symlink():
+        raise ValueError(f"{path}: tensor {tensor.name} lies in {name!r}; only files in the same folder are read")
+    try:
+        start, n_bytes = int(entries.get("offset", 0)), int(entries["length"])
+        wanted = math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: tensor {tensor.name} does not say where it lies in {name}: {error}") from error
+    content = read_bounded(beside, MAX_BYTES)[start : start + n_bytes] if start >= 0 else b""
+    if len(content) != wanted:
+        raise ValueError(f"{path}: tensor {tensor.name} takes {wanted} bytes; {name} holds {len(content)} of them")
+    tensor.raw_data = content
+    tensor.data_location = onnx.TensorProto.DEFAULT
+    del tensor.external_data[:]
 
 
 def _check_order(path: Path, graph: Any) -> None:

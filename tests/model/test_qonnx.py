@@ -177,6 +177,10 @@ def hostile(kind: str, path: Path) -> None:
     elif kind == "elsewhere":
         tensor.data_location = TensorProto.EXTERNAL
         tensor.external_data.add(key="location", value="../../../etc/passwd")
+    elif kind == "missing":
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="weights.bin")
+        tensor.external_data.add(key="length", value="4")
     elif kind == "huge":
         tensor.dims[:] = [1 << 20, 1 << 20]
     elif kind == "short":
@@ -196,7 +200,8 @@ def hostile(kind: str, path: Path) -> None:
 
 @pytest.mark.parametrize(("kind", "sentence"), [
     ("cycle", "which no node before it makes"), ("twice", "which is there already"),
-    ("elsewhere", "lies in another file; only what is in this one is read"),
+    ("elsewhere", "lies in '../../../etc/passwd'; only files in the same folder are read"),
+    ("missing", "weights.bin cannot be read: No such file or directory"),
     ("huge", "claims [1048576, 1048576] elements; at most 67108864 are read"),
     ("short", "cannot be read as a network: "), ("blown up", "tensor bomb would hold 268435456 elements"),
     ("empty", "is not an ONNX file: it holds no node"), ("truncated", "is not an ONNX file"),
@@ -209,6 +214,20 @@ def test_hostile_files(kind: str, sentence: str, tmp_path: Path) -> None:
         qonnx.load(path)
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_tensors_in_a_file_beside(tmp_path: Path) -> None:
+    whole = dense(0).write(tmp_path / "whole.onnx")
+    (tmp_path / "split").mkdir()
+    onnx.save(onnx.load(whole), tmp_path / "split" / "network.onnx", save_as_external_data=True, location="weights.bin",
+              size_threshold=0)
+    assert (tmp_path / "split" / "weights.bin").stat().st_size > 0
+    ours, theirs = (qonnx.load(path, in_shape=(4, 5, 1)) for path in (tmp_path / "split" / "network.onnx", whole))
+    for a, b in zip(ours.parameters, theirs.parameters, strict=True):
+        np.testing.assert_array_equal(a.weights, b.weights)
+    (tmp_path / "split" / "weights.bin").write_bytes(b"short")
+    with pytest.raises(ValueError, match=r"takes \d+ bytes; weights.bin holds \d+ of them"):
+        qonnx.load(tmp_path / "split" / "network.onnx")
 
 
 TFC = Path(os.environ.get("CBNN_NETWORKS_DIR", "")) / "tfc-w1a1-mnist" / "TFC_1W1A.onnx"

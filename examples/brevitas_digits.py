@@ -1,0 +1,82 @@
+"""Train a small binary network with Brevitas, export it, import it, and prove its Verilog on Icarus.
+
+    pip install cbnn[onnx,brevitas]
+    python examples/brevitas_digits.py [FOLDER]
+
+Scikit-learn's digits, 8x8 pixels of 0 to 16, are stretched to 0 to 255, as most images come. The network takes their
+sign around the middle and has two hidden layers. About a minute.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from brevitas.export import export_qonnx
+from brevitas.nn import QuantIdentity, QuantLinear
+from brevitas.quant.binary import SignedBinaryActPerTensorConst, SignedBinaryWeightPerTensorConst
+from torch import nn
+
+from cbnn.hw.accelerator import accelerator
+from cbnn.model import digits, golden, qonnx, storage
+from cbnn.model.folding import Folding
+from cbnn.sim.verify import verify
+
+
+class Network(nn.Sequential):
+    """Digits to scores; weights and activations binary."""
+
+    def __init__(self) -> None:
+        layers: list[nn.Module] = [nn.Flatten(), QuantIdentity(act_quant=SignedBinaryActPerTensorConst)]
+        for n_in, n_out in ((64, 64), (64, 32)):
+            layers += [QuantLinear(n_in, n_out, bias=False, weight_quant=SignedBinaryWeightPerTensorConst),
+                       nn.BatchNorm1d(n_out), QuantIdentity(act_quant=SignedBinaryActPerTensorConst)]
+        layers.append(QuantLinear(32, 10, bias=False, weight_quant=SignedBinaryWeightPerTensorConst))
+        super().__init__(*layers)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Scores of pixels of 0 to 1."""
+        return super().forward(2 * pixels - 1)
+
+
+def main() -> None:
+    """Train, export, import, compare, verify."""
+    out = Path(sys.argv[1] if len(sys.argv) > 1 else "out/brevitas")
+    out.mkdir(parents=True, exist_ok=True)
+    data = digits.load()
+    train, test = ((images.astype(int) * 255 // 16).astype(np.uint8) for images in (data.train_images,
+                                                                                 data.test_images))
+    torch.manual_seed(0)
+    network = Network().train()
+    inputs = torch.from_numpy(train.transpose(0, 3, 1, 2).astype(np.float32) / 255)
+    labels = torch.from_numpy(data.train_labels)
+    optimiser = torch.optim.Adam(network.parameters(), 0.01)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 60 * 40)
+    for _ in range(60):
+        for chosen in torch.randperm(len(inputs)).split(32)[:40]:
+            loss = nn.functional.cross_entropy(network(inputs[chosen]) / 4, labels[chosen])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+    network.eval()
+    export_qonnx(network, torch.zeros(1, 1, 8, 8), str(out / "digits.onnx"))
+
+    imported = qonnx.load(out / "digits.onnx")
+    storage.save(imported, out / "digits.npz")
+    with torch.no_grad():
+        theirs = network(torch.from_numpy(test.transpose(0, 3, 1, 2).astype(np.float32) / 255)).numpy()
+    ours = golden.scores(imported, imported.coded(test))
+    print(f"test images that Brevitas and the golden model put into the same class: "
+          f"{(theirs.argmax(1) == ours.argmax(1)).sum()} of {len(test)}")
+    print(f"accuracy: {100 * golden.accuracy(imported, imported.coded(test), data.test_labels):.1f} %")
+
+    unit = accelerator(imported, Folding.parse("(16,16)(8,16)(5,8)", imported.topology))
+    result = verify(imported, unit, imported.coded(test[:16]), out / "verilog")
+    print(f"Icarus: {result.n_images} images, wrong: {result.wrong_images}, interval {result.measured.interval_cycles} "
+          f"cycles, predicted {result.predicted.interval_cycles}")
+    sys.exit(bool(result.differences) or bool((theirs.argmax(1) != ours.argmax(1)).any()))
+
+
+if __name__ == "__main__":
+    main()
