@@ -19,20 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cbnn.model.network import Network, Parameters
-from cbnn.model.storage import read_bounded
+from cbnn.model.onnx_file import Refusal, read
 from cbnn.model.topology import Conv, Dense, Shape, Topology
 
-try:
-    import onnx
-    from onnx import numpy_helper
-except ImportError as error:
-    raise ImportError("reading ONNX needs onnx and qonnx, which are not installed; install cbnn[onnx]") from error
+# isort: split
+import onnx  # behind onnx_file, which says what to install where it is missing
+from onnx import numpy_helper
 
-MAX_BYTES = 1 << 28
-"""Largest file read."""
-MAX_ELEMENTS = 1 << 26
-"""Elements of the largest tensor."""
-MAX_NODES = 10_000
 PIXELS = 256
 """Values of a pixel of the images that a network is for."""
 AFFINE = ("Add", "Sub", "Mul", "Div", "BatchNormalization", "Identity")
@@ -40,13 +33,6 @@ ELEMENTWISE = ("Add", "Sub", "Mul", "Div", "Identity", "Quant", "BipolarQuant", 
 OPERATORS = (*AFFINE, "Quant", "BipolarQuant", "MultiThreshold", "Sign", "MatMul", "Gemm", "Conv", "MaxPool", "Reshape",
              "Flatten", "Squeeze", "Unsqueeze", "Transpose", "TopK", "ArgMax", "Constant", "Shape", "Gather", "Concat",
              "Pow", "Sqrt", "Cast", "Slice")
-
-
-class Refusal(ValueError):  # noqa: N818 it is one
-    """What a node does cannot be represented."""
-
-    def __init__(self, node: Any, reason: str) -> None:
-        super().__init__(f"node {node.name or node.output[0]} ({node.op_type}): {reason}")
 
 
 @dataclass(frozen=True)
@@ -102,7 +88,7 @@ def load(path: Path, low: float = 0.0, high: float = 1.0, in_shape: Shape | None
     ValueError
         When the file is not a QONNX network, or does what cannot be represented exactly; the node is named then.
     """
-    model = _read(path)
+    model = read(path, OPERATORS)
     graph = model.graph
     inputs = [value for value in graph.input if value.name not in {tensor.name for tensor in graph.initializer}]
     if len(inputs) != 1 or len(graph.output) != 1:
@@ -129,89 +115,6 @@ def load(path: Path, low: float = 0.0, high: float = 1.0, in_shape: Shape | None
     topology = Topology(own, chain.bits, tuple(range(chain.bits - 1, -1, -1)), tuple(chain.layers),
                         "sliced" if chain.bits == 1 else "weighted")
     return Network(topology, tuple(chain.parameters), chain.codes)
-
-
-def _read(path: Path) -> Any:
-    """Read, check and clean up; nothing is executed before operators and sizes are known."""
-    content = read_bounded(path, MAX_BYTES)
-    try:
-        model = onnx.load_model_from_string(content)
-    except Exception as error:  # protobuf's own types
-        raise ValueError(f"{path} is not an ONNX file: {error}") from error
-    graph = model.graph
-    if not graph.node:
-        raise ValueError(f"{path} is not an ONNX file: it holds no node")
-    if len(graph.node) > MAX_NODES:
-        raise ValueError(f"{path} holds {len(graph.node)} nodes; at most {MAX_NODES} are read")
-    for node in graph.node:
-        if node.op_type not in OPERATORS:
-            raise Refusal(node, f"the operator is not known; known are {', '.join(OPERATORS)}")
-        if any(attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for attribute in
-               node.attribute):
-            raise Refusal(node, "it holds a graph of its own")
-    _check_order(path, graph)
-    tensors = [*graph.initializer, *(a.t for node in graph.node for a in node.attribute if a.HasField("t"))]
-    for tensor in tensors:
-        if any(n < 0 for n in tensor.dims) or math.prod(tensor.dims) > MAX_ELEMENTS:
-            raise ValueError(f"{path}: tensor {tensor.name} claims {list(tensor.dims)} elements; at most "
-                             f"{MAX_ELEMENTS} are read")
-        _fetch(path, tensor)
-    try:
-        # Brevitas leaves out the import of its own domain, which shape inference insists on.
-        imported = {opset.domain for opset in model.opset_import}
-        for domain in sorted({node.domain for node in graph.node} - imported - {""}):
-            model.opset_import.append(onnx.helper.make_opsetid(domain, 1))
-        inferred = onnx.shape_inference.infer_shapes(model, strict_mode=False)
-        for value in inferred.graph.value_info:
-            n = math.prod(dimension.dim_value or 1 for dimension in value.type.tensor_type.shape.dim)
-            if n > MAX_ELEMENTS:
-                raise ValueError(f"tensor {value.name} would hold {n} elements; at most {MAX_ELEMENTS} are allowed")
-        for tensor in tensors:
-            array = numpy_helper.to_array(tensor)
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise ValueError(f"tensor {tensor.name} holds values that are not finite")
-        from qonnx.core.modelwrapper import ModelWrapper
-        from qonnx.util.cleanup import cleanup_model
-
-        return cleanup_model(ModelWrapper(model))
-    except ModuleNotFoundError:
-        raise
-    except Exception as error:  # onnx, onnxruntime and qonnx raise what they like
-        raise ValueError(f"{path} cannot be read as a network: {str(error).splitlines()[0]}") from error
-
-
-def _fetch(path: Path, tensor: Any) -> None:
-    """Take a tensor's numbers out of another file, which must lie beside the network's own."""
-    if tensor.data_location != onnx.TensorProto.EXTERNAL:
-        return
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    name = entries.get("location", "")
-    beside = path.parent / name
-    if not name or Path(name).name != name or beside.is_symlink():
-        raise ValueError(f"{path}: tensor {tensor.name} lies in {name!r}; only files in the same folder are read")
-    try:
-        start, n_bytes = int(entries.get("offset", 0)), int(entries["length"])
-        wanted = math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: tensor {tensor.name} does not say where it lies in {name}: {error}") from error
-    content = read_bounded(beside, MAX_BYTES)[start : start + n_bytes] if start >= 0 else b""
-    if len(content) != wanted:
-        raise ValueError(f"{path}: tensor {tensor.name} takes {wanted} bytes; {name} holds {len(content)} of them")
-    tensor.raw_data = content
-    tensor.data_location = onnx.TensorProto.DEFAULT
-    del tensor.external_data[:]
-
-
-def _check_order(path: Path, graph: Any) -> None:
-    """Raise ValueError unless every node stands behind those that it reads from: no cycle, no name made twice."""
-    known = {"", *(value.name for value in graph.input), *(tensor.name for tensor in graph.initializer)}
-    for node in graph.node:
-        if missing := set(node.input) - known:
-            raise ValueError(f"{path}: node {node.name or node.op_type} reads {min(missing)}, which no node before it "
-                             "makes")
-        if twice := set(node.output) & (known - {""}):
-            raise ValueError(f"{path}: node {node.name or node.op_type} makes {min(twice)}, which is there already")
-        known |= set(node.output)
 
 
 def _walk(path: Path, graph: Any, name: str, state: Any) -> tuple[Any, _Chain]:

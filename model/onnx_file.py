@@ -1,0 +1,121 @@
+"""ONNX files, read with care: operators, order, sizes and numbers are checked before anything is executed."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cbnn.model.storage import read_bounded
+
+try:
+    import onnx
+    from onnx import numpy_helper
+except ImportError as error:
+    raise ImportError("reading ONNX needs onnx and qonnx, which are not installed; install cbnn[onnx]") from error
+
+MAX_BYTES = 1 << 28
+"""Largest file read."""
+MAX_ELEMENTS = 1 << 26
+"""Elements of the largest tensor."""
+MAX_NODES = 10_000
+
+
+class Refusal(ValueError):  # noqa: N818 it is one
+    """What a node does cannot be represented."""
+
+    def __init__(self, node: Any, reason: str) -> None:
+        super().__init__(f"node {node.name or node.output[0]} ({node.op_type}): {reason}")
+
+
+def read(path: Path, operators: tuple[str, ...]) -> Any:
+    """Return a model of qonnx's, cleaned up; nothing is executed before operators and sizes are known.
+
+    Parameters
+    ----------
+    operators : that may occur
+
+    Raises
+    ------
+    ValueError
+        When the file is not an ONNX network, or an operator is another one; the node is named then.
+    """
+    content = read_bounded(path, MAX_BYTES)
+    try:
+        model = onnx.load_model_from_string(content)
+    except Exception as error:  # protobuf's own types
+        raise ValueError(f"{path} is not an ONNX file: {error}") from error
+    graph = model.graph
+    if not graph.node:
+        raise ValueError(f"{path} is not an ONNX file: it holds no node")
+    if len(graph.node) > MAX_NODES:
+        raise ValueError(f"{path} holds {len(graph.node)} nodes; at most {MAX_NODES} are read")
+    for node in graph.node:
+        if node.op_type not in operators:
+            raise Refusal(node, f"the operator is not known; known are {', '.join(operators)}")
+        if any(attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for attribute in
+               node.attribute):
+            raise Refusal(node, "it holds a graph of its own")
+    _check_order(path, graph)
+    tensors = [*graph.initializer, *(a.t for node in graph.node for a in node.attribute if a.HasField("t"))]
+    for tensor in tensors:
+        if any(n < 0 for n in tensor.dims) or math.prod(tensor.dims) > MAX_ELEMENTS:
+            raise ValueError(f"{path}: tensor {tensor.name} claims {list(tensor.dims)} elements; at most "
+                             f"{MAX_ELEMENTS} are read")
+        _fetch(path, tensor)
+    try:
+        # Brevitas leaves out the import of its own domain, which shape inference insists on.
+        imported = {opset.domain for opset in model.opset_import}
+        for domain in sorted({node.domain for node in graph.node} - imported - {""}):
+            model.opset_import.append(onnx.helper.make_opsetid(domain, 1))
+        inferred = onnx.shape_inference.infer_shapes(model, strict_mode=False)
+        for value in inferred.graph.value_info:
+            n = math.prod(dimension.dim_value or 1 for dimension in value.type.tensor_type.shape.dim)
+            if n > MAX_ELEMENTS:
+                raise ValueError(f"tensor {value.name} would hold {n} elements; at most {MAX_ELEMENTS} are allowed")
+        for tensor in tensors:
+            array = numpy_helper.to_array(tensor)
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise ValueError(f"tensor {tensor.name} holds values that are not finite")
+        from qonnx.core.modelwrapper import ModelWrapper
+        from qonnx.util.cleanup import cleanup_model
+
+        return cleanup_model(ModelWrapper(model))
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:  # onnx, onnxruntime and qonnx raise what they like
+        raise ValueError(f"{path} cannot be read as a network: {str(error).splitlines()[0]}") from error
+
+
+def _fetch(path: Path, tensor: Any) -> None:
+    """Take a tensor's numbers out of another file, which must lie beside the network's own."""
+    if tensor.data_location != onnx.TensorProto.EXTERNAL:
+        return
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    name = entries.get("location", "")
+    beside = path.parent / name
+    if not name or Path(name).name != name or beside.is_symlink():
+        raise ValueError(f"{path}: tensor {tensor.name} lies in {name!r}; only files in the same folder are read")
+    try:
+        start, n_bytes = int(entries.get("offset", 0)), int(entries["length"])
+        wanted = math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: tensor {tensor.name} does not say where it lies in {name}: {error}") from error
+    content = read_bounded(beside, MAX_BYTES)[start : start + n_bytes] if start >= 0 else b""
+    if len(content) != wanted:
+        raise ValueError(f"{path}: tensor {tensor.name} takes {wanted} bytes; {name} holds {len(content)} of them")
+    tensor.raw_data = content
+    tensor.data_location = onnx.TensorProto.DEFAULT
+    del tensor.external_data[:]
+
+
+def _check_order(path: Path, graph: Any) -> None:
+    """Raise ValueError unless every node stands behind those that it reads from: no cycle, no name made twice."""
+    known = {"", *(value.name for value in graph.input), *(tensor.name for tensor in graph.initializer)}
+    for node in graph.node:
+        if missing := set(node.input) - known:
+            raise ValueError(f"{path}: node {node.name or node.op_type} reads {min(missing)}, which no node before it "
+                             "makes")
+        if twice := set(node.output) & (known - {""}):
+            raise ValueError(f"{path}: node {node.name or node.op_type} makes {min(twice)}, which is there already")
+        known |= set(node.output)
