@@ -87,7 +87,7 @@ ORDER = FLOAT, WEIGHTED, FLOAT_FIRST, BASELINE, PRUNED, RETRAINED, CBNN = (
     "CBNN: slices pruned, shrunk, retrained")
 STUDIES = {
     "mnist-cnn": Study("mnist", *DEFAULTS["mnist"], (7,), (0.4375,), 1),
-    "mnist-mlp": Study("mnist", "1024FC-1024FC-1024FC-10FC", Recipe(15, 128, 0.005, shift=1), (7,), (0.625,), 0),
+    "mnist-mlp": Study("mnist", "1024FC-1024FC-1024FC-10FC", Recipe(15, 128, 0.005, shift=1), (7,), (0.375,), 0),
     "cifar10-narrow": Study("cifar10", "16C3-16C3-MP2-32C3-32C3-MP2-64C3-64C3-MP2-128FC-128FC-10FC",
                             Recipe(10, 64, 0.005, shift=4, flip=True), (7, 6, 5, 4), (0.5,), 0, 1),
 }
