@@ -76,7 +76,8 @@ def tables(facts: dict) -> list[Table]:
                      f"{row['operations']:,}", f"{row['interval_cycles']:,}")
     both.add_row("", "", "", f"{-facts['points_lost']:+.2f}", *(
         f"{facts[f'times_fewer_{what}']:.1f} x fewer" for what in ("weight_bits", "operations", "cycles")))
-    front = Table(title="smallest within the loss allowed, one training each, by images set apart", title_justify="left", box=SIMPLE)
+    front = Table(title="smallest within the loss allowed, one training each, by images set apart",
+                  title_justify="left", box=SIMPLE)
     for heading in ("topology", "slices", "accuracy %", "weight bits", "operations", "cycles"):
         front.add_column(heading, justify="left" if heading == "topology" else "right")
     for row in sorted((row for row in facts["tried"] if row["front"]), key=lambda row: row["weight_bits"]):
