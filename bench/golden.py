@@ -71,7 +71,7 @@ def float_network(topology: Topology) -> torch.nn.Module:
                 layers.append(torch.nn.MaxPool2d(layer.pool))
             channels = layer.out_channels
         else:
-            if i and isinstance(topology.layers[i - 1], Conv):
+            if not i or isinstance(topology.layers[i - 1], Conv):
                 layers.append(torch.nn.Flatten())
             layers.append(torch.nn.Linear(int(np.prod(shape.in_shape)), layer.out_features))
             layers += [] if last else [torch.nn.BatchNorm1d(layer.out_features), torch.nn.Hardtanh()]

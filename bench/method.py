@@ -36,8 +36,8 @@ RESULTS, PAGE = ROOT / "bench" / "results" / "method.json", ROOT / "docs" / "cbn
 FOLDER = ROOT / "out" / "method"
 PLOT = ROOT / "docs" / "cbnn-method.svg"
 SEEDS = 3
-DEVICE = "xc7z010"
-"""FPGA that all networks are folded for."""
+DEVICE = "xc7k325t"
+"""FPGA that all networks are folded for: the smallest of those known that holds the weights of the MLP."""
 
 
 @dataclass(frozen=True)
