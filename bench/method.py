@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from golden import float_call, rates
 from matplotlib import pyplot
 from rtl import write_table
 
 from cbnn.model import datasets, golden, points, storage
-from cbnn.model.binary_module import encode, export
+from cbnn.model.binary_module import export
+from cbnn.model.evaluation import mean_and_spread
 from cbnn.model.network import prune_slices, random_network
-from cbnn.model.points import Point, mean_and_spread
+from cbnn.model.points import Point
 from cbnn.model.sensitivity import sensitivity
-from cbnn.model.training import DEFAULTS, Recipe, train
+from cbnn.model.training import DEFAULTS, Recipe, classes, train
 from cbnn.sim.report import kept_text
 from cbnn.sim.search import DEVICES, Budget, Search
 
@@ -68,17 +68,17 @@ class Study:
 
     def rows(self) -> dict[str, list[Point]]:
         """Points of every row of the table, a seed each."""
-        def points(n: int, *arguments: object, **options: object) -> list[Point]:
+        def seeded(n: int, *arguments: object, **options: object) -> list[Point]:
             return [self.point(seed, *arguments, **options) for seed in range(n)]  # type: ignore[arg-type]
 
         controls = self.control_seeds
         return {
-            BASELINE: points(self.seeds),
-            CBNN: points(self.seeds, self.kept_slices, self.widths),
-            RETRAINED: points(controls, self.kept_slices),
-            WEIGHTED: points(controls, first_layer="weighted"),
-            FLOAT: points(controls, first_layer="weighted", precision="float"),
-            FLOAT_FIRST: points(controls, precision="float first layer")}
+            BASELINE: seeded(self.seeds),
+            CBNN: seeded(self.seeds, self.kept_slices, self.widths),
+            RETRAINED: seeded(controls, self.kept_slices),
+            WEIGHTED: seeded(controls, first_layer="weighted"),
+            FLOAT: seeded(controls, first_layer="weighted", precision="float"),
+            FLOAT_FIRST: seeded(controls, precision="float first layer")}
 
 
 ORDER = FLOAT, WEIGHTED, FLOAT_FIRST, BASELINE, PRUNED, RETRAINED, CBNN = (
@@ -176,9 +176,7 @@ def prove(name: str, data_dir: Path | None) -> None:
         again = export(module)
         same = all(np.array_equal(a.weights, b.weights) and np.array_equal(a.thresholds, b.thresholds)
                    for a, b in zip(network.parameters[:-1], again.parameters[:-1], strict=True))
-        with torch.no_grad():
-            found = np.concatenate([module(encode(point.topology, data.test_images[i : i + 500])).argmax(1).numpy()
-                                    for i in range(0, len(data.test_images), 500)])
+        found = classes(module, data.test_images)
         n = int((found == golden.classes(again, data.test_images)).sum())
         print(f"{name}, {row}: trained again the same: {same}; classes that agree: {n} of {len(found)}", flush=True)
 

@@ -13,12 +13,12 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cbnn.model import digits
+from cbnn.model.digits import Data
 from cbnn.model.storage import read_bounded
 from cbnn.model.topology import Shape
 
@@ -29,16 +29,6 @@ NOTE = "NOTE.txt"
 MAX_BYTES = 1 << 30
 """Largest file read, packed or unpacked."""
 VALIDATION_SEED = 0
-
-
-class Data(NamedTuple):
-    """Images uint8 (N, height, width, colours), labels int64 (N,); `note` says where they are not the original."""
-
-    train_images: NDArray[np.uint8]
-    train_labels: NDArray[np.int64]
-    test_images: NDArray[np.uint8]
-    test_labels: NDArray[np.int64]
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,9 +64,9 @@ def load(name: str, folder: Path | None = None) -> Data:
     ValueError
         When there is no such set, or a file is missing, damaged, too large, or not what was to be downloaded.
     """
-    if name == "digits":
-        return Data(*digits.load())
     dataset = find(name)
+    if not dataset.files:  # comes with a library
+        return dataset.read([])
     folder = folder or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
     if folder is None:
         return dataset.read([_unpacked(file, read_bounded(_download(dataset, file), MAX_BYTES))
@@ -217,7 +207,7 @@ def _checked(train: NDArray, train_labels: NDArray, test: NDArray, test_labels: 
 MNIST_FILES = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz",
                "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
 DATASETS = {
-    "digits": Dataset(digits.IN_SHAPE, digits.INPUT_BITS, "", {}, lambda contents: load("digits")),
+    "digits": Dataset(digits.IN_SHAPE, digits.INPUT_BITS, "", {}, lambda contents: digits.load()),
     "mnist": Dataset((28, 28, 1), 8, "https://ossci-datasets.s3.amazonaws.com/mnist/", dict(zip(MNIST_FILES, (
         ("f68b3c2dcbeaaa9fbdd348bbdeb94873", "6bbc9ace898e44ae57da46a324031adb"),
         ("d53e105ee54ea40749a09fcbcd1e9432", "a25bea736e30d166cdddb491f175f624"),

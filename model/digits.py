@@ -13,16 +13,17 @@ TEST_FRACTION = 0.3
 SPLIT_SEED = 0
 
 
-class Digits(NamedTuple):
-    """Images uint8 (N, 8, 8, 1) with pixels 0 to 16, labels int64 (N,)."""
+class Data(NamedTuple):
+    """Images uint8 (N, height, width, colours), labels int64 (N,); `note` says where they are not the original."""
 
     train_images: NDArray[np.uint8]
     train_labels: NDArray[np.int64]
     test_images: NDArray[np.uint8]
     test_labels: NDArray[np.int64]
+    note: str = ""
 
 
-def load() -> Digits:
+def load() -> Data:
     """Return the digits, split 70 to 30, stratified, always alike: 1,257 to train and 540 to test."""
     # Imported here since it takes half a second, which only users of the digits should pay.
     from sklearn.datasets import load_digits
@@ -32,4 +33,4 @@ def load() -> Digits:
     images = images.astype(np.uint8).reshape(-1, *IN_SHAPE)
     train_images, test_images, train_labels, test_labels = train_test_split(
         images, labels, test_size=TEST_FRACTION, random_state=SPLIT_SEED, stratify=labels)
-    return Digits(train_images, train_labels, test_images, test_labels)
+    return Data(train_images, train_labels, test_images, test_labels)

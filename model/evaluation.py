@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
@@ -18,6 +18,11 @@ BATCH = 256
 """Images between two calls of `progress`; those after an interruption are counted again."""
 Z = 1.959964
 """Standard deviations of a normal distribution that 95 % of it lie within."""
+
+
+def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
+    """Mean, and sample standard deviation: 0 for a single value."""
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
 @dataclass(frozen=True)

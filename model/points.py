@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 
 from cbnn.model import datasets, golden, storage
@@ -133,14 +132,16 @@ def train_points(points: Sequence[Point], folder: Path, data_dir: Path | None = 
     points = list(points)
     for point in points:
         _ = point.topology
-    missing = [point for point in dict.fromkeys(points) if read_result(point, folder) is None]
-    n_done = len(set(points)) - len(missing)
-    progress(n_done, len(set(points)))
+    found = {point: read_result(point, folder) for point in dict.fromkeys(points)}
+    missing = [point for point, result in found.items() if result is None]
+    n_done = len(found) - len(missing)
+    progress(n_done, len(found))
     if missing:
-        _train(missing, folder, data_dir, lambda done: progress(n_done + done, len(set(points))))
-    results = [read_result(point, folder) for point in points]
-    assert all(result is not None for result in results)
-    return [result for result in results if result is not None]
+        _train(missing, folder, data_dir, lambda done: progress(n_done + done, len(found)))
+        found |= {point: read_result(point, folder) for point in missing}
+    results = [result for point in points if (result := found[point]) is not None]
+    assert len(results) == len(points)
+    return results
 
 
 def _train(points: list[Point], folder: Path, data_dir: Path | None, progress: Callable[[float], None]) -> None:
@@ -192,8 +193,3 @@ def train_point(point: Point, folder: Path, data_dir: Path | None, parts: Any) -
     content = asdict(result) | {"point": asdict(point)}
     storage.write_atomically(folder / f"{point.name}.json", (json.dumps(content, indent=1) + "\n").encode())
     parts[point.name] = 1.0
-
-
-def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
-    """Mean, and sample standard deviation: 0 for a single value."""
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0

@@ -105,7 +105,6 @@ def load(path: Path, low: float = 0.0, high: float = 1.0, in_shape: Shape | None
             raise ValueError(f"{path} takes {shape[1]} pixels; {height}x{width}x{colours} are named")
         # A flat input counts rows, columns, colours, as ours do.
         own: Shape = (height, width, colours)
-        state = replace(state, shape=(shape[1],))
     else:
         own = (shape[2], shape[3], shape[1])
     state, chain = _walk(path, graph, inputs[0].name, state)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cbnn.model import golden
+from cbnn.model.evaluation import mean_and_spread
 from cbnn.model.network import Network
 from cbnn.model.slices import check_images
 from cbnn.model.topology import Topology
@@ -43,12 +44,12 @@ class Sensitivity:
     @property
     def mean(self) -> float:
         """Mean accuracy over the repetitions."""
-        return float(np.mean(self.accuracies))
+        return mean_and_spread(self.accuracies)[0]
 
     @property
     def spread(self) -> float:
         """Sample standard deviation over the repetitions; 0 for a single one."""
-        return float(np.std(self.accuracies, ddof=1)) if len(self.accuracies) > 1 else 0.0
+        return mean_and_spread(self.accuracies)[1]
 
 
 def randomise(images: NDArray, slices: tuple[int, ...], rng: np.random.Generator) -> NDArray:

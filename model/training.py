@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cbnn.model.binary_module import BinaryModule, Precision, encode_pixels, pixels
+from cbnn.model.binary_module import BinaryModule, Precision, encode, encode_pixels, pixels
 from cbnn.model.topology import Topology
 
 # isort: split
@@ -149,14 +149,16 @@ def _loss(module: BinaryModule, batch: Tensor, targets: Tensor, teacher: BinaryM
                                                      reduction="batchmean")) / 2
 
 
-def accuracy(module: BinaryModule, images: NDArray, labels: NDArray, batch: int = 256) -> float:
-    """Fraction of images that the module itself puts into their class: the way to judge one that is not binary."""
-    right = 0
+def classes(module: BinaryModule, images: NDArray, batch: int = 256) -> NDArray[np.int64]:
+    """Class that the module itself, on the CPU, finds for every image, shape (N,)."""
     with torch.no_grad():
-        for i in range(0, len(images), batch):
-            scores = module(encode_pixels(module.topology, pixels(module.topology, images[i : i + batch])))
-            right += int((scores.argmax(1).numpy() == labels[i : i + batch]).sum())
-    return right / len(images)
+        return np.concatenate([module(encode(module.topology, images[i : i + batch])).argmax(1).numpy()
+                               for i in range(0, len(images), batch)])
+
+
+def accuracy(module: BinaryModule, images: NDArray, labels: NDArray) -> float:
+    """Fraction of images that the module itself puts into their class: the way to judge one that is not binary."""
+    return float(np.mean(classes(module, images) == labels))
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from rich.table import Table
 
 from cbnn.model import datasets, golden
 from cbnn.model.compact import Compaction, results
-from cbnn.model.points import Point, mean_and_spread
+from cbnn.model.evaluation import mean_and_spread
+from cbnn.model.points import Point
 from cbnn.model.sensitivity import Sensitivity
 from cbnn.model.storage import save, write_atomically
 from cbnn.model.topology import Topology

@@ -240,7 +240,7 @@ def _note(data: datasets.Data) -> dict:
 
 def _digest(network: Network) -> str:
     """Fingerprint of a network's parameters."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(b"" if network.codes is None else network.codes.tobytes())
     for parameters in network.parameters:
         for array in (parameters.weights, parameters.thresholds, parameters.offsets, parameters.invert):
             digest.update(b"none" if array is None else array.tobytes())

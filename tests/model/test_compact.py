@@ -9,7 +9,8 @@ import pytest
 from cbnn.model import compact as module
 from cbnn.model import digits, golden
 from cbnn.model.compact import compact, results
-from cbnn.model.points import Point, Result, mean_and_spread, read_result, train_points
+from cbnn.model.evaluation import mean_and_spread
+from cbnn.model.points import Point, Result, read_result, train_points
 from cbnn.model.training import Recipe
 
 LAYERS, RECIPE = "8C3-MP2-16FC-10FC", Recipe(epochs=1, batch=64, seed=5)
