@@ -79,6 +79,16 @@ def test_layers_are_narrowed_one_by_one(monkeypatch, tmp_path):
     assert found.found[0].kept_slices == BASE.kept_slices
 
 
+def test_the_smallest_must_hold_with_further_seeds(monkeypatch, tmp_path):
+    def rule(point):  # the narrowest were lucky with the seed of the search
+        lucky = point.recipe.seed == RECIPE.seed
+        return 0.9 if min(point.widths) >= 0.5 or lucky else 0.6
+
+    found, _ = search(monkeypatch, rule, tmp_path)
+    assert min(found.found[0].widths) == 0.5
+    assert any(min(point.widths) < 0.5 and result.validation_accuracy >= found.budget for point, result in found.grid)
+
+
 def test_front_is_what_nothing_beats(monkeypatch, tmp_path):
     found, _ = search(monkeypatch, lambda point: RULES["a staircase"](len(point.kept_slices), min(point.widths)),
                       tmp_path)
