@@ -1,7 +1,7 @@
 """The golden model: what the accelerator must compute.
 
 It works on whole batches of images and imitates no hardware. There are two implementations: this one, in plain numpy,
-is obviously right; that of `packed` is compiled and sixty times faster. Here popcounts are taken from products of -1
+is obviously right; that of `packed` is compiled and eighty times faster. Here popcounts are taken from products of -1
 and +1: over n inputs, ``popcount(XNOR(w, x)) = (n + w . x) / 2``, exact in float32 for the n that `Topology` admits.
 """
 
@@ -59,9 +59,9 @@ def backend_text() -> str:
     """Name the implementation that `scores` takes here and, where it is the compiled one, what counts its bits."""
     if _backend() == "numpy":
         return "numpy"
-    from cbnn.model import packed
+    from cbnn.model import packed_kernels
 
-    return f"compiled, {packed.instructions()}"
+    return f"compiled, {packed_kernels.instructions()}"
 
 
 def classes(network: Network, images: NDArray) -> NDArray[np.int64]:

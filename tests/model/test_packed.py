@@ -1,9 +1,14 @@
 """The compiled golden model: equal to the plain one, whatever the network."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from llvmlite import binding
 
 from cbnn.model import digits, golden, packed
 from cbnn.model.network import random_network
@@ -39,6 +44,23 @@ def test_scores_are_those_of_the_plain_model(topology, seed, n_images, n_threads
     images = np.random.default_rng(seed).integers(0, 1 << topology.input_bits, (n_images, *topology.in_shape))
     np.testing.assert_array_equal(packed.scores(network, images, n_threads),
                                   golden.scores(network, images, backend="numpy"))
+
+
+@pytest.mark.parametrize(("cpu", "features", "counted_by"), [
+    ("skylake-avx512", "avx512f avx512bw avx512vl avx512dq avx2 popcnt", "avx512bw"),
+    ("haswell", "avx2 popcnt", "avx2"), ("nehalem", "popcnt", "popcnt")])
+def test_scores_with_the_instructions_of_lesser_cpus(cpu, features, counted_by, tmp_path):
+    if lacking := [name for name in features.split() if not binding.get_host_cpu_features().get(name)]:
+        pytest.skip(f"this CPU lacks {', '.join(lacking)}")
+    environment = os.environ | {
+        "NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": ",".join(f"+{name}" for name in features.split()),
+        "NUMBA_CACHE_DIR": str(tmp_path)}
+    test = f"{__file__}::{test_scores_are_those_of_the_plain_model.__name__}"
+    program = ("import sys, pytest; from cbnn.model.packed_kernels import instructions; "
+               f"sys.exit(pytest.main(sys.argv[1:]) or instructions() != {counted_by!r})")
+    done = subprocess.run([sys.executable, "-c", program, "-q", "-p", "no:cacheprovider", test], env=environment,
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("network", shipped_digits(), ids=lambda network: f"{len(network.topology.kept_slices)}")
