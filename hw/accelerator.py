@@ -144,6 +144,7 @@ def layer_kernels(name: str, topology: Topology, i: int, parameters: Parameters 
     weights: tuple[int, ...] = ()
     thresholds: tuple[int, ...] = ()
     invert: tuple[int, ...] = (0,) * neuron_fold
+    place_ends: tuple[tuple[int, ...], tuple[int, ...]] = ((0,), (0,))
     low, high = _score_range(shape, parameters)
     score_width = signed_width(low, high) if last else 0
     if parameters is not None:
@@ -152,11 +153,13 @@ def layer_kernels(name: str, topology: Topology, i: int, parameters: Parameters 
         rows = parameters.thresholds if parameters.offsets is None else parameters.offsets + (1 << score_width - 1)
         assert rows is not None
         width = score_width or (shape.max_accumulator + 1).bit_length()
-        thresholds = _words(_bits(rows, width).reshape(neuron_fold, folding.pe * width))
+        thresholds = _words(_bits(rows.ravel(), width).reshape(-1, folding.pe * width))
+        place_ends = shape.place_ends if rows.ndim == 2 else place_ends
         if parameters.invert is not None:
             invert = _words(parameters.invert.reshape(neuron_fold, folding.pe))
     chain.append(Mvtu(name % "mvtu", folding.pe, folding.simd, shape.mw // folding.simd, neuron_fold, slice_weights,
-                      shape.max_accumulator, shape.n_windows, score_width, weights, thresholds, folding.ram_style))
+                      shape.max_accumulator, shape.n_windows, score_width, weights, thresholds, place_ends,
+                      folding.ram_style))
     if pool > 1:
         chain.append(MaxPool(name % "pool", shape.window_shape, pool, folding.pe, invert,
                              beat_cycles=shape.n_slices * shape.slice_inputs // folding.simd))

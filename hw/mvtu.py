@@ -36,8 +36,10 @@ class Mvtu(Kernel):
     score_width : bits of a score, in the last layer; 0 in the others
     weights : one word of pe * simd bits per cycle of a pass over the matrix, rows outermost; empty where only
         cycles are asked for
-    thresholds : one word of pe thresholds per fold of rows; in the last layer of pe offsets, which are added to the
-        sums, of `score_width` bits each and not negative
+    thresholds : one word of pe thresholds per fold of rows, place by place; in the last layer of pe offsets, which are
+        added to the sums, of `score_width` bits each and not negative
+    place_ends : last row of windows, and last column, of each run that has thresholds of its own; one run of each where
+        all windows share theirs
     ram_style : where the ROMs are: "block", "distributed" (LUTs), or "auto", by their size
     """
 
@@ -51,6 +53,7 @@ class Mvtu(Kernel):
     score_width: int = 0
     weights: tuple[int, ...] = ()
     thresholds: tuple[int, ...] = ()
+    place_ends: tuple[tuple[int, ...], tuple[int, ...]] = ((0,), (0,))
     ram_style: str = "auto"
 
     @property
@@ -67,6 +70,11 @@ class Mvtu(Kernel):
     def n_weight_words(self) -> int:
         """Words of the weight ROM."""
         return self.pass_words * self.neuron_fold
+
+    @property
+    def n_row_words(self) -> int:
+        """Words of what every row needs."""
+        return self.neuron_fold * len(self.place_ends[0]) * len(self.place_ends[1])
 
     @property
     def starts(self) -> bool:
@@ -132,7 +140,7 @@ class Mvtu(Kernel):
     def rom_shapes(self) -> tuple[RomShape, RomShape]:
         """Of weights, and of what every row needs; that is in block RAM only where it still comes in time."""
         weights = RomShape(*(size := (self.n_weight_words, self.pe * self.simd)), in_block_ram(*size, self.ram_style))
-        size = self.neuron_fold, self.pe * (self.sum_width if self.starts else self.threshold_width)
+        size = self.n_row_words, self.pe * (self.sum_width if self.starts else self.threshold_width)
         rows = RomShape(*size, in_block_ram(*size, self.ram_style))
         in_time = weights.read_cycles - 1 + popcount_stages(self.simd) + (not self.starts) >= rows.read_cycles
         return weights, rows if in_time else RomShape(*size, block_ram=False)
@@ -151,7 +159,7 @@ class Mvtu(Kernel):
     def luts(self) -> int:
         """XNOR-popcounts, sums and what is done with them, ROMs, and counters."""
         counting = popcount_luts(self.simd) if self.n_weight_words > 1 else 1.1 * self.simd
-        addresses = self.n_weight_words.bit_length() + self.neuron_fold.bit_length()
+        addresses = self.n_weight_words.bit_length() + self.n_row_words.bit_length()
         return round(self.pe * (counting + 0.44 * self.element_bits + 0.34 * self.horner_bits)
                      + 0.97 * self.memory_luts + 6.1 * addresses)
 

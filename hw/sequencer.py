@@ -140,16 +140,79 @@ def find_shift(clk, rst, advance, valid, first, slice_start, last, shift, gaps):
 @block
 def find_row(clk, rst, advance, valid, last, row_word, unit):
     """Read what each fold of rows needs, from the second cycle after the one before has its last word."""
-    n_rows = unit.neuron_fold
+    n_rows = unit.n_row_words
     row = counter(n_rows)
     reading = rom(clk, advance, row, row_word, unit.roms[1])
+    if n_rows == unit.neuron_fold:
+        @always_seq(clk.posedge, reset=rst)
+        def step():
+            if advance and valid and last:
+                if row == n_rows - 1:
+                    row.next = 0
+                else:
+                    row.next = row + 1
+    else:
+        go = Signal(bool(0))
+
+        @always_comb
+        def find_last():
+            go.next = advance and valid and last
+
+        stepping = step_places(clk, rst, go, row, unit.neuron_fold, *unit.place_ends)
+
+    return instances()
+
+
+@block
+def step_places(clk, rst, go, row, neuron_fold, row_ends, column_ends):
+    """Address what a fold of rows needs where that depends on the window's place: places row by row, in each its folds.
+
+    Within a run of windows the address falls back to the first fold of the run, at the end of a row of windows to the
+    first run of columns.
+    """
+    last_row, last_column, n_row_runs, n_column_runs = row_ends[-1], column_ends[-1], len(row_ends), len(column_ends)
+    to_run_start, to_row_start = neuron_fold - 1, neuron_fold * n_column_runs - 1
+    row_ends, column_ends = row_ends * (1 + (n_row_runs == 1)), column_ends * (1 + (n_column_runs == 1))  # for a ROM
+    fold, y, x = counter(neuron_fold), counter(last_row + 1), counter(last_column + 1)
+    row_run, column_run = counter(n_row_runs), counter(n_column_runs)
+    row_end, column_end = counter(last_row + 1), counter(last_column + 1)
+
+    @always_comb
+    def look_up_row():
+        row_end.next = row_ends[row_run]
+
+    @always_comb
+    def look_up_column():
+        column_end.next = column_ends[column_run]
 
     @always_seq(clk.posedge, reset=rst)
     def step():
-        if advance and valid and last:
-            if row == n_rows - 1:
-                row.next = 0
-            else:
+        if go:
+            if fold != neuron_fold - 1:
+                fold.next = fold + 1
                 row.next = row + 1
+            else:
+                fold.next = 0
+                if x != last_column:
+                    x.next = x + 1
+                    if x == column_end:
+                        column_run.next = column_run + 1
+                        row.next = row + 1
+                    else:
+                        row.next = row - to_run_start
+                else:
+                    x.next = 0
+                    column_run.next = 0
+                    if y == last_row:
+                        y.next = 0
+                        row_run.next = 0
+                        row.next = 0
+                    else:
+                        y.next = y + 1
+                        if y == row_end:
+                            row_run.next = row_run + 1
+                            row.next = row + 1
+                        else:
+                            row.next = row - to_row_start
 
     return instances()

@@ -103,7 +103,8 @@ def _forward(network: Network, images: NDArray) -> list[NDArray]:
             outputs.append(accumulator.reshape(len(images), shape.mh) + parameters.offsets)
             break
         assert parameters.thresholds is not None
-        bits = (accumulator >= parameters.thresholds).astype(np.uint8)
+        thresholds = parameters.thresholds
+        bits = (accumulator >= (thresholds if thresholds.ndim == 1 else thresholds[shape.places])).astype(np.uint8)
         outputs.append(_pool(shape, parameters, bits))
         slices, counts = outputs[-1][:, np.newaxis], (1,)
     return outputs

@@ -18,7 +18,8 @@ class Parameters:
     weights : uint8 array of 0 (-1) and 1 (+1), shape (mh, mw); columns in window order
         (row, column, channel; at a sliced first layer the slice is outermost, MSB first)
     thresholds : int64 array, shape (mh,): the output bit is ``accumulator >= threshold``, for a threshold of
-        0 to max_accumulator + 1. None at the last layer.
+        0 to max_accumulator + 1; or (places, mh), one for each of `LayerShape.places`, where padding is to count
+        something else than the bit it carries, as zero would. None at the last layer.
     offsets : int64 array, shape (mh,): added to the popcount to give the score. None but at the last layer.
     invert : bool array, shape (mh,): rows whose bit is inverted behind max pooling, where batch norm's scale
         is negative. None where the layer does not pool.
@@ -90,7 +91,9 @@ def _check_layer(i: int, shape: LayerShape, parameters: Parameters, last: bool) 
     pooled = isinstance(shape.layer, Conv) and shape.layer.pool > 1
     rows = (shape.mh,)
     _check(i, "weights", parameters.weights, True, (shape.mh, shape.mw), np.uint8, 0, 1)
-    _check(i, "thresholds", parameters.thresholds, not last, rows, np.int64, 0, shape.max_accumulator + 1)
+    by_place = parameters.thresholds is not None and parameters.thresholds.ndim == 2 and shape.n_places > 1
+    _check(i, "thresholds", parameters.thresholds, not last, (shape.n_places, shape.mh) if by_place else rows, np.int64,
+           0, shape.max_accumulator + 1)
     _check(i, "offsets", parameters.offsets, last, rows, np.int64, -OFFSET_LIMIT, OFFSET_LIMIT)
     _check(i, "invert", parameters.invert, pooled, rows, np.bool_, 0, 1)
 
@@ -109,10 +112,10 @@ def _check(i: int, name: str, array: NDArray | None, wanted: bool, shape: tuple[
     array.setflags(write=False)
 
 
-def random_network(topology: Topology, seed: int) -> Network:
+def random_network(topology: Topology, seed: int, by_place: bool = False) -> Network:
     """Return a network with random weights and thresholds near the middle, for measuring hardware without training.
 
-    Rows of pooled layers are inverted at random, so that polarity is exercised too.
+    Rows of pooled layers are inverted at random, so that polarity is exercised too; thresholds differ `by_place`.
     """
     rng = np.random.default_rng(seed)
 
@@ -125,7 +128,8 @@ def random_network(topology: Topology, seed: int) -> Network:
             pooled = isinstance(shape.layer, Conv) and shape.layer.pool > 1
             spread = max(1, round(shape.max_accumulator**0.5 / 2))
             middle = (shape.max_accumulator + 1) // 2
-            thresholds = np.clip(middle + rng.integers(-spread, spread + 1, shape.mh), 0, shape.max_accumulator + 1)
+            size = (shape.n_places, shape.mh) if by_place and shape.n_places > 1 else shape.mh
+            thresholds = np.clip(middle + rng.integers(-spread, spread + 1, size), 0, shape.max_accumulator + 1)
             yield Parameters(weights, thresholds, invert=rng.random(shape.mh) < 0.25 if pooled else None)
 
     return Network(topology, tuple(layers()))

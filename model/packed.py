@@ -33,8 +33,9 @@ class PackedLayer:
     weights : (blocks of `ROWS` rows, words of a window, `ROWS`), uint64; where pixels enter whole (blocks, pixels and
         colours of a window), uint16, a bit per row
     pixel_bits : bits of a pixel where rows of pixels are packed without gaps; 0 where every pixel has its own words
-    most : of every row how many weighted bits may disagree for its bit to be 1; of the last layer, the score of a row
-        with which no bit disagrees; filled up to whole blocks
+    most : (places, rows) how many weighted bits may disagree for a row's bit to be 1; of the last layer, the score of a
+        row with which no bit disagrees; filled up to whole blocks
+    places : of every window, its row in `most`
     full : what all bits of a pixel count, where pixels enter whole; else 0
     kernel : rows and columns of a window
     pad : words of a pixel outside the image, or what its colours add
@@ -46,6 +47,7 @@ class PackedLayer:
     weights: NDArray[np.uint64 | np.uint16]
     pixel_bits: int
     most: NDArray[np.int64]
+    places: NDArray[np.int64]
     full: int
     kernel: tuple[int, int]
     pad: NDArray[np.uint64 | np.int32]
@@ -91,11 +93,14 @@ def _pack_layer(shape: LayerShape, parameters: Parameters, full: int, first: boo
     bits = weights.shape[-1]
     n_blocks = -(-shape.mh // ROWS)
     weights = np.concatenate([weights, np.zeros((n_blocks * ROWS - shape.mh, *weights.shape[1:]), np.uint8)])
-    most = np.full(n_blocks * ROWS, -1, np.int64)  # no bit of a row that only fills a block is ever 1
     if parameters.thresholds is not None:
-        most[: shape.mh] = shape.max_accumulator - parameters.thresholds
-    elif parameters.offsets is not None:
-        most[: shape.mh] = shape.max_accumulator + parameters.offsets
+        allowed = np.atleast_2d(shape.max_accumulator - parameters.thresholds)
+    else:
+        assert parameters.offsets is not None
+        allowed = np.atleast_2d(shape.max_accumulator + parameters.offsets)
+    most = np.full((len(allowed), n_blocks * ROWS), -1, np.int64)  # no bit of a row that fills a block is ever 1
+    most[:, : shape.mh] = allowed
+    places = shape.places.ravel() if len(most) > 1 else np.zeros(shape.n_windows, np.int64)
     pad_bit = layer.pad_bit if isinstance(layer, Conv) else 0
     blocks: NDArray
     pad: NDArray
@@ -109,7 +114,7 @@ def _pack_layer(shape: LayerShape, parameters: Parameters, full: int, first: boo
         packed = pack(weights.reshape(len(weights), -1) if gapless else weights)
         blocks = np.ascontiguousarray(packed.reshape(n_blocks, ROWS, -1).transpose(0, 2, 1))
     return PackedLayer(
-        shape, blocks, bits if gapless else 0, most, full, kernel, pad,
+        shape, blocks, bits if gapless else 0, most, places, full, kernel, pad,
         None if parameters.invert is None else pack(parameters.invert.astype(np.uint8)), parameters.offsets is not None)
 
 
@@ -172,7 +177,8 @@ def _apply(layer: PackedLayer, words: NDArray[np.uint64 | np.int32]) -> Words:
     out = np.zeros((n * rows * columns + TILE, n_blocks * ROWS if layer.last else _n_words(mh)), np.uint64)
     geometry = rows, columns, stride, *layer.kernel, pixel_words, layer.pixel_bits, layer.full
     sweep = score_windows if layer.last else threshold_windows
-    sweep(pixel_rows, layer.weights, layer.most, geometry, windows, n * rows * columns, out)
+    sweep(pixel_rows, layer.weights, layer.most, layer.places, geometry, windows, np.zeros(TILE, np.int64),
+          n * rows * columns, out)
     return out[: n * rows * columns].reshape(n, rows, columns, -1)
 
 

@@ -198,12 +198,12 @@ def _tile(last: bool) -> Callable:
     """Hold `TILE` windows against a block of `ROWS` rows: an intrinsic of numba's.
 
     It takes the windows, (TILE, words or pixels and one more); weights, number of the block and most as in
-    `PackedLayer`; and writes to `out` from the window `first`: a bit per row or, where the layer is the last, the row's
-    score.
+    `PackedLayer`, and places; and writes to `out` from the window `first`: a bit per row or, where the layer is the
+    last, the row's score.
     """
 
     @intrinsic
-    def tile(_context: Any, windows: Any, weights: Any, block: Any, most: Any, out: Any,
+    def tile(_context: Any, windows: Any, weights: Any, block: Any, most: Any, places: Any, out: Any,
              first: Any) -> tuple[Any, Callable]:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             code = _Code(context, builder, signature, arguments)
@@ -211,15 +211,16 @@ def _tile(last: bool) -> Callable:
                 sums = code.added()
             else:
                 sums = code.carried() if instructions() in ("avx512bw", "avx2") else code.counted()
-            most_of, written = (context.make_array(signature.args[i])(context, builder, arguments[i]) for i in (3, 4))
-            stride = cgutils.unpack_tuple(builder, written.shape)[1]
+            most_of, place_of, written = (context.make_array(signature.args[i])(context, builder, arguments[i])
+                                          for i in (3, 4, 5))
+            most_stride, stride = (cgutils.unpack_tuple(builder, array.shape)[1] for array in (most_of, written))
             vector, bits = ir.VectorType(ir.IntType(64), LANES), ir.IntType(LANES)
             for t, vectors in enumerate(sums):
-                line = builder.gep(written.data, [builder.mul(builder.add(arguments[5], code.index(t)), stride)])
+                line = builder.gep(written.data, [builder.mul(builder.add(arguments[6], code.index(t)), stride)])
+                limits = builder.gep(most_of.data, [builder.mul(code.load(place_of.data, code.index(t)), most_stride)])
                 for v, value in enumerate(vectors):
                     at = builder.add(builder.mul(code.block, code.index(VECTORS)), code.index(v))
-                    allowed = builder.load(
-                        builder.gep(builder.bitcast(most_of.data, vector.as_pointer()), [at]), align=8)
+                    allowed = builder.load(builder.gep(builder.bitcast(limits, vector.as_pointer()), [at]), align=8)
                     if last:
                         result = builder.sub(allowed, value)
                     else:
@@ -228,7 +229,7 @@ def _tile(last: bool) -> Callable:
                     builder.store(result, there, align=8 if last else 1)
             return context.get_dummy_value()
 
-        return types.void(windows, weights, block, most, out, first), generate
+        return types.void(windows, weights, block, most, places, out, first), generate
 
     return tile
 
@@ -306,30 +307,31 @@ def _gather(pixel_rows, top, left, geometry, window):
 
 
 @_compiled
-def _gather_tile(pixel_rows, first, n_windows, geometry, windows):
+def _gather_tile(pixel_rows, first, n_windows, places, geometry, windows, their_places):
     rows, columns, stride = geometry[:3]
     for t in range(min(TILE, n_windows - first)):
         n, place = divmod(first + t, rows * columns)
         i, j = divmod(place, columns)
+        their_places[t] = places[place]
         _gather(pixel_rows[n], i * stride, j * stride, geometry, windows[t])
 
 
 @_compiled
-def threshold_windows(pixel_rows, weights, most, geometry, windows, n_windows, out):
+def threshold_windows(pixel_rows, weights, most, places, geometry, windows, their_places, n_windows, out):
     """Set the bits of all rows, of all windows, in which few enough bits disagree."""
     for first in range(0, n_windows, TILE):
-        _gather_tile(pixel_rows, first, n_windows, geometry, windows)
+        _gather_tile(pixel_rows, first, n_windows, places, geometry, windows, their_places)
         for block in range(len(weights)):
-            _threshold_tile(windows, weights, block, most, out, first)
+            _threshold_tile(windows, weights, block, most, their_places, out, first)
 
 
 @_compiled
-def score_windows(pixel_rows, weights, most, geometry, windows, n_windows, out):
+def score_windows(pixel_rows, weights, most, places, geometry, windows, their_places, n_windows, out):
     """Subtract the bits that disagree from the score of a row with which none does."""
     for first in range(0, n_windows, TILE):
-        _gather_tile(pixel_rows, first, n_windows, geometry, windows)
+        _gather_tile(pixel_rows, first, n_windows, places, geometry, windows, their_places)
         for block in range(len(weights)):
-            _score_tile(windows, weights, block, most, out, first)
+            _score_tile(windows, weights, block, most, their_places, out, first)
 
 
 @_compiled

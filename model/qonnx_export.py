@@ -110,8 +110,11 @@ def _layer(graph: _Graph, i: int, shape: LayerShape, parameters: Parameters, beh
         least = graph.constant((shape.max_accumulator + 2 * parameters.offsets).astype(np.float32))
         return graph.add("Mul", graph.add("Add", last, least), graph.constant(0.5))
     assert parameters.thresholds is not None
-    thresholds = graph.constant((2 * parameters.thresholds - shape.max_accumulator).astype(np.float32)[:, np.newaxis],
-                                f"thresholds_{i}")
+    sums = (2 * parameters.thresholds - shape.max_accumulator).astype(np.float32)
+    if sums.ndim == 2:  # a MultiThreshold does not tell places apart
+        last = graph.add("Sub", last, graph.constant(sums[shape.places].transpose(2, 0, 1)[np.newaxis]))
+        sums = np.zeros(shape.mh, np.float32)
+    thresholds = graph.constant(sums[:, np.newaxis], f"thresholds_{i}")
     last = graph.add("MultiThreshold", last, thresholds, domain=DOMAIN, out_scale=2.0, out_bias=-1.0,
                      out_dtype="BIPOLAR")
     if isinstance(layer, Conv) and layer.pool > 1:

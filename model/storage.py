@@ -70,8 +70,8 @@ def save(network: Network, path: Path) -> None:
     """Write `network` to `path`, atomically; the same network gives the same bytes.
 
     The members of the .npz, all uint8 or little-endian int32 and of one axis: ``header`` (JSON in UTF-8), and of
-    layer i ``weights_i`` and ``invert_i`` (packed bits, row by row, the first in the LSB), ``thresholds_i`` and
-    ``offsets_i``; and, where the network has them, ``codes``.
+    layer i ``weights_i`` and ``invert_i`` (packed bits, row by row, the first in the LSB), ``thresholds_i`` (of all
+    rows, place by place where they differ) and ``offsets_i``; and, where the network has them, ``codes``.
     """
     topology = network.topology
     header = {"format": FORMAT, "layers": str(topology), "in_shape": list(topology.in_shape),
@@ -81,7 +81,7 @@ def save(network: Network, path: Path) -> None:
     for i, parameters in enumerate(network.parameters):
         arrays[f"weights_{i}"] = np.packbits(parameters.weights, axis=None, bitorder="little")
         if parameters.thresholds is not None:
-            arrays[f"thresholds_{i}"] = parameters.thresholds.astype("<i4")
+            arrays[f"thresholds_{i}"] = parameters.thresholds.ravel().astype("<i4")
         if parameters.offsets is not None:
             arrays[f"offsets_{i}"] = parameters.offsets.astype("<i4")
         if parameters.invert is not None:
@@ -189,8 +189,10 @@ def _parameters(arrays: dict[str, NDArray], i: int, shape: LayerShape) -> Parame
         return None if array is None else array.astype(np.int64)
 
     weights = _unpack(arrays.pop(f"weights_{i}"), shape.mh * shape.mw, f"weights of layer {i}")
-    invert = arrays.pop(f"invert_{i}", None)
-    return Parameters(weights.reshape(shape.mh, shape.mw), integers("thresholds"), integers("offsets"),
+    invert, thresholds = arrays.pop(f"invert_{i}", None), integers("thresholds")
+    if thresholds is not None and len(thresholds) == shape.n_places * shape.mh > shape.mh:
+        thresholds = thresholds.reshape(shape.n_places, shape.mh)
+    return Parameters(weights.reshape(shape.mh, shape.mw), thresholds, integers("offsets"),
                       None if invert is None else _unpack(invert, shape.mh, f"invert of layer {i}").astype(np.bool_))
 
 

@@ -5,6 +5,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cbnn.model.slices import check_kept
 
 Shape = tuple[int, int, int]
@@ -39,6 +42,24 @@ class Conv:
                              f"use 0 to {self.kernel - 1}")
         if self.pad_bit not in (0, 1):
             raise ValueError(f"pad_bit is {self.pad_bit}; a bit is 0 or 1")
+
+    def taps_outside(self, size: int) -> list[tuple[int, int]]:
+        """Rows of the kernel above and below the image, of every row of windows on an image of `size` rows.
+
+        Columns likewise.
+        """
+        n = (size + 2 * self.padding - self.kernel) // self.stride + 1
+        return [(max(0, self.padding - i * self.stride), max(0, i * self.stride + self.kernel - self.padding - size))
+                for i in range(n)]
+
+    def taps_of_places(self, height: int, width: int) -> NDArray[np.bool_]:
+        """Which taps are outside the image, (places, kernel, kernel), see `LayerShape.places`."""
+        rows, columns = self.taps_outside(height), self.taps_outside(width)
+        places = [(*rows[y], *columns[x]) for y in _run_ends(rows) for x in _run_ends(columns)]
+        outside = np.ones((len(places), self.kernel, self.kernel), np.bool_)
+        for taps, (above, below, left, right) in zip(outside, places, strict=True):
+            taps[above : self.kernel - below, left : self.kernel - right] = False
+        return outside
 
     def __str__(self) -> str:
         text = f"{self.out_channels}C{self.kernel}"
@@ -92,6 +113,30 @@ class LayerShape:
     def n_windows(self) -> int:
         """Windows (output pixels before pooling) per image."""
         return self.window_shape[0] * self.window_shape[1]
+
+    @property
+    def place_ends(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Last row of every run of rows of windows with the same taps outside the image, and last column likewise.
+
+        Windows of one run of rows and one of columns are of one *place*; places count row by row.
+        """
+        if not isinstance(self.layer, Conv):
+            return (0,), (0,)
+        rows, columns = (self.layer.taps_outside(size) for size in self.in_shape[:2])
+        return _run_ends(rows), _run_ends(columns)
+
+    @property
+    def n_places(self) -> int:
+        """Places of windows that differ in the taps outside the image; 1 without padding."""
+        row_ends, column_ends = self.place_ends
+        return len(row_ends) * len(column_ends)
+
+    @property
+    def places(self) -> NDArray[np.int64]:
+        """Place of every window, (rows, columns)."""
+        row_ends, column_ends = self.place_ends
+        rows, columns = (np.searchsorted(ends, np.arange(ends[-1] + 1)) for ends in (row_ends, column_ends))
+        return rows[:, np.newaxis] * len(column_ends) + columns
 
 
 @dataclass(frozen=True)
@@ -224,6 +269,10 @@ class Topology:
                              f"at most {MAX_WINDOW} and {MAX_ACCUMULATOR} are supported")
         return LayerShape(layer, in_shape, window_shape, out_shape, n_slices, slice_inputs,
                           slice_inputs * own_weights, window_shape[2], slice_inputs * scale)
+
+
+def _run_ends(values: list[tuple[int, int]]) -> tuple[int, ...]:
+    return tuple(i for i, value in enumerate(values) if i + 1 == len(values) or values[i + 1] != value)
 
 
 _CONV = re.compile(r"(\d+)C(\d+)(?:S(\d+))?(?:P(\d+))?(?:B([01]))?")

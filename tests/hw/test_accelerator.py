@@ -18,9 +18,9 @@ from cbnn.sim.cosim import Run, cosimulate
 N_IMAGES = 6
 
 
-def network_and_unit(text, in_shape, bits, kept, first_layer, folding, input_width=None):
+def network_and_unit(text, in_shape, bits, kept, first_layer, folding, input_width=None, by_place=False):
     topology = Topology.parse(text, in_shape, bits, kept, first_layer)
-    network = random_network(topology, 5)
+    network = random_network(topology, 5, by_place)
     return network, accelerator(network, Folding.parse(folding, topology, input_width), "chain")
 
 
@@ -38,7 +38,10 @@ def random_images(network, n):
     ("7FC", (3, 2, 1), 4, (3,), "weighted", "(1,1)", 2),
     ("6C3-10C3P0-3FC", (4, 4, 1), 1, None, "sliced", "(6,3)(5,54)(1,20)", 8),
     ("8FC-6FC-3FC", (4, 4, 1), 1, None, "sliced", "(8,16)(6,8)(3,6)", 16),
-], ids=lambda description: "-".join(map(str, description[:5:4])))
+    ("4C3-MP2-6C3-8FC-5FC", (6, 6, 1), 4, (3, 2, 0), "sliced", "(2,9)(2,4)(4,6)(5,4)", None, True),
+    ("3C5P2-MP2-6C1-4C3S2P2-4FC", (7, 5, 3), 3, (2, 1), "weighted", "(1,15)(6,3)(2,18)(2,12)", None, True),
+    ("4C3P2B1-2C2P1-5FC", (1, 4, 2), 1, None, "sliced", "(4,18)(1,8)(1,4)", None, True),
+], ids=lambda description: "-".join(map(str, description[:8:4] + description[7:])))
 def test_equals_the_golden_model(tmp_path, description):
     network, unit = network_and_unit(*description)
     images = random_images(network, N_IMAGES)

@@ -44,7 +44,7 @@ def brute_force(network: Network, image: np.ndarray) -> tuple[list[np.ndarray], 
         else:
             kernel_rows = kernel_columns = layer.kernel
             stride, padding, pad_bit, pool = layer.stride, layer.padding, layer.pad_bit, layer.pool
-        sums = []
+        sums, outside = [], []
         for top in range(-padding, rows + padding - kernel_rows + 1, stride):
             sums.append([])
             for left in range(-padding, columns + padding - kernel_columns + 1, stride):
@@ -60,10 +60,18 @@ def brute_force(network: Network, image: np.ndarray) -> tuple[list[np.ndarray], 
                                     counted[m] += count * (weights[m][i] == bit)
                                 i += 1
                 sums[-1].append(counted)
+                outside.append((tuple(0 <= y < rows for y in range(top, top + kernel_rows)),
+                                tuple(0 <= x < columns for x in range(left, left + kernel_columns))))
         if parameters.offsets is not None:
             return outputs, [s + int(o) for s, o in zip(sums[0][0], parameters.offsets, strict=True)]
-        bits = [[[int(s >= t) for s, t in zip(pixel, parameters.thresholds.tolist(), strict=True)] for pixel in row]
-                for row in sums]
+        thresholds = parameters.thresholds.tolist()
+        if parameters.thresholds.ndim == 2:  # one for each way of lying over the edge, in the order of first windows
+            ways = list(dict.fromkeys(outside))
+            thresholds = [thresholds[ways.index(way)] for way in outside]
+        else:
+            thresholds = [thresholds] * len(outside)
+        own = iter(thresholds)
+        bits = [[[int(s >= t) for s, t in zip(pixel, next(own), strict=True)] for pixel in row] for row in sums]
         if pool > 1:
             bits = [[[int(any(bits[y * pool + i][x * pool + j][m] for i in range(pool) for j in range(pool)))
                       != int(parameters.invert[m]) for m in range(len(weights))]
@@ -108,7 +116,7 @@ def assert_equal(network: Network, images: np.ndarray) -> None:
 def test_bit_by_bit(name: str) -> None:
     topology = CASES[name]
     for seed in range(3):
-        assert_equal(random_network(topology, seed), random_images(topology, 3, seed))
+        assert_equal(random_network(topology, seed, by_place=seed == 2), random_images(topology, 3, seed))
 
 
 def test_the_cases_reach_both_polarities_and_both_bits() -> None:
@@ -129,7 +137,8 @@ def test_random_topologies(data: st.DataObject) -> None:
                 data.draw(st.integers(1, 2), "pool"))
     in_shape = (data.draw(st.integers(5, 7)), data.draw(st.integers(5, 7)), data.draw(st.integers(1, 2)))
     topology = Topology(in_shape, bits, kept, (conv, Dense(3)), data.draw(st.sampled_from(["sliced", "weighted"])))
-    assert_equal(random_network(topology, data.draw(st.integers(0, 99), "seed")), random_images(topology, 2, 1))
+    network = random_network(topology, data.draw(st.integers(0, 99), "seed"), data.draw(st.booleans(), "by place"))
+    assert_equal(network, random_images(topology, 2, 1))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int64, np.uint64])

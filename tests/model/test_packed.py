@@ -38,9 +38,9 @@ def topologies(draw):
 
 @settings(deadline=None, max_examples=150)
 @given(topology=topologies(), seed=st.integers(0, 99), n_images=st.sampled_from((1, 2, 33)),
-       n_threads=st.sampled_from((1, 3)))
-def test_scores_are_those_of_the_plain_model(topology, seed, n_images, n_threads):
-    network = random_network(topology, seed)
+       n_threads=st.sampled_from((1, 3)), by_place=st.booleans())
+def test_scores_are_those_of_the_plain_model(topology, seed, n_images, n_threads, by_place):
+    network = random_network(topology, seed, by_place)
     images = np.random.default_rng(seed).integers(0, 1 << topology.input_bits, (n_images, *topology.in_shape))
     np.testing.assert_array_equal(packed.scores(network, images, n_threads),
                                   golden.scores(network, images, backend="numpy"))

@@ -1,11 +1,14 @@
 """QONNX: networks computed as qonnx itself executes them, or refused with the node's name."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from cbnn.model import datasets, golden, qonnx
@@ -57,18 +60,6 @@ class Graph:
         return path
 
 
-def executed(path: Path, images: np.ndarray, flat: bool) -> np.ndarray:
-    from qonnx.core.modelwrapper import ModelWrapper
-    from qonnx.core.onnx_exec import execute_onnx
-    from qonnx.util.cleanup import cleanup_model
-
-    model = cleanup_model(ModelWrapper(str(path)))
-    name, out = model.graph.input[0].name, model.graph.output[0].name
-    pixels = images.astype(np.float32) / np.float32(255)
-    batch = pixels.reshape(len(images), -1) if flat else pixels.transpose(0, 3, 1, 2)
-    return np.array([execute_onnx(model, {name: image[np.newaxis]})[out].ravel() for image in batch])
-
-
 def dense(seed: int) -> Graph:
     g = Graph((1, 20), seed)
     g.add("Mul", 2.0).add("Sub", 1.0).sign()
@@ -97,6 +88,32 @@ def conv(seed: int) -> Graph:
     return g.add("MatMul", g.weights(36, 4))
 
 
+def zeros(seed: int) -> Graph:
+    """Padding with zeros: of signed pixels, behind a sign, in front of a pool whose rows are turned round, strided."""
+    g = Graph((1, 3, 7, 6), seed)
+    g.add("Mul", 2.0).add("Sub", 1.0).add("Quant", np.float32(1 / 8), np.float32(0), np.float32(4), domain=BREVITAS,
+                                          signed=1, narrow=0, rounding_mode="ROUND")
+    g.add("Conv", g.weights(5, 3, 3, 3, scale=0.7), kernel_shape=[3, 3], pads=[1, 1, 1, 1]).norm(5, 2).sign(0.1)
+    g.add("Conv", g.weights(6, 5, 5, 5), kernel_shape=[5, 5], pads=[2, 2, 2, 2])
+    g.add("MaxPool", kernel_shape=[2, 2], strides=[2, 2]).norm(6, 5).sign()
+    g.add("Conv", g.weights(4, 6, 3, 3, scale=0.3), kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    g.add("Add", 0.1).sign().add("Flatten")
+    return g.add("MatMul", g.weights(16, 4))
+
+
+def padded(seed: int) -> Graph:
+    """Padding with any constant; the sums of a whole image of one pixel too."""
+    g, around = Graph((1, 2, 4, 4), seed), np.array([0, 0, 1, 1, 0, 0, 1, 1])
+    g.add("MultiThreshold", np.array([[0.25, 0.5, 0.75]], np.float32), domain=GENERAL, out_scale=0.5, out_bias=-0.5,
+          out_dtype="INT4")
+    g.add("Pad", around, np.array(0.3, np.float32)).add("Conv", g.weights(16, 2, 3, 3), kernel_shape=[3, 3]).norm(16, 1)
+    g.sign().add("MaxPool", kernel_shape=[2, 2], strides=[2, 2])
+    g.add("Pad", around, np.array(-1, np.float32)).add("Conv", g.weights(24, 16, 3, 3), kernel_shape=[3, 3]).norm(24, 6)
+    g.sign(0.5).add("MaxPool", kernel_shape=[2, 2], strides=[2, 2])
+    g.add("Pad", around).add("Conv", g.weights(32, 24, 3, 3), kernel_shape=[3, 3]).norm(32, 3).sign()
+    return g.add("Flatten").add("MatMul", g.weights(32, 4))
+
+
 def signed(seed: int) -> Graph:
     g = Graph((1, 2, 6, 6), seed)
     g.add("Mul", 2.0).add("Sub", 1.0).add("Quant", np.float32(1 / 8), np.float32(0), np.float32(4), domain=BREVITAS,
@@ -107,35 +124,90 @@ def signed(seed: int) -> Graph:
     return g.add("MatMul", g.weights(16, 3))
 
 
-NETWORKS = {"dense": (dense, (4, 5, 1)), "gemm": (gemm, (4, 5, 1)), "conv": (conv, None), "signed": (signed, None)}
+NETWORKS = {"dense": (dense, (4, 5, 1)), "gemm": (gemm, (4, 5, 1)), "conv": (conv, None), "signed": (signed, None),
+            "zeros": (zeros, None), "padded": (padded, None)}
+
+
+def assert_alike(ours: np.ndarray, theirs: np.ndarray) -> None:
+    """One unit and one offset turn all of their scores into ours."""
+    unit = max([(row.max() - row.min()) / (mine.max() - mine.min()) for row, mine in zip(theirs, ours, strict=True)
+                if mine.max() > mine.min()], default=0.0)
+    np.testing.assert_allclose(theirs - theirs[:, :1], unit * (ours - ours[:, :1]), atol=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("name", NETWORKS)
-def test_scores_order_as_qonnx_executes(name: str, seed: int, tmp_path: Path) -> None:
+def test_scores_order_as_qonnx_executes(name: str, seed: int, tmp_path: Path, executed: Callable) -> None:
     build, shape = NETWORKS[name]
     path = build(seed).write(tmp_path / "network.onnx")
     network = qonnx.load(path, in_shape=shape)
     rng = np.random.default_rng(seed)
     brightness = rng.random((30, 1, 1, network.topology.in_shape[2]))
     images = (brightness * rng.integers(0, 256, (30, *network.topology.in_shape))).astype(np.uint8)
-    ours, theirs = golden.scores(network, network.coded(images)), executed(path, images, shape is not None)
-    # One unit and one offset turn all of theirs into ours.
-    unit = max((row.max() - row.min()) / (mine.max() - mine.min()) for row, mine in zip(theirs, ours, strict=True)
-               if mine.max() > mine.min())
-    np.testing.assert_allclose(theirs - theirs[:, :1], unit * (ours - ours[:, :1]), atol=1e-4)
+    ours = golden.scores(network, network.coded(images))
+    assert_alike(ours, executed(path, images / np.float32(255), shape is not None))
     assert len(np.unique(ours, axis=0)) > 2
 
 
+@st.composite
+def convolutional(draw: st.DrawFn) -> Graph:
+    """Convolutions of all kinds behind one another, padded with whatever, and a dense layer."""
+    height, width, channels = draw(st.integers(1, 7)), draw(st.integers(1, 7)), draw(st.integers(1, 3))
+    g = Graph((1, channels, height, width), draw(st.integers(0, 99)))
+    if draw(st.booleans()):
+        g.add("Sub", 0.5).sign(draw(st.sampled_from((1.0, 0.3))))
+    else:
+        g.add("Quant", np.float32(1 / 4), np.float32(0), np.float32(3), domain=BREVITAS, signed=0, narrow=0,
+              rounding_mode="ROUND")
+    for _ in range(draw(st.integers(1, 3))):
+        kernel, stride = draw(st.integers(1, 5)), draw(st.integers(1, 2))
+        least = max(0, -((min(height, width) - kernel) // 2))
+        padding = draw(st.integers(least, max(least, kernel - 1)))
+        if padding >= kernel:
+            continue
+        pads, filters, value = [padding] * 4, draw(st.integers(1, 6)), draw(st.sampled_from((0.0, 0.0, -1.0, 1.0, 0.4)))
+        if padding and value:
+            g.add("Pad", np.array([0, 0, *pads[:2], 0, 0, *pads[:2]]), np.array(value, np.float32))
+            pads = [0] * 4
+        scale = draw(st.sampled_from((1.0, 0.7)))
+        g.add("Conv", g.weights(filters, channels, kernel, kernel, scale=scale), kernel_shape=[kernel] * 2,
+              strides=[stride] * 2, pads=pads)
+        height, width = ((n + 2 * padding - kernel) // stride + 1 for n in (height, width))
+        channels, pooling = filters, draw(st.sampled_from(("", "before", "between", "behind")))
+        pooling = pooling if min(height, width) > 1 else ""
+        for moment in ("before", "between", "behind"):
+            if moment == pooling:
+                g.add("MaxPool", kernel_shape=[2, 2], strides=[2, 2])
+                height, width = height // 2, width // 2
+            if moment == "before" and draw(st.booleans()):
+                g.norm(channels, 2)
+            if moment == "between":
+                g.sign(draw(st.sampled_from((1.0, 0.25))))
+    return g.add("Flatten").add("MatMul", g.weights(channels * height * width, 3))
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(graph=convolutional())
+def test_whatever_is_read_is_what_qonnx_executes(graph: Graph, tmp_path: Path, executed: Callable) -> None:
+    path = graph.write(tmp_path / "network.onnx")
+    network = qonnx.load(path)
+    images = np.random.default_rng(0).integers(0, 256, (6, *network.topology.in_shape)).astype(np.uint8)
+    assert_alike(golden.scores(network, network.coded(images)), executed(path, images / np.float32(255)))
+
+
 def broken(name: str) -> Graph:
-    g = Graph((1, 20) if name != "zeros around" else (1, 1, 6, 6)).add("Sub", 0.5)
+    g = Graph((1, 1, 6, 6) if name.startswith("padded") else (1, 20)).add("Sub", 0.5)
     if name == "not binary":
         return g.sign().add("MatMul", g.rng.normal(0, 1, (20, 3)).astype(np.float32))
     if name == "not known":
         return g.sign().add("MatMul", g.weights(20, 3)).add("Softmax")
-    if name == "zeros around":
-        g.sign().add("Conv", g.weights(2, 1, 3, 3), kernel_shape=[3, 3], pads=[1, 1, 1, 1]).sign()
-        return g.add("Flatten").add("MatMul", g.weights(72, 3))
+    if name.startswith("padded"):
+        pads = [0, 0, 1, 1, 0, 0, 1, 2 if name == "padded unevenly" else 1]
+        g.sign().add("Pad", np.array(pads), mode="reflect" if name == "padded by itself" else "constant")
+        if name == "padded, then not a layer":
+            g.add("Mul", 2.0)
+        g.add("Conv", g.weights(2, 1, 3, 3), kernel_shape=[3, 3], pads=[int(name == "padded twice")] * 4)
+        return g.sign().add("Flatten").add("MatMul", g.weights(72, 3))
     if name == "no sign":
         return g.sign().add("MatMul", g.weights(20, 8)).add("MatMul", g.weights(8, 3))
     if name == "sign of zero":
@@ -153,7 +225,10 @@ def broken(name: str) -> Graph:
 @pytest.mark.parametrize(("name", "sentence"), [
     ("not binary", "(MatMul): its weights are not binary: a row holds more than -s and s"),
     ("not known", "node Softmax_3 (Softmax): the operator is not known; known are "),
-    ("zeros around", "(Conv): it pads with zeros, which its inputs are not; pad with a value that they take"),
+    ("padded by itself", "(Pad): only padding of pixels and bits with a constant is read"),
+    ("padded unevenly", "(Pad): it pads by [0, 0, 1, 1, 0, 0, 1, 2] with 0.0; as much on all four sides of "),
+    ("padded twice", "(Conv): its input is padded already"),
+    ("padded, then not a layer", "(Mul): padding is read right in front of a convolution alone"),
     ("no sign", "(MatMul): its inputs were not made binary; only a first layer takes more than bits"),
     ("sign of zero", "(Sign): sums of row 0 can be 0, whose sign is neither bit"),
     ("uneven", "scores of the classes are in units of "),
@@ -235,12 +310,12 @@ TFC = Path(os.environ.get("CBNN_NETWORKS_DIR", "")) / "tfc-w1a1-mnist" / "TFC_1W
 
 @pytest.mark.skipif(not os.environ.get("CBNN_NETWORKS_DIR") or not os.environ.get("CBNN_DATA_DIR"),
                     reason="CBNN_NETWORKS_DIR and CBNN_DATA_DIR do not name others' networks and data sets")
-def test_tfc_of_brevitas() -> None:
+def test_tfc_of_brevitas(executed: Callable) -> None:
     network, data = qonnx.load(TFC), datasets.load("mnist")
     images = network.coded(data.test_images)
     np.testing.assert_array_equal(images, data.test_images >= 128)
     assert golden.accuracy(network, images, data.test_labels) == 0.9296
-    theirs = executed(TFC, data.test_images[:50], flat=False)
+    theirs = executed(TFC, data.test_images[:50] / np.float32(255))
     ours = golden.scores(network, images[:50])
     np.testing.assert_array_equal(ours.argmax(axis=1), theirs.argmax(axis=1))
     np.testing.assert_allclose(np.ptp(theirs) / np.ptp(ours) * (ours - ours.min()), theirs - theirs.min(), atol=1e-4)

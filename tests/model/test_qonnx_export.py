@@ -1,5 +1,6 @@
 """What is written as QONNX gives the golden model's scores, to the integer, in qonnx's own execution."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,22 +22,11 @@ TOPOLOGIES = {
 }
 
 
-def executed(path: Path, images: np.ndarray) -> np.ndarray:
-    from qonnx.core.modelwrapper import ModelWrapper
-    from qonnx.core.onnx_exec import execute_onnx
-    from qonnx.util.cleanup import cleanup_model
-
-    model = cleanup_model(ModelWrapper(str(path)))
-    name, out = model.graph.input[0].name, model.graph.output[0].name
-    return np.array([execute_onnx(model, {name: image[np.newaxis].astype(np.float32)})[out][0]
-                     for image in images.transpose(0, 3, 1, 2)])
-
-
 @pytest.mark.parametrize("coded", [False, True], ids=["plain", "coded"])
 @pytest.mark.parametrize("name", TOPOLOGIES)
-def test_scores_are_equal(name: str, coded: bool, tmp_path: Path) -> None:
+def test_scores_are_equal(name: str, coded: bool, tmp_path: Path, executed: Callable) -> None:
     topology = TOPOLOGIES[name]
-    rng, network = np.random.default_rng(1), random_network(topology, 2)
+    rng, network = np.random.default_rng(1), random_network(topology, 2, by_place=coded)
     if coded:
         network = Network(topology, network.parameters, rng.integers(0, 1 << topology.input_bits, 256))
     images = rng.integers(0, 1 << network.pixel_bits, (12, *SHAPE))
@@ -46,8 +36,8 @@ def test_scores_are_equal(name: str, coded: bool, tmp_path: Path) -> None:
 
 
 def test_there_and_back(tmp_path: Path) -> None:
-    topology = Topology.parse("6C3P0-5C3P0-MP2-9FC-4FC", SHAPE, 8, first_layer="weighted")
-    network = random_network(topology, 3)
+    topology = Topology.parse("6C3B1-5C3-MP2-9FC-4FC", SHAPE, 8, first_layer="weighted")
+    network = random_network(topology, 3, by_place=True)
     plain = [*network.parameters]
     plain[1] = type(plain[1])(plain[1].weights, plain[1].thresholds, invert=np.zeros(5, bool))
     network = Network(topology, tuple(plain))

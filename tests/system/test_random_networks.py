@@ -56,13 +56,14 @@ class Case:
     idle_percent: int = 0
     stall_percent: int = 0
     reset_after: int = 1
+    by_place: bool = False
 
     def unit(self) -> tuple[Network, Accelerator]:
         topology = Topology.parse(self.topology, self.in_shape, self.bits, self.kept, self.first_layer)
         folding = Folding.parse(self.folding, topology, self.input_width)
         if self.fifo_depths:
             folding = folding.with_fifo_depths(self.fifo_depths)
-        network = random_network(topology, self.seed)
+        network = random_network(topology, self.seed, self.by_place)
         return network, accelerator(network, folding, "net")
 
 
@@ -148,7 +149,7 @@ def cases(draw):
     reset_percent = draw(st.sampled_from((150, 50, 100, 10, 190)))
     return Case(str(topology), topology.in_shape, topology.input_bits, topology.kept_slices, topology.first_layer,
                 folding, elements // beats, depths, draw(st.integers(0, 99)), draw(st.integers(0, 60)),
-                draw(st.integers(0, 60)), max(1, beats * reset_percent // 100))
+                draw(st.integers(0, 60)), max(1, beats * reset_percent // 100), draw(st.booleans()))
 
 
 def simulate(network: Network, unit: Accelerator, runs: list[Run]) -> list[Observation]:

@@ -1,0 +1,198 @@
+"""Layers of a QONNX graph: what weights, batch norm, pooling and signs make of a tensor, down to integer thresholds.
+
+A convolution that pads with a value which is neither of its bits, as with zero, pads with the nearer bit; what the taps
+outside the image count too much then goes into thresholds that differ by the window's place, exactly.
+"""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cbnn.model.network import Parameters
+from cbnn.model.onnx_file import Refusal
+from cbnn.model.qonnx_tensors import Bits, Chain, Padding, Sums, attribute
+from cbnn.model.topology import Conv, Dense, Topology
+
+
+def _bipolar(node: Any, weights: NDArray) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Bits and a positive scale per row of weights, (rows, ...)."""
+    flat = weights.reshape(len(weights), -1).astype(np.float64)
+    scales = np.abs(flat[:, 0])
+    if not np.isfinite(flat).all() or (scales == 0).any() or (np.abs(flat) != scales[:, np.newaxis]).any():
+        raise Refusal(node, "its weights are not binary: a row holds more than -s and s")
+    return (weights > 0).astype(np.uint8), scales
+
+
+def layer_sums(node: Any, operands: list[Any], bits: Bits) -> Sums:
+    """Return the sums of a convolution or a dense layer."""
+    kernel = operands[1]
+    layer: Conv | Dense
+    if node.op_type == "Conv":
+        weights, scales = _bipolar(node, kernel)
+        layer, excess = _conv(node, kernel, bits)
+        weights = weights.transpose(0, 2, 3, 1)
+        channels, height, width = bits.shape
+        places = Topology((height, width, channels), 1, (0,), (layer, Dense(1))).shapes[0].places
+        shape: tuple[int, ...] = (len(weights), *places.shape)
+    else:
+        if node.op_type == "Gemm" and attribute(node, "transB", 0):
+            kernel = kernel.T
+        if node.op_type == "Gemm" and (attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0),
+                                       attribute(node, "transA", 0)) != (1.0, 1.0, 0):
+            raise Refusal(node, "alpha, beta or transA are not the usual ones")
+        if kernel.ndim != 2 or len(bits.shape) != 1 or kernel.shape[0] != bits.shape[0]:
+            raise Refusal(node, f"weights of shape {kernel.shape} do not suit inputs of shape {bits.shape}")
+        weights, scales = _bipolar(node, np.ascontiguousarray(kernel.T))
+        if len(bits.order) == 3:  # flattened by channel, row, column; here channels are fastest
+            weights = weights.reshape(-1, *bits.order).transpose(0, 2, 3, 1)
+        layer, shape, excess, places = Dense(len(weights)), (len(weights),), 0.0, np.zeros((0, 0), np.int64)
+    signs = 2 * weights.astype(np.float64) - 1
+    weights = np.ascontiguousarray(weights.reshape(len(weights), -1))
+    shift = bits.shift * scales * signs.reshape(len(weights), -1).sum(axis=1)
+    if isinstance(layer, Conv) and excess:
+        # Taps outside the image add this much more than the bit they carry in hardware.
+        outside = np.einsum("pyx,myxc->pm", layer.taps_of_places(height, width), signs)
+        shift = shift + scales * bits.slope * (excess * outside)
+        shift = shift if len(shift) > 1 else shift[0]
+    if len(operands) > 2 and operands[2] is not None:
+        shift = shift + np.ravel(operands[2]).astype(np.float64)
+    return Sums(weights, bits.most * weights.shape[1], scales * bits.slope, shift, layer, shape,
+                 places)
+
+
+def _conv(node: Any, kernel: NDArray, bits: Bits) -> tuple[Conv, float]:
+    """Return the layer, and by how much padding counts more than the bit that it carries there."""
+    if kernel.ndim != 4 or len(bits.shape) != 3 or kernel.shape[1] != bits.shape[0]:
+        raise Refusal(node, f"weights of shape {kernel.shape} do not suit inputs of shape {bits.shape}")
+    strides, pads = attribute(node, "strides", [1, 1]), attribute(node, "pads", [0, 0, 0, 0])
+    if kernel.shape[2] != kernel.shape[3] or len(set(strides)) != 1 or len(set(pads)) != 1:
+        raise Refusal(node, "its kernel, strides or padding are not square")
+    if attribute(node, "group", 1) != 1 or set(attribute(node, "dilations", [1, 1])) != {1}:
+        raise Refusal(node, "groups and dilations are not supported")
+    if attribute(node, "auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
+        raise Refusal(node, "auto_pad is not supported; export with explicit padding")
+    padding = bits.padding
+    if pads[0] and padding.n:
+        raise Refusal(node, "its input is padded already")
+    padding = Padding(pads[0]) if pads[0] else padding
+    if not padding.n:
+        return Conv(len(kernel), kernel.shape[2], strides[0]), 0.0
+    z = (padding.value - bits.shift) / bits.slope
+    z = float(round(z)) if abs(z - round(z)) < 1e-6 * bits.most else z
+    pad_bit = int(z > 0)
+    if padding.n >= kernel.shape[2]:
+        raise Refusal(node, f"padding of {padding.n} makes windows outside the image")
+    layer = Conv(len(kernel), kernel.shape[2], strides[0], padding.n, pad_bit)
+    return layer, z - (bits.most if pad_bit else -bits.most)
+
+
+def _per_row(node: Any, operand: NDArray, state: Any) -> NDArray[np.float64]:
+    """Operand of an affine step, a value per row, (places, rows), or one for all."""
+    values = np.asarray(operand, np.float64)
+    if values.size == 1:
+        return values.reshape(())
+    if not isinstance(state, Sums):
+        raise Refusal(node, "it treats bits differently by channel")
+    aligned = values.reshape((1,) * (len(state.shape) + 1 - values.ndim) + values.shape)
+    if state.places.size and aligned.shape == (1, state.shape[0], *state.places.shape):
+        at = [np.argwhere(state.places == place)[0] for place in range(state.places.max() + 1)]
+        by_place = np.array([aligned[0, :, y, x] for y, x in at])
+        if (by_place[state.places].transpose(2, 0, 1) == aligned[0]).all():
+            return by_place
+    if aligned.shape[:2] not in ((1, state.shape[0]), (state.shape[0],)) or values.size != state.shape[0]:
+        raise Refusal(node, "it treats sums differently by place")
+    return values.ravel()
+
+
+def affine(node: Any, at: int, operands: list[Any], state: Any) -> Any:
+    """Scale and shift bits or sums."""
+    if node.op_type == "Identity":
+        return state
+    if node.op_type == "BatchNormalization":
+        if not isinstance(state, Sums):
+            raise Refusal(node, "it treats bits differently by channel")
+        scale, shift, mean, variance = (np.ravel(operand).astype(np.float64) for operand in operands[1:5])
+        if (variance + attribute(node, "epsilon", 1e-5) <= 0).any():
+            raise Refusal(node, "a variance is not positive")
+        factor = scale / np.sqrt(variance + attribute(node, "epsilon", 1e-5))
+        return replace(state, slope=state.slope * factor, shift=(state.shift - mean) * factor + shift)
+    other = _per_row(node, operands[1 - at], state)
+    if node.op_type == "Add":
+        return replace(state, shift=state.shift + other)
+    if node.op_type == "Sub":
+        sign = 1 if at == 0 else -1
+        return replace(state, slope=sign * state.slope, shift=sign * (state.shift - other))
+    if node.op_type == "Div" and (at != 0 or (other == 0).any()):
+        raise Refusal(node, "it divides by what comes in, or by zero")
+    factor = other if node.op_type == "Mul" else 1 / other
+    return replace(state, slope=state.slope * factor, shift=state.shift * factor)
+
+
+def pool(node: Any, state: Any, chain: Chain) -> Any:
+    """Pool sums before their sign, or bits behind it."""
+    kernel = list(attribute(node, "kernel_shape", []))
+    if len(state.shape) != 3 or len(set(kernel)) != 1 or list(attribute(node, "strides", [1, 1])) != kernel:
+        raise Refusal(node, "only pools of squares that do not overlap are supported")
+    if any(attribute(node, "pads", [0])) or attribute(node, "ceil_mode", 0) or set(
+            attribute(node, "dilations", [1, 1])) != {1}:
+        raise Refusal(node, "padding, dilations and ceil_mode are not supported")
+    size = kernel[0]
+    channels, rows, columns = state.shape
+    shape = (channels, rows // size, columns // size)
+    if isinstance(state, Sums) and isinstance(state.layer, Conv) and state.layer.pool == 1:
+        turned = state.slope < 0  # a row's largest value is at its smallest sum: turn it round first
+        weights = np.where(turned[:, np.newaxis], 1 - state.weights, state.weights).astype(np.uint8)
+        return replace(state, weights=weights, slope=np.abs(state.slope), layer=replace(state.layer, pool=size),
+                       shape=shape)
+    last = chain.layers[-1] if chain.layers else None
+    if isinstance(state, Bits) and isinstance(last, Conv) and last.pool == 1 and state.slope > 0:
+        chain.layers[-1] = replace(last, pool=size)
+        chain.parameters[-1] = replace(chain.parameters[-1], invert=np.zeros(channels, np.bool_))
+        return replace(state, shape=shape, order=shape)
+    raise Refusal(node, "pooling is supported once behind a convolution, before or behind its sign")
+
+
+def take_sign(node: Any, operands: list[Any], state: Sums, chain: Chain) -> Bits:
+    """Thresholds for the sign of the sums, or for those of a MultiThreshold of one step."""
+    slope, shift, strict = 1.0, 0.0, node.op_type == "Sign"
+    if node.op_type == "BipolarQuant":
+        if np.size(operands[1]) != 1 or float(np.ravel(operands[1])[0]) <= 0:
+            raise Refusal(node, "its scale is not one positive number")
+        slope = float(np.ravel(operands[1])[0])
+    elif node.op_type == "MultiThreshold":
+        thresholds = np.asarray(operands[1], np.float64)
+        if thresholds.ndim != 2 or thresholds.shape[1] != 1 or thresholds.shape[0] not in (1, state.shape[0]):
+            raise Refusal(node, f"thresholds of shape {thresholds.shape} make no bits")
+        state = replace(state, shift=state.shift - thresholds[:, 0])
+        step, bias = attribute(node, "out_scale", 1.0), attribute(node, "out_bias", 0.0)
+        if step <= 0:
+            raise Refusal(node, "its out_scale is not positive")
+        slope, shift = step / 2, bias + step / 2
+    pooled = isinstance(state.layer, Conv) and state.layer.pool > 1
+    chain.layers.append(state.layer)
+    chain.parameters.append(_thresholds(node, state, strict, pooled))
+    return Bits(slope, shift, 1, state.shape, state.shape)
+
+
+def _thresholds(node: Any, state: Sums, zero_counts: bool, pooled: bool) -> Parameters:
+    """Rows whose bit is ``slope * X + shift >= 0``; ONNX's Sign gives 0 for 0, which no bit is, so X must miss it."""
+    n, n_rows = state.most, len(state.weights)
+    slopes = np.broadcast_to(state.slope, n_rows)
+    shifts = np.broadcast_to(state.shift, (*state.shift.shape[:-1], n_rows))
+    thresholds = np.empty(shifts.shape, np.int64)
+    turned = slopes < 0
+    for *place, row in np.ndindex(shifts.shape):
+        at = (*place, row)
+        if not math.isfinite(slopes[row]) or not math.isfinite(shifts[at]):
+            raise Refusal(node, f"row {row} is scaled by {slopes[row]} and shifted by {shifts[at]}")
+        values = slopes[row] * (2 * np.arange(n + 1) - n) + shifts[at]
+        if zero_counts and (values == 0).any():
+            raise Refusal(node, f"sums of row {row} can be 0, whose sign is neither bit")
+        n_set = int((values >= 0).sum())
+        thresholds[at] = n_set if turned[row] and pooled else n + 1 - n_set
+    if pooled:
+        return Parameters(state.weights, thresholds, invert=turned)
+    return Parameters(np.where(turned[:, np.newaxis], 1 - state.weights, state.weights).astype(np.uint8), thresholds)
