@@ -54,20 +54,12 @@ def load(folder: Path, table: Path) -> Network:
 
 
 def folding(topology: Topology, table: Path) -> Folding:
-    """Return the PE and SIMD of the table; SIMD counts inputs, of the first layer pixels' bits.
+    """Return the PE and SIMD of the table, see `Folding.at_least`.
 
-    Where a fold leaves a remainder here, since columns and rows that only filled files up are gone, or since the first
-    layer works slice by slice, the next larger divisor is taken.
+    A remainder is left where columns and rows that only filled files up are gone, or the first layer works slice by
+    slice.
     """
-    pairs = []
-    for i, (entry, shape) in enumerate(zip(_table(table)["layers"], topology.shapes, strict=True)):
-        simd = entry["simd"] * (topology.input_bits if i == 0 and topology.first_layer == "weighted" else 1)
-        pairs.append((_divisor(shape.mh, entry["pe"]), _divisor(shape.slice_inputs, simd)))
-    return Folding.parse("".join(f"({pe},{simd})" for pe, simd in pairs), topology)
-
-
-def _divisor(n: int, least: int) -> int:
-    return next(d for d in range(min(least, n), n + 1) if n % d == 0)
+    return Folding.at_least(topology, [(entry["pe"], entry["simd"]) for entry in _table(table)["layers"]])
 
 
 def _table(path: Path) -> dict[str, Any]:

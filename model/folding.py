@@ -1,6 +1,6 @@
 """How a network is laid out on hardware: PE, SIMD and FIFO depth of every layer.
 
-On disk a folding is JSON with FINN's key names::
+On disk a folding is JSON with FINN's key names; `finn_folding` reads and writes FINN's own::
 
     {"Input": {"SIMD": 8},
      "MVTU_0": {"PE": 16, "SIMD": 9, "inFIFODepths": [2]},
@@ -91,6 +91,23 @@ class Folding:
         return folding
 
     @classmethod
+    def at_least(cls, topology: Topology, pe_simd: Sequence[tuple[int, int]],
+                 ram_styles: Sequence[str] | None = None) -> "Folding":
+        """Build the folding that is at least so parallel: the next divisor where one leaves a remainder.
+
+        SIMD of a weighted first layer counts pixels and colours, each of which is `input_bits` bits here.
+        """
+        if len(pe_simd) != len(topology.layers):
+            raise ValueError(f"folding of {len(pe_simd)} layers given; the topology has {len(topology.layers)}")
+        bits = topology.input_bits if topology.first_layer == "weighted" else 1
+        pairs = tuple((_divisor(shape.mh, pe), _divisor(shape.slice_inputs, simd * (bits if i == 0 else 1)))
+                      for i, (shape, (pe, simd)) in enumerate(zip(topology.shapes, pe_simd, strict=True)))
+        folding = cls.of(topology, pairs)
+        styles = ram_styles or ("auto",) * len(pairs)
+        return cls(tuple(replace(layer, ram_style=style) for layer, style in zip(folding.layers, styles, strict=True)),
+                   folding.input_width)
+
+    @classmethod
     def parse(cls, text: str, topology: Topology, input_width: int | None = None) -> "Folding":
         """Read ``(16,9)(8,16)(10,8)``: one (PE, SIMD) per layer, as the literature writes it."""
         if not re.fullmatch(r"(\(\d+,\d+\))+", text.replace(" ", "")):
@@ -164,6 +181,10 @@ def _layer_folding(index: int, pe: int, simd: int, fifo_depth: int, ram_style: s
         return LayerFolding(pe, simd, fifo_depth, ram_style)
     except ValueError as error:
         raise ValueError(f"layer {index}: {error}") from error
+
+
+def _divisor(n: int, least: int) -> int:
+    return next(d for d in range(min(least, n), n + 1) if n % d == 0)
 
 
 def _check_positive(name: str, value: object) -> None:

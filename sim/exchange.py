@@ -5,9 +5,19 @@ from typing import Annotated
 
 import typer
 
-from cbnn.model import bnn_pynq, storage
+from cbnn.model import bnn_pynq, finn_folding, storage
 from cbnn.model.network import Network
-from cbnn.sim.options import JsonOption, ModelArgument, OutOption, app, image_shape, load_model, print_result
+from cbnn.sim.options import (
+    FoldingOption,
+    JsonOption,
+    ModelArgument,
+    OutOption,
+    app,
+    image_shape,
+    load_model,
+    print_result,
+    read_folding,
+)
 
 imports = typer.Typer(no_args_is_help=True, help="Bring in networks that were trained elsewhere.")
 app.add_typer(imports, name="import")
@@ -45,9 +55,22 @@ def import_bnn_pynq(
     _print(network, out, as_json)
 
 
-@exports.callback()
-def _exports() -> None:
-    """Write networks for other tools."""
+@imports.command("finn-folding")
+def import_finn_folding(
+        file: Annotated[Path, typer.Argument(help="A folding file of FINN's.")],
+        model: Annotated[str, typer.Option(help="The network, as elsewhere.")], out: OutOption) -> None:
+    """Read PE and SIMD of a FINN folding file; the next divisor is taken where one leaves a remainder here."""
+    folding = finn_folding.load(file, load_model(model).topology)
+    folding.save(out)
+    print(folding)
+
+
+@exports.command("finn-folding")
+def export_finn_folding(model: ModelArgument, folding: FoldingOption, out: OutOption) -> None:
+    """Write a folding as FINN reads it."""
+    topology = load_model(model).topology
+    finn_folding.save(read_folding(folding, topology, None), topology, out)
+    print(out)
 
 
 @exports.command("qonnx")

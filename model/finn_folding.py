@@ -1,0 +1,63 @@
+"""FINN's folding files, JSON with a node per kernel, read and written.
+
+    {"Defaults": {}, "MVAU_hls_0": {"PE": 16, "SIMD": 49, "ram_style": "block"}, "LabelSelect_hls_0": {"PE": 1}, ...}
+
+Its matrix units were called StreamingFCLayer_Batch, MatrixVectorActivation and MVAU over the years. SIMD of a first
+layer that takes pixels of several bits counts pixels and colours there, bits here, since slices come one after another.
+Other kernels need no folding here, and their entries are passed over; so are FIFO depths, which count other beats.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from cbnn.model.folding import RAM_STYLES, Folding
+from cbnn.model.storage import read_bounded, write_atomically
+from cbnn.model.topology import Topology
+
+MAX_BYTES = 1 << 20
+UNIT = re.compile(r"(?:MVAU|MatrixVectorActivation|StreamingFCLayer_Batch)(?:_hls|_rtl)?_(\d+)")
+FOLDED = ("PE", "SIMD", "ram_style")
+
+
+def load(path: Path, topology: Topology) -> Folding:
+    """Read the folding of a network; where one leaves a remainder here, the next larger divisor is taken.
+
+    Raises
+    ------
+    ValueError
+        When the file is no such JSON, or has not one matrix unit per layer.
+    """
+    try:
+        nodes = json.loads(read_bounded(path, MAX_BYTES))
+        units = {int(match[1]): node for name, node in nodes.items() if (match := UNIT.fullmatch(name))}
+        if any(type(nodes.get("Defaults", {}).get(key)) is not type(None) for key in FOLDED):
+            raise ValueError("its Defaults fold units; name PE and SIMD of each")
+        if sorted(units) != list(range(len(topology.layers))):
+            raise ValueError(f"it has {len(units)} matrix units, the network {len(topology.layers)} layers")
+        pairs = [(_whole(i, units[i], "PE"), _whole(i, units[i], "SIMD")) for i in sorted(units)]
+        styles = [units[i].get("ram_style", "auto") for i in sorted(units)]
+        return Folding.at_least(topology, pairs, [style if style in RAM_STYLES else "auto" for style in styles])
+    except (TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path} is not a folding of FINN's: it is not JSON with a node per kernel") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is not a folding of FINN's for this network: {error}") from error
+
+
+def _whole(i: int, unit: dict[str, Any], key: str) -> int:
+    value = unit.get(key)
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{key} of matrix unit {i} is {value!r}; it must be a whole number of at least 1")
+    return value
+
+
+def save(folding: Folding, topology: Topology, path: Path) -> None:
+    """Write a folding for FINN, atomically; of a first layer of pixels SIMD is the least that is as fast."""
+    nodes: dict[str, Any] = {"Defaults": {}}
+    for i, (layer, shape) in enumerate(zip(folding.layers, topology.shapes, strict=True)):
+        bits = topology.input_bits if i == 0 and topology.first_layer == "weighted" else 1
+        divisors = (n for n in range(1, shape.slice_inputs + 1) if shape.slice_inputs % n == 0)
+        simd = next(n for n in divisors if n * bits >= layer.simd)
+        nodes[f"MVAU_hls_{i}"] = {"PE": layer.pe, "SIMD": simd, "ram_style": layer.ram_style}
+    write_atomically(path, json.dumps(nodes, indent=2).encode() + b"\n")

@@ -1,0 +1,64 @@
+"""FINN's folding files: PE and SIMD come through, whatever FINN's version called its kernels."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cbnn.model import finn_folding
+from cbnn.model.folding import Folding
+from cbnn.model.topology import Topology
+
+TFC = Topology.parse("64FC-64FC-64FC-10FC", (28, 28, 1), 1)
+CNV = Topology.parse("64C3P0-64C3P0-MP2-128C3P0-10FC", (32, 32, 3), 8, first_layer="weighted")
+
+
+def written(path: Path, nodes: object) -> Path:
+    path.write_text(nodes if isinstance(nodes, str) else json.dumps(nodes))
+    return path
+
+
+def units(name: str, pairs: list[tuple[int, int]], **more: object) -> dict:
+    return {f"{name}_{i}": {"PE": pe, "SIMD": simd, **more} for i, (pe, simd) in enumerate(pairs)}
+
+
+@pytest.mark.parametrize("name", ["MVAU_hls", "MVAU_rtl", "MatrixVectorActivation", "StreamingFCLayer_Batch"])
+def test_names_of_all_versions(name: str, tmp_path: Path) -> None:
+    nodes = {"Defaults": {"mem_mode": ["decoupled", ["all"]]}, "Thresholding_Batch_0": {"PE": 49},
+             **units(name, [(16, 49), (8, 8), (8, 8), (10, 8)], ram_style="block", inFIFODepths=[32]),
+             "LabelSelect_Batch_0": {"PE": 1}}
+    folding = finn_folding.load(written(tmp_path / "f.json", nodes), TFC)
+    assert str(folding) == "(16,49)(8,8)(8,8)(10,8)"
+    assert {layer.ram_style for layer in folding.layers} == {"block"}
+    assert [layer.fifo_depth for layer in folding.layers] == [16, 8, 8, 8]
+
+
+def test_pixels_are_counted_in_bits(tmp_path: Path) -> None:
+    nodes = units("MatrixVectorActivation", [(16, 3), (32, 32), (16, 32), (1, 4)], ram_style="ultra")
+    folding = finn_folding.load(written(tmp_path / "f.json", nodes), CNV)
+    assert str(folding) == "(16,27)(32,32)(16,32)(1,4)"  # 24 bits do not divide 27
+    finn_folding.save(folding, CNV, tmp_path / "back.json")
+    assert json.loads((tmp_path / "back.json").read_text()) == {"Defaults": {}, **units(
+        "MVAU_hls", [(16, 9), (32, 32), (16, 32), (1, 4)], ram_style="auto")}
+
+
+def test_there_and_back(tmp_path: Path) -> None:
+    folding = Folding.parse("(16,49)(8,8)(8,8)(10,8)", TFC)
+    finn_folding.save(folding, TFC, tmp_path / "f.json")
+    assert finn_folding.load(tmp_path / "f.json", TFC) == folding
+
+
+@pytest.mark.parametrize(("nodes", "sentence"), [
+    ("{", "is not a folding of FINN's for this network: Expecting property name"),
+    ("[1]", "it is not JSON with a node per kernel"),
+    ({"MVAU_hls_0": 3, "MVAU_hls_1": 3, "MVAU_hls_2": 3, "MVAU_hls_3": 3}, "it is not JSON with a node per kernel"),
+    (units("MVAU_hls", [(16, 49), (8, 8)]), "it has 2 matrix units, the network 4 layers"),
+    (units("MVAU_hls", [(16, 49), (8, 8), (8, 8), (0, 8)]), "PE of matrix unit 3 is 0; it must be a whole number of"),
+    (units("MVAU_hls", [(16, 49), (8, 8), (8, 8), (10, True)]), "SIMD of matrix unit 3 is True; it must be a whole"),
+    ({"Defaults": {"PE": [1, ["all"]]}, **units("MVAU_hls", [(1, 1)] * 4)}, "its Defaults fold units; name PE and "),
+])
+def test_bad_files(nodes: object, sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError) as caught:
+        finn_folding.load(written(tmp_path / "f.json", nodes), TFC)
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
