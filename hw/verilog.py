@@ -43,7 +43,7 @@ def generate(accelerator: Accelerator, folder: Path) -> Path:
     try:
         fresh.chmod(0o755)
         modules = [module for kernel in accelerator.kernels for module in write_kernel(kernel, fresh)]
-        (fresh / f"{accelerator.name}.v").write_text(_top(accelerator))
+        (fresh / f"{accelerator.name}.v").write_text(top_module(accelerator))
         files = [f"{module}.v" for module in [*modules, accelerator.name]]
         (fresh / FILE_LIST).write_text("".join(f"{file}\n" for file in files))
         (fresh / MANIFEST).write_text(json.dumps(manifest(accelerator, files), indent=2) + "\n")
@@ -130,7 +130,8 @@ def _tidy(text: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"
 
 
-def _top(accelerator: Accelerator) -> str:
+def top_module(accelerator: Accelerator) -> str:
+    """Verilog of the module that joins the kernels."""
     first, last = accelerator.kernels[0], accelerator.kernels[-1]
     s_width = padded(first.s_width)
     lines = [f"module {accelerator.name} (",

@@ -36,15 +36,13 @@ from cbnn.sim.options import (
     StallOption,
     app,
     complain,
-    is_trained,
     lay_out,
-    load_model,
     print_result,
     progress_bar,
     read_folding,
+    read_network,
     stderr,
     stdout,
-    topology_of,
 )
 from cbnn.sim.verify import verify
 
@@ -138,8 +136,8 @@ def volume_command(
 
     A bare topology gets random weights. Without a file a digits network gets digits, any other random pixels.
     """
-    topology = topology_of(network, shape, bits, first_layer)
-    weights = load_model(network) if is_trained(network) else random_network(topology, seed)
+    topology, trained = read_network(network, shape, bits, first_layer)
+    weights = trained or random_network(topology, seed)
     unit = accelerator(weights, read_folding(folding, topology, input_width))
     if images < 1:
         raise ValueError(f"{images} images are to be sent; at least 1 is needed")
@@ -169,8 +167,8 @@ def synth_command(
                                                 "iCE40 UP5K: of all 'kernels', each alone, or of the 'whole'.")] = "",
         seed: SeedOption = 0, as_json: JsonOption = False) -> None:
     """LUTs, flip-flops, carry cells and block RAMs by Yosys; a bare topology gets random weights."""
-    topology = topology_of(network, shape, bits, first_layer)
-    weights = load_model(network) if is_trained(network) else random_network(topology, seed)
+    topology, trained = read_network(network, shape, bits, first_layer)
+    weights = trained or random_network(topology, seed)
     unit = accelerator(weights, read_folding(folding, topology, input_width))
     synth.check_target(target)
     place.check_place(place_what, target)

@@ -10,7 +10,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from cbnn.hw.accelerator import Accelerator, accelerator
-from cbnn.model import digits, golden
+from cbnn.model import golden
 from cbnn.model.network import prune_slices
 from cbnn.sim import demo, performance, report
 from cbnn.sim.cycles import level_cycles
@@ -19,6 +19,8 @@ from cbnn.sim.fifos import size_fifos
 from cbnn.sim.options import (
     BeatOption,
     BitsOption,
+    DataDirOption,
+    DatasetOption,
     DeviceOption,
     FirstLayerOption,
     FoldingOption,
@@ -30,15 +32,14 @@ from cbnn.sim.options import (
     StallOption,
     app,
     check_device,
-    is_trained,
-    load_model,
+    load_data,
     numbers_of_slices,
     print_result,
     progress_bar,
     read_folding,
+    read_network,
     stderr,
     stdout,
-    topology_of,
 )
 from cbnn.sim.search import DEVICES, Budget, Search
 from cbnn.sim.sweep import points, sweep
@@ -53,17 +54,23 @@ def cycles_command(
         network: NetworkArgument, folding: FoldingOption, shape: ShapeOption = "8x8x1", bits: BitsOption = 8,
         slices: Annotated[str, typer.Option(help="Slices kept: a number, or a range such as 8..1; the most "
                                                  "significant ones are kept.")] = "",
-        first_layer: FirstLayerOption = "sliced",
-        input_width: BeatOption = None, as_json: JsonOption = False) -> None:
-    """Cycles per image and pruning level, trained or not; of a digits network also what pruning costs in accuracy."""
-    topology = topology_of(network, shape, bits, first_layer)
+        first_layer: FirstLayerOption = "sliced", input_width: BeatOption = None, dataset: DatasetOption = "",
+        data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
+    """Cycles per image and pruning level; of a trained network also what pruning costs in accuracy.
+
+    Accuracy is that of a data set's test split, without retraining, where the network takes digits, or the set or its
+    folder is named.
+    """
+    topology, trained = read_network(network, shape, bits, first_layer)
     rows = [asdict(row) for row in level_cycles(topology, lambda pruned: read_folding(folding, pruned, input_width),
                                                 numbers_of_slices(slices, len(topology.kept_slices)))]
-    if is_trained(network) and demo.takes_digits(topology):
-        full, data = load_model(network), digits.load()
+    if trained is not None and (dataset or data_dir or demo.takes_digits(topology)):
+        data, name = load_data(trained, dataset, data_dir)
+        images = trained.coded(data.test_images)
         for row in rows:
-            pruned = prune_slices(full, tuple(row["kept_slices"]))
-            row["accuracy_before"] = golden.accuracy(pruned, data.test_images, data.test_labels)
+            pruned = prune_slices(trained, tuple(row["kept_slices"]))
+            row["accuracy_before"] = golden.accuracy(pruned, images, data.test_labels)
+            row |= {"dataset": name} | ({"note": data.note} if data.note else {})
     if as_json:
         print(json.dumps(rows, indent=2))
         return
@@ -71,7 +78,8 @@ def cycles_command(
 
 
 def _cycles_table(rows: list[dict]) -> Table:
-    table = Table(box=SIMPLE)
+    data = ", ".join(rows[0][key] for key in ("dataset", "note") if key in rows[0])
+    table = Table(box=SIMPLE, caption=data and f"accuracy: {data}", caption_justify="left")
     accuracy = ["accuracy, not retrained %"] if "accuracy_before" in rows[0] else []
     for heading in ("slices kept", *accuracy, "input beats", "first layer", "interval", "latency", "slowest kernel",
                     "refolded interval", "cycles saved", "saved %", "LUTs (est.)"):
@@ -97,7 +105,7 @@ def simulate_command(
 
     Shows per kernel II, latency, trip count, and how long it was busy, starved or blocked.
     """
-    topology = topology_of(network, shape, bits, first_layer)
+    topology, _ = read_network(network, shape, bits, first_layer)
     unit = accelerator(topology, read_folding(folding, topology, input_width))
     if out is not None:
         performance.check_report(out)
@@ -132,7 +140,7 @@ def fold_command(
         front: Annotated[int, typer.Option(help="Print so many foldings from the fastest to the smallest.")] = 0,
         out: FoldingOutOption = None, as_json: JsonOption = False) -> None:
     """Find the cheapest folding for an interval, or the fastest within a budget; optimal in the estimated LUTs."""
-    topology = topology_of(network, shape, bits, first_layer)
+    topology, _ = read_network(network, shape, bits, first_layer)
     budget = _budget(device, luts, block_rams)
     if interval is not None and fps is not None:
         raise ValueError("an interval and images per second are given; one of them says it all")
@@ -187,7 +195,7 @@ def fifos_command(
                                                           "kernel.")] = None,
         out: FoldingOutOption = None, as_json: JsonOption = False) -> None:
     """Find the smallest FIFOs that keep the interval, proven by simulation."""
-    topology = topology_of(network, shape, bits, first_layer)
+    topology, _ = read_network(network, shape, bits, first_layer)
     before = read_folding(folding, topology, input_width)
     with stderr.status("simulating"):
         sizing = size_fifos(topology, before, interval)
@@ -214,7 +222,7 @@ def sweep_command(
                                                            "machine. Needs the extra cbnn[sweep].")] = None,
         as_json: JsonOption = False) -> None:
     """Fold a network for every combination of slices, widths, intervals and devices; can be continued."""
-    topology = topology_of(network, shape, bits, first_layer)
+    topology, _ = read_network(network, shape, bits, first_layer)
     asked = points(topology, numbers_of_slices(slices, len(topology.kept_slices)), _numbers("widths", widths, float),
                    _numbers("intervals", intervals, int), devices.split(","))
     with progress_bar() as progress:

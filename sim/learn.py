@@ -17,6 +17,8 @@ from cbnn.model.network import Network
 from cbnn.model.sensitivity import n_steps, sensitivity
 from cbnn.model.topology import Topology
 from cbnn.sim.options import (
+    DataDirOption,
+    DatasetOption,
     DeviceOption,
     FirstLayerOption,
     JsonOption,
@@ -25,6 +27,7 @@ from cbnn.sim.options import (
     SeedOption,
     app,
     check_device,
+    load_data,
     load_model,
     print_result,
     progress_bar,
@@ -32,10 +35,6 @@ from cbnn.sim.options import (
     stdout,
 )
 
-DatasetOption = Annotated[str, typer.Option(help=f"Data set: {', '.join(datasets.DATASETS)}. Where none is named: the "
-                                                 "first that suits the network.")]
-DataDirOption = Annotated[Path | None, typer.Option(help="Folder that holds the data set's original files; else "
-                                                         f"{datasets.VARIABLE} names it, else they are downloaded.")]
 LayersOption = Annotated[str, typer.Option(help="Topology, as in 16C3-MP2-64FC-10FC; else the data set's own.")]
 TeacherOption = Annotated[bool, typer.Option("--teacher", help="Learn from a network of full width in full precision "
                                                                "too, which is trained first.")]
@@ -224,14 +223,8 @@ def _labelled(network: Network, dataset: str, data_dir: Path | None, images: Pat
         raise ValueError("images and labels come in two files; both are needed")
     if images is not None and labels is not None:
         return storage.read_array(images, in_place=True), storage.read_array(labels), {}
-    topology = network.topology
-    suit = [name for name, known in datasets.DATASETS.items()
-            if (known.in_shape, known.input_bits) == (topology.in_shape, network.pixel_bits)]
-    if not dataset and not suit:
-        raise ValueError(f"no data set has images of {topology.in_shape} and {network.pixel_bits} bits; name files by "
-                         "--images and --labels")
-    data = datasets.load(dataset or suit[0], data_dir)
-    return data.test_images, data.test_labels, {"dataset": dataset or suit[0], **_note(data)}
+    data, name = load_data(network, dataset, data_dir)
+    return data.test_images, data.test_labels, {"dataset": name, **_note(data)}
 
 
 def _note(data: datasets.Data) -> dict:

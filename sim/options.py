@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from cbnn.hw.accelerator import Accelerator, accelerator
-from cbnn.model import storage
+from cbnn.model import datasets, storage
 from cbnn.model.folding import Folding
 from cbnn.model.network import Network
 from cbnn.model.topology import Shape, Topology
@@ -38,6 +38,10 @@ ShapeOption = Annotated[str, typer.Option(help="Input of a topology: height x wi
 BitsOption = Annotated[int, typer.Option(help="Bits per pixel and colour of a topology's input.")]
 IdleOption = Annotated[int, typer.Option(help="How often the source idles, percent.")]
 StallOption = Annotated[int, typer.Option(help="How often the sink stalls, percent.")]
+DatasetOption = Annotated[str, typer.Option(help=f"Data set: {', '.join(datasets.DATASETS)}. Where none is named: the "
+                                                 "first that suits the network.")]
+DataDirOption = Annotated[Path | None, typer.Option(help="Folder that holds the data set's original files; else "
+                                                         f"{datasets.VARIABLE} names it, else they are downloaded.")]
 FirstLayerOption = Annotated[str, typer.Option(help="sliced or weighted.")]
 DeviceOption = Annotated[str, typer.Option(help=f"FPGA whose LUTs and block RAMs bound the search: "
                                                 f"{', '.join(DEVICES)}.")]
@@ -84,16 +88,26 @@ def print_result(result: dict, as_json: bool) -> None:
     stdout.print(table)
 
 
-def is_trained(text: str) -> bool:
-    """Tell whether a network is meant that has weights: a file, or one that is shipped."""
-    return text in demo.shipped() or text.endswith(".npz")
+def read_network(text: str, shape: str, bits: int, first_layer: str) -> tuple[Topology, Network | None]:
+    """Read a network with weights, of a file or shipped, or a bare topology."""
+    if text in demo.shipped() or text.endswith(".npz"):
+        network = load_model(text)
+        return network.topology, network
+    return Topology.parse(text, image_shape(shape), bits, first_layer=first_layer), None  # type: ignore[arg-type]
 
 
-def topology_of(text: str, shape: str, bits: int, first_layer: str) -> Topology:
-    """Read the topology of a network with weights, or a bare one."""
-    if is_trained(text):
-        return load_model(text).topology
-    return Topology.parse(text, image_shape(shape), bits, first_layer=first_layer)  # type: ignore[arg-type]
+def load_data(network: Network, dataset: str, data_dir: Path | None) -> tuple[datasets.Data, str]:
+    """Load a data set, where none is named the first that suits the network, and tell its name."""
+    wanted = network.topology.in_shape, network.pixel_bits
+    suit = [name for name, known in datasets.DATASETS.items() if (known.in_shape, known.input_bits) == wanted]
+    if not suit:
+        raise ValueError(f"no data set has images of {wanted[0]} and {wanted[1]} bits; name files by --images and "
+                         "--labels")
+    datasets.find(dataset or suit[0])
+    if dataset and dataset not in suit:
+        raise ValueError(f"data set {dataset!r} does not suit the network, which takes images of {wanted[0]} and "
+                         f"{wanted[1]} bits; {', '.join(suit)} would")
+    return datasets.load(dataset or suit[0], data_dir), dataset or suit[0]
 
 
 def image_shape(text: str) -> Shape:

@@ -97,7 +97,7 @@ def test_a_folding_from_json(cbnn, tmp_path: Path) -> None:
     (("compact", "--widths", "0.5", "--out", "x"), "widths 0.5 do not fall from 1"),
     (("compact", "--device", "z80", "--out", "x"), "device 'z80' is not one of xc7z010, "),
     (("evaluate", "digits-5", "--images", "x.npy"), "images and labels come in two files; both are needed"),
-    (("evaluate", "digits-5", "--dataset", "mnist", "--data-dir", "nowhere"),
+    (("evaluate", "mnist-cnn", "--dataset", "mnist", "--data-dir", "nowhere"),
      "nowhere/train-images-idx3-ubyte.gz cannot be read: No such file or directory"),
     (("report", "nowhere"), "nowhere holds no table of the demo: "),
     (("generate", "digits-5", "--folding", "(1,1)", "--out", "x"),

@@ -2,10 +2,16 @@
 
 import json
 
+import numpy as np
 import pytest
 
+from cbnn.model import digits
 from cbnn.model.folding import Folding
+from cbnn.model.golden import accuracy
+from cbnn.model.network import Network
+from cbnn.model.storage import save
 from cbnn.model.topology import Topology
+from cbnn.sim.demo import shipped_digits
 from cbnn.sim.performance import FILES
 
 WORDS = ("8C3-MP2-12FC-4FC", "--shape", "6x6x1", "--bits", "3")
@@ -21,6 +27,23 @@ def test_cycles_have_latency_and_of_digits_accuracy(cbnn):
     assert [row["latency_cycles"] for row in rows] == [1204, 1120]
     assert [round(row["accuracy_before"], 2) for row in rows] == [0.95, 0.95]
     assert "accuracy_before" not in json.loads(cbnn("cycles", *WORDS, *FOLDING, "--json")[1])[0]
+
+
+def test_cycles_code_pixels_and_name_the_data_set(cbnn, tmp_path):
+    network = shipped_digits()[0]
+    turned = Network(network.topology, network.parameters, np.arange(31, -1, -1))
+    save(turned, tmp_path / "turned.npz")
+    words = ("cycles", tmp_path / "turned.npz", "--folding", "(8,9)(16,16)(8,16)(4,16)(5,8)", "--slices", "5")
+    data = digits.load()
+    code, out, _ = cbnn(*words, "--json")
+    assert code == 0
+    assert json.loads(out)[0]["accuracy_before"] == accuracy(turned, 31 - data.test_images, data.test_labels)
+    assert json.loads(out)[0]["dataset"] == "digits"
+    assert "accuracy: digits" in cbnn(*words)[1]
+    code, out, err = cbnn(*words, "--dataset", "mnist")
+    assert (code, out) == (2, "")
+    assert err == ("cbnn: data set 'mnist' does not suit the network, which takes images of (8, 8, 1) and 5 bits; "
+                   "digits would\n")
 
 
 def test_simulate_prints_kernels_and_writes_a_report(cbnn, tmp_path):

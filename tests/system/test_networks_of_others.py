@@ -1,0 +1,41 @@
+"""Networks that others trained, on Icarus; they are not ours to ship, so that CBNN_NETWORKS_DIR must name them."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cbnn.hw.accelerator import accelerator, input_beats
+from cbnn.hw.max_pool import MaxPool
+from cbnn.hw.mvtu import Mvtu
+from cbnn.hw.verilog import top_module, write_kernel
+from cbnn.model import bnn_pynq, golden
+from cbnn.sim.cosim import Run, cosimulate
+
+CNV = Path(os.environ.get("CBNN_NETWORKS_DIR", "")) / "bnn-pynq-cnvw1a1-cifar10"
+TABLE = Path(__file__).parents[2] / "examples" / "cnvW1A1.json"
+
+
+@pytest.mark.skipif(not os.environ.get("CBNN_NETWORKS_DIR"),
+                    reason="CBNN_NETWORKS_DIR does not name a folder of others' networks")
+@pytest.mark.parametrize("n_layers", [1, 2])
+def test_first_layers_of_cnvw1a1_on_its_deer(n_layers: int, tmp_path: Path) -> None:
+    network = bnn_pynq.load(CNV, TABLE)
+    whole = accelerator(network, bnn_pynq.folding(network.topology, TABLE), "cnv")
+    image = np.frombuffer((CNV / "deer.bin").read_bytes()[1:], np.uint8).reshape(1, 3, 32, 32).transpose(0, 2, 3, 1)
+    end = whole.kernels.index(whole.mvtus[n_layers - 1])
+    end += isinstance(whole.kernels[end + 1], MaxPool)
+    first = replace(whole, kernels=whole.kernels[: end + 1])
+    assert sum(isinstance(kernel, Mvtu) for kernel in first.kernels) == n_layers
+    modules = [module for kernel in first.kernels for module in write_kernel(kernel, tmp_path)]
+    (tmp_path / f"{first.name}.v").write_text(top_module(first))
+    bits = golden.activations(network, network.coded(image))[n_layers - 1].reshape(-1, first.kernels[-1].m_width)
+    expected = [int("".join(map(str, beat[::-1])), 2) for beat in bits.tolist()]
+    beats = tuple(format(beat, "x") for beat in input_beats(whole, network.coded(image)))
+    runs = [Run(beats, len(beats), len(expected), idle, stall, seed=1, max_cycles=400_000)
+            for idle, stall in ((0, 0), (10, 20))]
+    for seen in cosimulate(tmp_path, first.name, [f"{module}.v" for module in [*modules, first.name]], runs):
+        assert seen.out_beats == expected
+        assert seen.breaches == []
