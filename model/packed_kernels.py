@@ -288,12 +288,20 @@ def _gather(pixel_rows, top, left, geometry, window):
     """Copy a window out of the rows of (rows, words); behind whole pixels goes what disagrees with weights 0."""
     _, _, _, kernel_rows, kernel_columns, pixel_words, pixel_bits, full = geometry
     if pixel_bits:
-        for k in range(len(window)):
-            window[k] = 0
         n = kernel_columns * pixel_bits
+        word, filled, k = np.uint64(0), 0, 0
         for i in range(kernel_rows):
-            for k in range(0, n, 64):
-                _deposit(_extract(pixel_rows[top + i], left * pixel_bits + k, min(64, n - k)), window, i * n + k)
+            for at in range(0, n, 64):
+                size = min(64, n - at)
+                bits = np.uint64(_extract(pixel_rows[top + i], left * pixel_bits + at, size))
+                word |= bits << np.uint64(filled)
+                filled += size
+                if filled >= 64:
+                    window[k] = word
+                    k, filled = k + 1, filled - 64
+                    word = bits >> np.uint64(size - filled - 1) >> np.uint64(1)
+        if filled:
+            window[k] = word
         return
     n = kernel_columns * pixel_words
     for i in range(kernel_rows):
@@ -309,11 +317,16 @@ def _gather(pixel_rows, top, left, geometry, window):
 @_compiled
 def _gather_tile(pixel_rows, first, n_windows, places, geometry, windows, their_places):
     rows, columns, stride = geometry[:3]
+    n, place = divmod(first, rows * columns)
+    i, j = divmod(place, columns)
     for t in range(min(TILE, n_windows - first)):
-        n, place = divmod(first + t, rows * columns)
-        i, j = divmod(place, columns)
-        their_places[t] = places[place]
+        their_places[t] = places[i * columns + j]
         _gather(pixel_rows[n], i * stride, j * stride, geometry, windows[t])
+        j += 1
+        if j == columns:
+            i, j = i + 1, 0
+        if i == rows:
+            n, i = n + 1, 0
 
 
 @_compiled
