@@ -7,6 +7,7 @@ in an execution in float32.
 Formats: https://github.com/fastmachinelearning/qonnx. onnx and qonnx read, clean up and infer shapes.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ from cbnn.model.network import Network, Parameters
 from cbnn.model.onnx_file import Refusal, read
 from cbnn.model.qonnx_layers import affine, layer_sums, pool, take_sign
 from cbnn.model.qonnx_tensors import Chain, Pixels, Sums, as_bits, attribute, elementwise, padded, quantised, reshaped
+from cbnn.model.slices import check_kept
 from cbnn.model.topology import Conv, Shape, Topology
 
 # isort: split
 from onnx import numpy_helper  # behind onnx_file, which says what to install where it is missing
 
-PIXELS = 256
-"""Values of a pixel of the images that a network is for."""
+PIXEL_BITS = 8
+"""Bits of a pixel of the images that a network is for."""
 AFFINE = ("Add", "Sub", "Mul", "Div", "BatchNormalization", "Identity")
 ELEMENTWISE = ("Add", "Sub", "Mul", "Div", "Identity", "Quant", "BipolarQuant", "MultiThreshold", "Sign")
 OPERATORS = (*AFFINE, "Quant", "BipolarQuant", "MultiThreshold", "Sign", "MatMul", "Gemm", "Conv", "Pad", "MaxPool",
@@ -31,18 +33,24 @@ OPERATORS = (*AFFINE, "Quant", "BipolarQuant", "MultiThreshold", "Sign", "MatMul
              "Concat", "Pow", "Sqrt", "Cast", "Slice")
 
 
-def load(path: Path, low: float = 0.0, high: float = 1.0, in_shape: Shape | None = None) -> Network:
-    """Read a network whose input are pixels of 8 bits, spread evenly over `low` to `high`.
+def load(path: Path, low: float = 0.0, high: float = 1.0, in_shape: Shape | None = None,
+         slices: tuple[int, ...] = ()) -> Network:
+    """Read a network for images whose pixels are of 8 bits.
 
     Parameters
     ----------
+    low, high : the graph's input are pixels, spread evenly over this range
     in_shape : (height, width, colours) where the graph's input is flat
+    slices : or its input are bit slices, these, as -1 and +1: channels of an image, all colours of one slice side by
+        side, or parts of a flat input
 
     Raises
     ------
     ValueError
         When the file is not a QONNX network, or does what cannot be represented exactly; the node is named then.
     """
+    if slices:
+        check_kept(slices, PIXEL_BITS)
     model = read(path, OPERATORS)
     graph = model.graph
     inputs = [value for value in graph.input if value.name not in {tensor.name for tensor in graph.initializer}]
@@ -52,23 +60,45 @@ def load(path: Path, low: float = 0.0, high: float = 1.0, in_shape: Shape | None
     if len(shape) not in (2, 4) or min(shape[1:]) < 1 or shape[0] > 1:
         raise ValueError(f"{path} takes an input of shape {shape}; (1, features) or (1, colours, rows, columns) is "
                          "read")
-    table = (np.float32(low) + np.float32(high - low) * np.arange(PIXELS, dtype=np.float32) / np.float32(PIXELS - 1))
-    state: Any = Pixels(table.astype(np.float32), shape[1:])
-    if len(shape) == 2:
-        height, width, colours = in_shape or (1, 1, shape[1])
-        if height * width * colours != shape[1]:
-            raise ValueError(f"{path} takes {shape[1]} pixels; {height}x{width}x{colours} are named")
-        # A flat input counts rows, columns, colours, as ours do.
-        own: Shape = (height, width, colours)
-    else:
-        own = (shape[2], shape[3], shape[1])
-    state, chain = _walk(path, graph, inputs[0].name, state)
+    own = _image_shape(path, shape, in_shape, max(1, len(slices)))
+    table = np.array([-1, 1], np.float32)
+    if not slices:
+        steps = np.arange(1 << PIXEL_BITS, dtype=np.float32) / np.float32((1 << PIXEL_BITS) - 1)
+        table = np.float32(low) + np.float32(high - low) * steps
+    state, chain = _walk(path, graph, inputs[0].name, Pixels(table.astype(np.float32), shape[1:], shape[1:]))
     if not isinstance(state, Sums):
         raise ValueError(f"{path} does not end in the sums of a layer, which are its scores")
     _finish(path, chain, state)
+    if slices:
+        return _sliced(path, own, slices, chain, flat=len(shape) == 2)
     topology = Topology(own, chain.bits, tuple(range(chain.bits - 1, -1, -1)), tuple(chain.layers),
                         "sliced" if chain.bits == 1 else "weighted")
     return Network(topology, tuple(chain.parameters), chain.codes)
+
+
+def _image_shape(path: Path, shape: tuple[int, ...], in_shape: Shape | None, n_slices: int) -> Shape:
+    """Height, width and colours of an image; a flat input counts rows, columns, colours, as ours do."""
+    if len(shape) == 2:
+        height, width, colours = in_shape or (1, 1, shape[1] // n_slices)
+        if height * width * colours * n_slices != shape[1]:
+            raise ValueError(f"{path} takes {shape[1]} pixels; {height}x{width}x{colours} are named"
+                             + (f", in {n_slices} slices" if n_slices > 1 else ""))
+        return height, width, colours
+    if shape[1] % n_slices:
+        raise ValueError(f"{path} takes {shape[1]} channels, which are not as many for each of {n_slices} slices")
+    return shape[2], shape[3], shape[1] // n_slices
+
+
+def _sliced(path: Path, own: Shape, slices: tuple[int, ...], chain: Chain, flat: bool) -> Network:
+    """Take the channels that entered for bit slices, which are outermost in the first layer's weights here."""
+    if chain.codes is None or chain.codes.tolist() != [0, 1]:
+        raise ValueError(f"{path} does not take -1 and +1 of a slice for two bits, the second the larger")
+    first = chain.parameters[0]
+    if not flat:
+        by_slice = first.weights.reshape(len(first.weights), -1, len(slices), own[2]).transpose(0, 2, 1, 3)
+        first = replace(first, weights=np.ascontiguousarray(by_slice.reshape(first.weights.shape)))
+    topology = Topology(own, PIXEL_BITS, slices, tuple(chain.layers))
+    return Network(topology, (first, *chain.parameters[1:]))
 
 
 def _walk(path: Path, graph: Any, name: str, state: Any) -> tuple[Any, Chain]:
@@ -134,8 +164,8 @@ def _finish(path: Path, chain: Chain, state: Sums) -> None:
     if (slope <= 0).any() or not np.allclose(slope, slope[0], rtol=1e-9, atol=0):
         raise ValueError(f"{path}: scores of the classes are in units of {slope.min():.6g} to {slope.max():.6g}; they "
                          "must be one positive number")
-    # A score is slope (2 acc - most) + shift, in units of 2 slope: acc + shift / (2 slope), less what all share.
-    offsets = np.broadcast_to(state.shift, len(state.weights)) / (2 * slope)
+    # A score is slope (2 acc - most + extra) + shift; in units of 2 slope, and less what all share:
+    offsets = (state.extra + state.shift / slope) / 2
     whole = np.floor(offsets - offsets.min() + 1e-9)
     rest = offsets - offsets.min() - whole
     if (np.diff(rest) > 1e-6).any():

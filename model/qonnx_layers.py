@@ -51,16 +51,21 @@ def layer_sums(node: Any, operands: list[Any], bits: Bits) -> Sums:
         layer, shape, excess, places = Dense(len(weights)), (len(weights),), 0.0, np.zeros((0, 0), np.int64)
     signs = 2 * weights.astype(np.float64) - 1
     weights = np.ascontiguousarray(weights.reshape(len(weights), -1))
-    shift = bits.shift * scales * signs.reshape(len(weights), -1).sum(axis=1)
+    extra = _whole(bits.shift / bits.slope, bits.most) * signs.reshape(len(weights), -1).sum(axis=1)
     if isinstance(layer, Conv) and excess:
         # Taps outside the image add this much more than the bit they carry in hardware.
         outside = np.einsum("pyx,myxc->pm", layer.taps_of_places(height, width), signs)
-        shift = shift + scales * bits.slope * (excess * outside)
-        shift = shift if len(shift) > 1 else shift[0]
+        extra = extra + excess * outside
+        extra = extra if len(extra) > 1 else extra[0]
+    shift = np.zeros(len(weights))
     if len(operands) > 2 and operands[2] is not None:
         shift = shift + np.ravel(operands[2]).astype(np.float64)
-    return Sums(weights, bits.most * weights.shape[1], scales * bits.slope, shift, layer, shape,
-                 places)
+    return Sums(weights, bits.most * weights.shape[1], scales * bits.slope, extra, shift, layer, shape, places)
+
+
+def _whole(value: float, most: int) -> float:
+    """Return the whole number that a quotient of floats was meant to be, where it is next to one."""
+    return float(round(value)) if abs(value - round(value)) < 1e-6 * most else value
 
 
 def _conv(node: Any, kernel: NDArray, bits: Bits) -> tuple[Conv, float]:
@@ -80,8 +85,7 @@ def _conv(node: Any, kernel: NDArray, bits: Bits) -> tuple[Conv, float]:
     padding = Padding(pads[0]) if pads[0] else padding
     if not padding.n:
         return Conv(len(kernel), kernel.shape[2], strides[0]), 0.0
-    z = (padding.value - bits.shift) / bits.slope
-    z = float(round(z)) if abs(z - round(z)) < 1e-6 * bits.most else z
+    z = _whole((padding.value - bits.shift) / bits.slope, bits.most)
     pad_bit = int(z > 0)
     if padding.n >= kernel.shape[2]:
         raise Refusal(node, f"padding of {padding.n} makes windows outside the image")
@@ -145,8 +149,9 @@ def pool(node: Any, state: Any, chain: Chain) -> Any:
     if isinstance(state, Sums) and isinstance(state.layer, Conv) and state.layer.pool == 1:
         turned = state.slope < 0  # a row's largest value is at its smallest sum: turn it round first
         weights = np.where(turned[:, np.newaxis], 1 - state.weights, state.weights).astype(np.uint8)
-        return replace(state, weights=weights, slope=np.abs(state.slope), layer=replace(state.layer, pool=size),
-                       shape=shape)
+        extra = np.where(turned, -state.extra, state.extra)
+        return replace(state, weights=weights, slope=np.abs(state.slope), extra=extra, shape=shape,
+                       layer=replace(state.layer, pool=size))
     last = chain.layers[-1] if chain.layers else None
     if isinstance(state, Bits) and isinstance(last, Conv) and last.pool == 1 and state.slope > 0:
         chain.layers[-1] = replace(last, pool=size)
@@ -178,17 +183,17 @@ def take_sign(node: Any, operands: list[Any], state: Sums, chain: Chain) -> Bits
 
 
 def _thresholds(node: Any, state: Sums, zero_counts: bool, pooled: bool) -> Parameters:
-    """Rows whose bit is ``slope * X + shift >= 0``; ONNX's Sign gives 0 for 0, which no bit is, so X must miss it."""
+    """Rows whose bit is ``slope * (X + extra) + shift >= 0``; ONNX's Sign gives 0 for 0, which is no bit: X must miss it."""
     n, n_rows = state.most, len(state.weights)
     slopes = np.broadcast_to(state.slope, n_rows)
-    shifts = np.broadcast_to(state.shift, (*state.shift.shape[:-1], n_rows))
+    extras, shifts = np.broadcast_arrays(state.extra, state.shift)
     thresholds = np.empty(shifts.shape, np.int64)
     turned = slopes < 0
     for *place, row in np.ndindex(shifts.shape):
         at = (*place, row)
         if not math.isfinite(slopes[row]) or not math.isfinite(shifts[at]):
             raise Refusal(node, f"row {row} is scaled by {slopes[row]} and shifted by {shifts[at]}")
-        values = slopes[row] * (2 * np.arange(n + 1) - n) + shifts[at]
+        values = slopes[row] * (2 * np.arange(n + 1) - n + extras[at]) + shifts[at]
         if zero_counts and (values == 0).any():
             raise Refusal(node, f"sums of row {row} can be 0, whose sign is neither bit")
         n_set = int((values >= 0).sum())

@@ -1,8 +1,8 @@
 """What a tensor of a QONNX graph is on the way through it, while it has no weights yet.
 
 Pixels, of which a table says what each of their values has become; bits, ``slope * z + shift`` of bipolar z; or sums,
-``slope * X + shift`` of a layer's integer bipolar sums X, row by row, until a sign turns them into bits again. A shift
-of pixels or bits adds a constant to the sums behind them, which thresholds take in.
+``slope * (X + extra) + shift`` of a layer's integer bipolar sums X, row by row, until a sign turns them into bits
+again. A shift of pixels or bits adds a constant to the sums behind them, `extra`, which thresholds take in.
 """
 
 import math
@@ -31,10 +31,14 @@ class Padding:
 
 @dataclass(frozen=True)
 class Pixels:
-    """What every value of a pixel has become; `shape` is (channels, rows, columns) or (features,)."""
+    """What every value of a pixel has become.
+
+    `shape` is (channels, rows, columns) or (features,); `order` that of `Bits`.
+    """
 
     table: NDArray[np.float32]
     shape: tuple[int, ...]
+    order: tuple[int, ...]
     padding: Padding = Padding()
 
 
@@ -52,15 +56,17 @@ class Bits:
 
 @dataclass(frozen=True)
 class Sums:
-    """``slope * X + shift`` of each row's sums; of pooled rows X is the largest of the pool.
+    """``slope * (X + extra) + shift`` of each row's sums; of pooled rows X is the largest of the pool.
 
-    `shift` is (rows,) or, where windows differ by place (`LayerShape.places`), (places, rows); `places` is empty behind
-    dense layers.
+    `extra` is what inputs add that are not -1 and +1, a whole number as a rule, so that a sum of zero is zero exactly.
+    It and `shift` are (rows,) or, where windows differ by place (`LayerShape.places`), (places, rows). `places` is
+    empty behind dense layers.
     """
 
     weights: NDArray[np.uint8]
     most: int
     slope: NDArray[np.float64]
+    extra: NDArray[np.float64]
     shift: NDArray[np.float64]
     layer: Conv | Dense
     shape: tuple[int, ...]
@@ -143,7 +149,7 @@ def as_bits(node: Any, state: Any, chain: Chain) -> Bits:
         raise Refusal(node, f"pixels take {chain.bits} bits; at most 16 are supported")
     most = (1 << chain.bits) - 1
     slope = (values[-1] - values[0]) / int(chain.codes.max()) / 2
-    return Bits(slope, values[0] + slope * most, most, state.shape, state.shape, state.padding)
+    return Bits(slope, values[0] + slope * most, most, state.shape, state.order, state.padding)
 
 
 def padded(node: Any, operands: list[Any], state: Any) -> Any:

@@ -17,6 +17,7 @@ from cbnn.sim.options import (
     load_model,
     print_result,
     read_folding,
+    slice_numbers,
 )
 
 imports = typer.Typer(no_args_is_help=True, help="Bring in networks that were trained elsewhere.")
@@ -33,11 +34,12 @@ def import_qonnx(
         low: Annotated[float, typer.Option(help="What the network takes for a pixel of value 0.")] = 0.0,
         high: Annotated[float, typer.Option(help="What it takes for a pixel of value 255.")] = 1.0,
         shape: Annotated[str, typer.Option(help="Height x width x colours, where its input is flat.")] = "",
+        slices: Annotated[str, typer.Option(help="Its input are bit slices, -1 and +1: which, as in 7,6,5.")] = "",
         as_json: JsonOption = False) -> None:
     """Read a binary network in QONNX, exactly or not at all (needs the extra cbnn[onnx])."""
     from cbnn.model import qonnx  # onnx is an extra, and slow to import
 
-    network = qonnx.load(file, low, high, image_shape(shape) if shape else None)
+    network = qonnx.load(file, low, high, image_shape(shape) if shape else None, slice_numbers(slices))
     storage.save(network, out)
     _print(network, out, as_json)
 

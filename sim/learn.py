@@ -31,6 +31,7 @@ from cbnn.sim.options import (
     load_model,
     print_result,
     progress_bar,
+    slice_numbers,
     stderr,
     stdout,
 )
@@ -53,7 +54,7 @@ def train(out: OutOption, dataset: DatasetOption = "digits", data_dir: DataDirOp
 
     known = datasets.find(dataset)
     layers, recipe = _recipe(dataset, layers, epochs, seed)
-    kept = _slices(keep, known.input_bits)
+    kept = slice_numbers(keep) or tuple(range(known.input_bits - 1, -1, -1))
     full = Topology.parse(layers, known.in_shape, known.input_bits, kept, first_layer)  # type: ignore[arg-type]
     topology = full.scaled(width)
     data = datasets.load(dataset, data_dir)
@@ -245,12 +246,3 @@ def _numbers(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise ValueError(f"{text!r} is not a list of numbers such as 1,0.5,0.25") from error
-
-
-def _slices(text: str, n_bits: int) -> tuple[int, ...]:
-    if not text:
-        return tuple(range(n_bits - 1, -1, -1))
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise ValueError(f"{text!r} is not a list of slices such as 7,6,5") from error

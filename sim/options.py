@@ -132,3 +132,11 @@ def numbers_of_slices(text: str, n_slices: int) -> list[int]:
         raise ValueError(f"slices {text!r} are not written like 4 or 8..1")
     first, last = int(match[1]), int(match[2] or match[1])
     return list(range(first, last - 1, -1) if first >= last else range(first, last + 1))
+
+
+def slice_numbers(text: str) -> tuple[int, ...]:
+    """Read slices, the MSB first; none of an empty text."""
+    try:
+        return tuple(int(part) for part in text.split(",")) if text else ()
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not a list of slices such as 7,6,5") from error

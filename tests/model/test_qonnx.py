@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from cbnn.model import datasets, golden, qonnx
+from cbnn.model.slices import bit_slices
 
 BREVITAS, GENERAL = "onnx.brevitas", "qonnx.custom_op.general"
 
@@ -124,8 +125,14 @@ def signed(seed: int) -> Graph:
     return g.add("MatMul", g.weights(16, 3))
 
 
+def colours(seed: int) -> Graph:
+    """A dense layer on an image of several colours, which are flattened outermost."""
+    g = Graph((1, 3, 4, 2), seed).add("Sub", 0.5).sign().add("Flatten")
+    return g.add("MatMul", g.weights(24, 16)).norm(16, 3).sign().add("MatMul", g.weights(16, 4))
+
+
 NETWORKS = {"dense": (dense, (4, 5, 1)), "gemm": (gemm, (4, 5, 1)), "conv": (conv, None), "signed": (signed, None),
-            "zeros": (zeros, None), "padded": (padded, None)}
+            "colours": (colours, None), "zeros": (zeros, None), "padded": (padded, None)}
 
 
 def assert_alike(ours: np.ndarray, theirs: np.ndarray) -> None:
@@ -151,11 +158,14 @@ def test_scores_order_as_qonnx_executes(name: str, seed: int, tmp_path: Path, ex
 
 @st.composite
 def convolutional(draw: st.DrawFn) -> Graph:
-    """Convolutions of all kinds behind one another, padded with whatever, and a dense layer."""
+    """Convolutions of all kinds behind one another, padded with whatever, and a dense layer.
+
+    Numbers are such that float32 is exact, since sums of zero are common, and their sign is decided by it.
+    """
     height, width, channels = draw(st.integers(1, 7)), draw(st.integers(1, 7)), draw(st.integers(1, 3))
     g = Graph((1, channels, height, width), draw(st.integers(0, 99)))
     if draw(st.booleans()):
-        g.add("Sub", 0.5).sign(draw(st.sampled_from((1.0, 0.3))))
+        g.add("Sub", 0.5).sign(draw(st.sampled_from((1.0, 0.5))))
     else:
         g.add("Quant", np.float32(1 / 4), np.float32(0), np.float32(3), domain=BREVITAS, signed=0, narrow=0,
               rounding_mode="ROUND")
@@ -165,11 +175,12 @@ def convolutional(draw: st.DrawFn) -> Graph:
         padding = draw(st.integers(least, max(least, kernel - 1)))
         if padding >= kernel:
             continue
-        pads, filters, value = [padding] * 4, draw(st.integers(1, 6)), draw(st.sampled_from((0.0, 0.0, -1.0, 1.0, 0.4)))
+        pads, filters = [padding] * 4, draw(st.integers(1, 6))
+        value = draw(st.sampled_from((0.0, 0.0, -1.0, 1.0, 0.375)))
         if padding and value:
             g.add("Pad", np.array([0, 0, *pads[:2], 0, 0, *pads[:2]]), np.array(value, np.float32))
             pads = [0] * 4
-        scale = draw(st.sampled_from((1.0, 0.7)))
+        scale = draw(st.sampled_from((1.0, 0.25)))
         g.add("Conv", g.weights(filters, channels, kernel, kernel, scale=scale), kernel_shape=[kernel] * 2,
               strides=[stride] * 2, pads=pads)
         height, width = ((n + 2 * padding - kernel) // stride + 1 for n in (height, width))
@@ -193,6 +204,47 @@ def test_whatever_is_read_is_what_qonnx_executes(graph: Graph, tmp_path: Path, e
     network = qonnx.load(path)
     images = np.random.default_rng(0).integers(0, 256, (6, *network.topology.in_shape)).astype(np.uint8)
     assert_alike(golden.scores(network, network.coded(images)), executed(path, images / np.float32(255)))
+
+
+def sliced_conv(seed: int) -> Graph:
+    g = Graph((1, 6, 5, 6), seed)
+    g.add("Conv", g.weights(5, 6, 3, 3), kernel_shape=[3, 3], pads=[1, 1, 1, 1]).norm(5, 3).sign()
+    return g.add("Flatten").add("MatMul", g.weights(150, 4))
+
+
+def sliced_dense(seed: int) -> Graph:
+    g = Graph((1, 6, 5, 6), seed).add("Mul", 0.5).add("Flatten")
+    return g.add("MatMul", g.weights(180, 9)).norm(9, 9).sign().add("MatMul", g.weights(9, 4))
+
+
+def sliced_flat(seed: int) -> Graph:
+    g = Graph((1, 180), seed)
+    return g.sign().add("MatMul", g.weights(180, 9)).norm(9, 9).sign().add("MatMul", g.weights(9, 4))
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("build", [sliced_conv, sliced_dense, sliced_flat])
+def test_slices_enter_as_channels(build: Callable, seed: int, tmp_path: Path, executed: Callable) -> None:
+    path, flat = build(seed).write(tmp_path / "network.onnx"), build is sliced_flat
+    network = qonnx.load(path, in_shape=(5, 6, 2) if flat else None, slices=(7, 6, 3))
+    assert (network.topology.in_shape, network.topology.kept_slices, network.codes) == ((5, 6, 2), (7, 6, 3), None)
+    images = np.random.default_rng(seed).integers(0, 256, (20, 5, 6, 2)).astype(np.uint8)
+    signs = 2.0 * bit_slices(images, (7, 6, 3)) - 1  # (N, slices, height, width, colours)
+    signs = signs if flat else signs.transpose(0, 2, 3, 1, 4).reshape(20, 5, 6, 6)
+    assert_alike(golden.scores(network, images), executed(path, signs, flat))
+
+
+def test_slices_that_are_none(tmp_path: Path) -> None:
+    path = Graph((1, 5, 2, 2)).add("Flatten").add("MatMul", np.ones((20, 3), np.float32)).write(tmp_path / "five.onnx")
+    with pytest.raises(ValueError, match="takes 5 channels, which are not as many for each of 2 slices"):
+        qonnx.load(path, slices=(7, 6))
+    with pytest.raises(ValueError, match="slice 8 does not exist"):
+        qonnx.load(path, slices=(8,))
+    graph = Graph((1, 20)).add("Mul", -1.0).add("MatMul", np.ones((20, 3), np.float32))
+    with pytest.raises(ValueError, match=r"does not take -1 and \+1 of a slice for two bits"):
+        qonnx.load(graph.write(tmp_path / "turned.onnx"), slices=(7, 6))
+    with pytest.raises(ValueError, match="takes 20 pixels; 2x2x2 are named, in 2 slices"):
+        qonnx.load(tmp_path / "turned.onnx", in_shape=(2, 2, 2), slices=(7, 6))
 
 
 def broken(name: str) -> Graph:
