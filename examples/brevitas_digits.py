@@ -4,7 +4,7 @@
     python examples/brevitas_digits.py [FOLDER]
 
 Scikit-learn's digits, 8x8 pixels of 0 to 16, are stretched to 0 to 255, as most images come. The network takes their
-sign around the middle and has two hidden layers. About a minute.
+sign around the middle and has two convolutions, padded with zeros, as PyTorch does. About a minute.
 """
 
 import sys
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from brevitas.export import export_qonnx
-from brevitas.nn import QuantIdentity, QuantLinear
+from brevitas.nn import QuantConv2d, QuantIdentity, QuantLinear
 from brevitas.quant.binary import SignedBinaryActPerTensorConst, SignedBinaryWeightPerTensorConst
 from torch import nn
 
@@ -27,11 +27,13 @@ class Network(nn.Sequential):
     """Digits to scores; weights and activations binary."""
 
     def __init__(self) -> None:
-        layers: list[nn.Module] = [nn.Flatten(), QuantIdentity(act_quant=SignedBinaryActPerTensorConst)]
-        for n_in, n_out in ((64, 64), (64, 32)):
-            layers += [QuantLinear(n_in, n_out, bias=False, weight_quant=SignedBinaryWeightPerTensorConst),
-                       nn.BatchNorm1d(n_out), QuantIdentity(act_quant=SignedBinaryActPerTensorConst)]
-        layers.append(QuantLinear(32, 10, bias=False, weight_quant=SignedBinaryWeightPerTensorConst))
+        layers: list[nn.Module] = [QuantIdentity(act_quant=SignedBinaryActPerTensorConst)]
+        for n_in, n_out in ((1, 32), (32, 32)):
+            layers += [QuantConv2d(n_in, n_out, 3, padding=1, bias=False,
+                                   weight_quant=SignedBinaryWeightPerTensorConst),
+                       nn.BatchNorm2d(n_out), QuantIdentity(act_quant=SignedBinaryActPerTensorConst), nn.MaxPool2d(2)]
+        layers += [nn.Flatten(),
+                   QuantLinear(128, 10, bias=False, weight_quant=SignedBinaryWeightPerTensorConst)]
         super().__init__(*layers)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -46,6 +48,7 @@ def main() -> None:
     data = digits.load()
     train, test = ((images.astype(int) * 255 // 16).astype(np.uint8) for images in (data.train_images,
                                                                                  data.test_images))
+    torch.set_num_threads(1)  # layers are too small to share out
     torch.manual_seed(0)
     network = Network().train()
     inputs = torch.from_numpy(train.transpose(0, 3, 1, 2).astype(np.float32) / 255)
@@ -67,15 +70,17 @@ def main() -> None:
     with torch.no_grad():
         theirs = network(torch.from_numpy(test.transpose(0, 3, 1, 2).astype(np.float32) / 255)).numpy()
     ours = golden.scores(imported, imported.coded(test))
-    print(f"test images that Brevitas and the golden model put into the same class: "
-          f"{(theirs.argmax(1) == ours.argmax(1)).sum()} of {len(test)}")
+    # In float32 the first of two equal scores may come out a little below the second.
+    alike = theirs[np.arange(len(test)), ours.argmax(1)] > theirs.max(1) - 1e-4
+    print(f"test images that Brevitas and the golden model put into the same class: {alike.sum()} of {len(test)}, "
+          f"{(alike & (theirs.argmax(1) != ours.argmax(1))).sum()} of them by one of two equal scores")
     print(f"accuracy: {100 * golden.accuracy(imported, imported.coded(test), data.test_labels):.1f} %")
 
-    unit = accelerator(imported, Folding.parse("(16,16)(8,16)(5,8)", imported.topology))
+    unit = accelerator(imported, Folding.parse("(4,9)(8,16)(5,8)", imported.topology))
     result = verify(imported, unit, imported.coded(test[:16]), out / "verilog")
     print(f"Icarus: {result.n_images} images, wrong: {result.wrong_images}, interval {result.measured.interval_cycles} "
           f"cycles, predicted {result.predicted.interval_cycles}")
-    sys.exit(bool(result.differences) or bool((theirs.argmax(1) != ours.argmax(1)).any()))
+    sys.exit(bool(result.differences) or not alike.all())
 
 
 if __name__ == "__main__":

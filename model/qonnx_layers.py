@@ -4,7 +4,6 @@ A convolution that pads with a value which is neither of its bits, as with zero,
 outside the image count too much then goes into thresholds that differ by the window's place, exactly.
 """
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +15,9 @@ from cbnn.model.onnx_file import Refusal
 from cbnn.model.qonnx_tensors import Bits, Chain, Padding, Sums, attribute
 from cbnn.model.topology import Conv, Dense, Topology
 
+MAX_PLACES = 1 << 10
+"""Most places of windows with thresholds of their own; a kernel of 11x11 has 121."""
+
 
 def _bipolar(node: Any, weights: NDArray) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """Bits and a positive scale per row of weights, (rows, ...)."""
@@ -24,7 +26,6 @@ def _bipolar(node: Any, weights: NDArray) -> tuple[NDArray[np.uint8], NDArray[np
     if not np.isfinite(flat).all() or (scales == 0).any() or (np.abs(flat) != scales[:, np.newaxis]).any():
         raise Refusal(node, "its weights are not binary: a row holds more than -s and s")
     return (weights > 0).astype(np.uint8), scales
-
 
 def layer_sums(node: Any, operands: list[Any], bits: Bits) -> Sums:
     """Return the sums of a convolution or a dense layer."""
@@ -54,7 +55,9 @@ def layer_sums(node: Any, operands: list[Any], bits: Bits) -> Sums:
     extra = _whole(bits.shift / bits.slope, bits.most) * signs.reshape(len(weights), -1).sum(axis=1)
     if isinstance(layer, Conv) and excess:
         # Taps outside the image add this much more than the bit they carry in hardware.
-        outside = np.einsum("pyx,myxc->pm", layer.taps_of_places(height, width), signs)
+        if (n_places := len(layer.place_ends(height)) * len(layer.place_ends(width))) > MAX_PLACES:
+            raise Refusal(node, f"its windows lie over the edge in {n_places} ways; at most {MAX_PLACES} are supported")
+        outside = np.tensordot(layer.taps_outside(height, width).astype(float), signs.sum(axis=3), ((1, 2), (1, 2)))
         extra = extra + excess * outside
         extra = extra if len(extra) > 1 else extra[0]
     shift = np.zeros(len(weights))
@@ -183,21 +186,25 @@ def take_sign(node: Any, operands: list[Any], state: Sums, chain: Chain) -> Bits
 
 
 def _thresholds(node: Any, state: Sums, zero_counts: bool, pooled: bool) -> Parameters:
-    """Rows whose bit is ``slope * (X + extra) + shift >= 0``; ONNX's Sign gives 0 for 0, which is no bit: X must miss it."""
-    n, n_rows = state.most, len(state.weights)
-    slopes = np.broadcast_to(state.slope, n_rows)
-    extras, shifts = np.broadcast_arrays(state.extra, state.shift)
-    thresholds = np.empty(shifts.shape, np.int64)
-    turned = slopes < 0
-    for *place, row in np.ndindex(shifts.shape):
-        at = (*place, row)
-        if not math.isfinite(slopes[row]) or not math.isfinite(shifts[at]):
-            raise Refusal(node, f"row {row} is scaled by {slopes[row]} and shifted by {shifts[at]}")
-        values = slopes[row] * (2 * np.arange(n + 1) - n + extras[at]) + shifts[at]
-        if zero_counts and (values == 0).any():
-            raise Refusal(node, f"sums of row {row} can be 0, whose sign is neither bit")
-        n_set = int((values >= 0).sum())
-        thresholds[at] = n_set if turned[row] and pooled else n + 1 - n_set
+    """Rows whose bit is ``slope * (X + extra) + shift >= 0``; ONNX's Sign makes 0 of 0, no bit, so X must miss it."""
+    n, slope = state.most, np.broadcast_to(state.slope, len(state.weights))
+    turned = slope < 0
+    if not np.isfinite(slope).all() or not np.isfinite(state.shift).all():
+        raise Refusal(node, "its sums are scaled or shifted by what is not finite")
+
+    def value(accumulator: NDArray[np.int64]) -> NDArray[np.float64]:
+        return slope * (2 * accumulator - n + state.extra) + state.shift
+
+    # The least accumulator from which on the bit is what it is at the largest, by halving.
+    low = np.zeros(np.broadcast_shapes(state.extra.shape, state.shift.shape), np.int64)
+    high = np.full(low.shape, n + 1)
+    while (low < high).any():
+        middle = (low + high) // 2
+        reached = ((value(middle) >= 0) != turned) | (middle > n)
+        low, high = np.where(reached, low, middle + 1), np.where(reached, middle, high)
+    if zero_counts and (zero := (value(low - turned) == 0) & (low - turned >= 0) & (low - turned <= n)).any():
+        raise Refusal(node, f"sums of row {np.argwhere(zero)[0][-1]} can be 0, whose sign is neither bit")
+    thresholds = low if pooled else np.where(turned, n + 1 - low, low)
     if pooled:
         return Parameters(state.weights, thresholds, invert=turned)
     return Parameters(np.where(turned[:, np.newaxis], 1 - state.weights, state.weights).astype(np.uint8), thresholds)

@@ -43,23 +43,22 @@ class Conv:
         if self.pad_bit not in (0, 1):
             raise ValueError(f"pad_bit is {self.pad_bit}; a bit is 0 or 1")
 
-    def taps_outside(self, size: int) -> list[tuple[int, int]]:
-        """Rows of the kernel above and below the image, of every row of windows on an image of `size` rows.
+    def place_ends(self, size: int) -> tuple[int, ...]:
+        """Last row of every run of rows of windows with the same rows of the kernel outside an image of `size` rows.
 
-        Columns likewise.
+        Columns likewise. Rows of windows that reach over an edge are runs of one each.
         """
         n = (size + 2 * self.padding - self.kernel) // self.stride + 1
-        return [(max(0, self.padding - i * self.stride), max(0, i * self.stride + self.kernel - self.padding - size))
-                for i in range(n)]
+        inside = min(n, -(-self.padding // self.stride))
+        below = min(n, max(inside, (size + self.padding - self.kernel) // self.stride + 1))
+        return *range(inside), *((below - 1,) if below > inside else ()), *range(below, n)
 
-    def taps_of_places(self, height: int, width: int) -> NDArray[np.bool_]:
+    def taps_outside(self, height: int, width: int) -> NDArray[np.bool_]:
         """Which taps are outside the image, (places, kernel, kernel), see `LayerShape.places`."""
-        rows, columns = self.taps_outside(height), self.taps_outside(width)
-        places = [(*rows[y], *columns[x]) for y in _run_ends(rows) for x in _run_ends(columns)]
-        outside = np.ones((len(places), self.kernel, self.kernel), np.bool_)
-        for taps, (above, below, left, right) in zip(outside, places, strict=True):
-            taps[above : self.kernel - below, left : self.kernel - right] = False
-        return outside
+        taps = np.arange(self.kernel) - self.padding
+        rows, columns = ((ends < 0) | (ends >= size) for ends, size in (
+            (np.array(self.place_ends(size))[:, np.newaxis] * self.stride + taps, size) for size in (height, width)))
+        return (rows[:, np.newaxis, :, np.newaxis] | columns[:, np.newaxis]).reshape(-1, self.kernel, self.kernel)
 
     def __str__(self) -> str:
         text = f"{self.out_channels}C{self.kernel}"
@@ -116,14 +115,14 @@ class LayerShape:
 
     @property
     def place_ends(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Last row of every run of rows of windows with the same taps outside the image, and last column likewise.
+        """See `Conv.place_ends`; of rows and of columns.
 
         Windows of one run of rows and one of columns are of one *place*; places count row by row.
         """
         if not isinstance(self.layer, Conv):
             return (0,), (0,)
-        rows, columns = (self.layer.taps_outside(size) for size in self.in_shape[:2])
-        return _run_ends(rows), _run_ends(columns)
+        height, width, _ = self.in_shape
+        return self.layer.place_ends(height), self.layer.place_ends(width)
 
     @property
     def n_places(self) -> int:
@@ -269,10 +268,6 @@ class Topology:
                              f"at most {MAX_WINDOW} and {MAX_ACCUMULATOR} are supported")
         return LayerShape(layer, in_shape, window_shape, out_shape, n_slices, slice_inputs,
                           slice_inputs * own_weights, window_shape[2], slice_inputs * scale)
-
-
-def _run_ends(values: list[tuple[int, int]]) -> tuple[int, ...]:
-    return tuple(i for i, value in enumerate(values) if i + 1 == len(values) or values[i + 1] != value)
 
 
 _CONV = re.compile(r"(\d+)C(\d+)(?:S(\d+))?(?:P(\d+))?(?:B([01]))?")

@@ -81,6 +81,18 @@ def test_extreme_thresholds_are_allowed() -> None:
     Network(WEIGHTED, (Parameters(np.zeros((5, 18), np.uint8), np.full(5, 18 * 45 + 1), None, I), *others))
 
 
+def test_thresholds_by_place() -> None:
+    topology = Topology.parse("4C3-3FC", (5, 5, 1), 1)
+    network = random_network(topology, 0, by_place=True)
+    first, last = network.parameters
+    assert first.thresholds.shape == (9, 4)
+    with pytest.raises(ValueError, match=r"thresholds of layer 0 are int64 \(3, 4\); they must be int64 \(9, 4\)"):
+        Network(topology, (replace(first, thresholds=first.thresholds[:3]), last))
+    unpadded = Topology.parse("4C3P0-3FC", (7, 7, 1), 1)
+    with pytest.raises(ValueError, match=r"thresholds of layer 0 are int64 \(9, 4\); they must be int64 \(4,\)"):
+        Network(unpadded, (first, last))
+
+
 def accumulators(network: Network, images: np.ndarray) -> np.ndarray:
     """First layer's popcount sums, as the scores of a network that has but this layer, dense."""
     topology = Topology.parse(f"{network.topology.shapes[0].mh}FC", network.topology.in_shape,

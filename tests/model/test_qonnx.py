@@ -253,6 +253,9 @@ def broken(name: str) -> Graph:
         return g.sign().add("MatMul", g.rng.normal(0, 1, (20, 3)).astype(np.float32))
     if name == "not known":
         return g.sign().add("MatMul", g.weights(20, 3)).add("Softmax")
+    if name == "over the edge":
+        g = Graph((1, 1, 40, 40)).add("Sub", 0.5).sign()
+        return g.add("Conv", g.weights(1, 1, 39, 39), kernel_shape=[39, 39], pads=[38] * 4).sign()
     if name.startswith("padded"):
         pads = [0, 0, 1, 1, 0, 0, 1, 2 if name == "padded unevenly" else 1]
         g.sign().add("Pad", np.array(pads), mode="reflect" if name == "padded by itself" else "constant")
@@ -277,6 +280,7 @@ def broken(name: str) -> Graph:
 @pytest.mark.parametrize(("name", "sentence"), [
     ("not binary", "(MatMul): its weights are not binary: a row holds more than -s and s"),
     ("not known", "node Softmax_3 (Softmax): the operator is not known; known are "),
+    ("over the edge", "(Conv): its windows lie over the edge in 5929 ways; at most 1024 are supported"),
     ("padded by itself", "(Pad): only padding of pixels and bits with a constant is read"),
     ("padded unevenly", "(Pad): it pads by [0, 0, 1, 1, 0, 0, 1, 2] with 0.0; as much on all four sides of "),
     ("padded twice", "(Conv): its input is padded already"),

@@ -41,8 +41,10 @@ def assert_equal(network: Network, other: Network) -> None:
 
 @pytest.mark.parametrize("topology", [
     TOPOLOGY, Topology.parse("5C3-3FC", (4, 4, 3), 16, (15, 9, 1), "weighted"), Topology.parse("1FC", (1, 1, 1), 1)])
-def test_round_trip(tmp_path: Path, topology: Topology) -> None:
-    network, first, second = random_network(topology, 3), tmp_path / "new" / "a.npz", tmp_path / "new" / "b.npz"
+@pytest.mark.parametrize("by_place", [False, True])
+def test_round_trip(tmp_path: Path, topology: Topology, by_place: bool) -> None:
+    network = random_network(topology, 3, by_place)
+    first, second = tmp_path / "new" / "a.npz", tmp_path / "new" / "b.npz"
     storage.save(network, first)
     loaded = storage.load(first)
     assert_equal(loaded, network)

@@ -19,6 +19,29 @@ def convolutions(draw: st.DrawFn) -> Conv:
                 draw(st.integers(0, 1)), draw(st.integers(1, 3)))
 
 
+@settings(deadline=None, max_examples=200)
+@given(conv=convolutions(), height=st.integers(1, 12), width=st.integers(1, 12))
+def test_places_are_the_ways_to_lie_over_the_edge(conv: Conv, height: int, width: int) -> None:
+    def outside(at: int, size: int) -> list[bool]:
+        return [not 0 <= at * conv.stride - conv.padding + tap < size for tap in range(conv.kernel)]
+
+    rows, columns = ((n + 2 * conv.padding - conv.kernel) // conv.stride + 1 for n in (height, width))
+    if min(rows, columns) < conv.pool:
+        return
+    shape = Topology((height, width, 1), 1, (0,), (conv, Dense(1))).shapes[0]
+    ways = [(tuple(outside(y, height)), tuple(outside(x, width))) for y in range(rows) for x in range(columns)]
+    different = list(dict.fromkeys(ways))
+    assert shape.places.ravel().tolist() == [different.index(way) for way in ways]
+    assert shape.n_places == len(different)
+    taps = [[[y or x for x in outside_x] for y in outside_y] for outside_y, outside_x in different]
+    assert conv.taps_outside(height, width).tolist() == taps
+    assert Topology((height, width, 1), 1, (0,), (Dense(1),)).shapes[0].n_places == 1
+
+
+def test_places_of_a_vast_image_are_found_at_once() -> None:
+    assert Conv(3, 3, padding=1).place_ends(1 << 40) == (0, (1 << 40) - 2, (1 << 40) - 1)
+
+
 @settings(deadline=None, max_examples=100)
 @given(st.lists(convolutions(), max_size=2), st.lists(st.builds(Dense, st.integers(1, 99)), min_size=1, max_size=3))
 def test_notation_round_trip(convs: list[Conv], dense: list[Dense]) -> None:
