@@ -125,6 +125,14 @@ def signed(seed: int) -> Graph:
     return g.add("MatMul", g.weights(16, 3))
 
 
+def turned(seed: int) -> Graph:
+    """A scale that may be negative in front of a pool, and padding with zeros in front of that."""
+    g = Graph((1, 2, 6, 6), seed).add("Sub", 0.5).sign()
+    g.add("Conv", g.weights(12, 2, 3, 3), kernel_shape=[3, 3], pads=[1, 1, 1, 1]).norm(12, 3)
+    g.add("MaxPool", kernel_shape=[2, 2], strides=[2, 2]).sign().add("Flatten")
+    return g.add("MatMul", g.weights(108, 4))
+
+
 def colours(seed: int) -> Graph:
     """A dense layer on an image of several colours, which are flattened outermost."""
     g = Graph((1, 3, 4, 2), seed).add("Sub", 0.5).sign().add("Flatten")
@@ -132,7 +140,7 @@ def colours(seed: int) -> Graph:
 
 
 NETWORKS = {"dense": (dense, (4, 5, 1)), "gemm": (gemm, (4, 5, 1)), "conv": (conv, None), "signed": (signed, None),
-            "colours": (colours, None), "zeros": (zeros, None), "padded": (padded, None)}
+            "colours": (colours, None), "turned": (turned, None), "zeros": (zeros, None), "padded": (padded, None)}
 
 
 def assert_alike(ours: np.ndarray, theirs: np.ndarray) -> None:
@@ -267,6 +275,9 @@ def broken(name: str) -> Graph:
         return g.sign().add("MatMul", g.weights(20, 8)).add("MatMul", g.weights(8, 3))
     if name == "sign of zero":
         return g.sign().add("MatMul", g.weights(20, 8)).add("Sign").add("MatMul", g.weights(8, 3))
+    if name == "turned sign of zero":
+        return g.sign().add("MatMul", g.weights(20, 8)).add("Mul", -1.0).add("Add", 20.0).add("Sign").add(
+            "MatMul", g.weights(8, 3))
     if name == "uneven":
         return g.sign().add("MatMul", g.weights(20, 8)).sign().add("MatMul", g.weights(8, 3)).add(
             "Mul", np.array([1, 2, 3], np.float32))
@@ -287,6 +298,7 @@ def broken(name: str) -> Graph:
     ("padded, then not a layer", "(Mul): padding is read right in front of a convolution alone"),
     ("no sign", "(MatMul): its inputs were not made binary; only a first layer takes more than bits"),
     ("sign of zero", "(Sign): sums of row 0 can be 0, whose sign is neither bit"),
+    ("turned sign of zero", "(Sign): sums of row 0 can be 0, whose sign is neither bit"),
     ("uneven", "scores of the classes are in units of "),
     ("parts", "classes' offsets differ by parts of a count, 0.500, so that integers do not order the scores alike"),
     ("not a number", "holds values that are not finite"),
@@ -295,6 +307,13 @@ def test_what_cannot_be_exact_is_refused(name: str, sentence: str, tmp_path: Pat
     with pytest.raises(ValueError) as caught:
         qonnx.load(broken(name).write(tmp_path / "network.onnx"))
     assert sentence in str(caught.value)
+
+
+def test_a_step_is_passed_where_it_is_reached(tmp_path: Path) -> None:
+    g = Graph((1, 20)).add("MultiThreshold", np.array([[51, 102, 102.5]], np.float32), domain=GENERAL, out_scale=2.0,
+                           out_bias=-3.0, out_dtype="INT4")
+    network = qonnx.load(g.add("MatMul", g.weights(20, 3)).write(tmp_path / "steps.onnx"), 0, 255)
+    assert network.codes[[50, 51, 101, 102, 103]].tolist() == [0, 1, 1, 2, 3]
 
 
 def hostile(kind: str, path: Path) -> None:
