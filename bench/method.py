@@ -48,7 +48,7 @@ class Study:
     ----------
     dataset, layers, recipe : of the baseline
     kept_slices, widths : of CBNN
-    control_seeds : trainings of each control, 0: none; baseline and CBNN have `SEEDS`
+    control_seeds : trainings of each control, 0: none; baseline and CBNN have `seeds`
     """
 
     dataset: str
@@ -61,10 +61,11 @@ class Study:
 
     def point(self, seed: int, kept: tuple[int, ...] | None = None, widths: tuple[float, ...] = (1.0,),
               first_layer: Literal["sliced", "weighted"] = "sliced",
-              precision: Literal["binary", "float first layer", "float"] = "binary") -> Point:
+              precision: Literal["binary", "float first layer", "float"] = "binary", teacher: bool = False) -> Point:
         """One network of the study; all slices where `kept` is None."""
         kept = kept or tuple(range(datasets.find(self.dataset).input_bits - 1, -1, -1))
-        return Point(self.dataset, self.layers, kept, widths, replace(self.recipe, seed=seed), first_layer, precision)
+        return Point(self.dataset, self.layers, kept, widths, replace(self.recipe, seed=seed), first_layer, precision,
+                     teacher)
 
     def rows(self) -> dict[str, list[Point]]:
         """Points of every row of the table, a seed each."""
@@ -75,18 +76,19 @@ class Study:
         return {
             BASELINE: seeded(self.seeds),
             CBNN: seeded(self.seeds, self.kept_slices, self.widths),
+            TAUGHT: seeded(controls, self.kept_slices, self.widths, teacher=True),
             RETRAINED: seeded(controls, self.kept_slices),
             WEIGHTED: seeded(controls, first_layer="weighted"),
             FLOAT: seeded(controls, first_layer="weighted", precision="float"),
             FLOAT_FIRST: seeded(controls, precision="float first layer")}
 
 
-ORDER = FLOAT, WEIGHTED, FLOAT_FIRST, BASELINE, PRUNED, RETRAINED, CBNN = (
+ORDER = FLOAT, WEIGHTED, FLOAT_FIRST, BASELINE, PRUNED, RETRAINED, CBNN, TAUGHT = (
     "full precision", "baseline BNN, weighted first layer", "all slices, first layer's weights in full precision",
     "sliced, all slices (baseline)", "slices pruned, not retrained", "slices pruned, retrained",
-    "CBNN: slices pruned, shrunk, retrained")
+    "CBNN: slices pruned, shrunk, retrained", "CBNN, learning from full precision too (--teacher)")
 STUDIES = {
-    "mnist-cnn": Study("mnist", *DEFAULTS["mnist"], (7,), (0.4375,), 1),
+    "mnist-cnn": Study("mnist", *DEFAULTS["mnist"], (7,), (0.375,), SEEDS),
     "mnist-mlp": Study("mnist", "1024FC-1024FC-1024FC-10FC", Recipe(15, 128, 0.005, shift=1), (7,), (0.375,), 0),
     "cifar10-narrow": Study("cifar10", "16C3-16C3-MP2-32C3-32C3-MP2-64C3-64C3-MP2-128FC-128FC-10FC",
                             Recipe(10, 64, 0.005, shift=4, flip=True), (7, 6, 5, 4), (0.5,), 0, 1),

@@ -150,7 +150,7 @@ def _step(node: Any, at: int, operands: list[Any], state: Any, chain: Chain) -> 
     if isinstance(state, Pixels) and kind in ELEMENTWISE:
         return elementwise(node, at, operands, state)
     if kind in AFFINE:
-        return affine(node, at, operands, state)
+        return affine(node, at, operands, state, chain)
     if kind in ("BipolarQuant", "MultiThreshold", "Sign") and isinstance(state, Sums):
         return take_sign(node, operands, state, chain)
     raise Refusal(node, "it is not read at this place")

@@ -30,6 +30,8 @@ def _bipolar(node: Any, weights: NDArray) -> tuple[NDArray[np.uint8], NDArray[np
 def layer_sums(node: Any, operands: list[Any], bits: Bits) -> Sums:
     """Return the sums of a convolution or a dense layer."""
     kernel = operands[1]
+    if not bits.slope or not np.isfinite((bits.slope, bits.shift)).all():
+        raise Refusal(node, f"its inputs are scaled by {bits.slope:.6g} and shifted by {bits.shift:.6g}")
     layer: Conv | Dense
     if node.op_type == "Conv":
         weights, scales = _bipolar(node, kernel)
@@ -114,10 +116,12 @@ def _per_row(node: Any, operand: NDArray, state: Any) -> NDArray[np.float64]:
     return values.ravel()
 
 
-def affine(node: Any, at: int, operands: list[Any], state: Any) -> Any:
+def affine(node: Any, at: int, operands: list[Any], state: Any, chain: Chain) -> Any:
     """Scale and shift bits or sums."""
     if node.op_type == "Identity":
         return state
+    if node.op_type == "Mul" and isinstance(state, Bits) and np.size(operands[1 - at]) > 1:
+        return _turned(node, np.asarray(operands[1 - at], np.float64), state, chain)
     if node.op_type == "BatchNormalization":
         if not isinstance(state, Sums):
             raise Refusal(node, "it treats bits differently by channel")
@@ -136,6 +140,15 @@ def affine(node: Any, at: int, operands: list[Any], state: Any) -> Any:
         raise Refusal(node, "it divides by what comes in, or by zero")
     factor = other if node.op_type == "Mul" else 1 / other
     return replace(state, slope=state.slope * factor, shift=state.shift * factor)
+
+
+def _turned(node: Any, signs: NDArray[np.float64], state: Bits, chain: Chain) -> Bits:
+    """Invert bits of some channels behind their pool, where they are multiplied by -s, and others by s."""
+    scale, invert = np.abs(signs).max(), chain.parameters[-1].invert if chain.parameters else None
+    if invert is None or state.shift or signs.shape[-3:] != (len(invert), 1, 1) or (np.abs(signs) != scale).any():
+        raise Refusal(node, "it treats bits differently by channel")
+    chain.parameters[-1] = replace(chain.parameters[-1], invert=invert ^ (signs.ravel() < 0))
+    return replace(state, slope=state.slope * scale)
 
 
 def pool(node: Any, state: Any, chain: Chain) -> Any:

@@ -271,6 +271,13 @@ def broken(name: str) -> Graph:
             g.add("Mul", 2.0)
         g.add("Conv", g.weights(2, 1, 3, 3), kernel_shape=[3, 3], pads=[int(name == "padded twice")] * 4)
         return g.sign().add("Flatten").add("MatMul", g.weights(72, 3))
+    if name == "nothing left":
+        return g.sign().add("Mul", 0.0).add("MatMul", g.weights(20, 3))
+    if name == "bits scaled away":
+        return g.sign().add("MatMul", g.weights(20, 8)).sign().add("Mul", 0.0).add("MatMul", g.weights(8, 3))
+    if name == "bits by channel":
+        g.sign().add("MatMul", g.weights(20, 8)).sign().add("Mul", np.resize(np.float32((1, -1)), (1, 8)))
+        return g.add("MatMul", g.weights(8, 3))
     if name == "no sign":
         return g.sign().add("MatMul", g.weights(20, 8)).add("MatMul", g.weights(8, 3))
     if name == "sign of zero":
@@ -296,6 +303,9 @@ def broken(name: str) -> Graph:
     ("padded unevenly", "(Pad): it pads by [0, 0, 1, 1, 0, 0, 1, 2] with 0.0; as much on all four sides of "),
     ("padded twice", "(Conv): its input is padded already"),
     ("padded, then not a layer", "(Mul): padding is read right in front of a convolution alone"),
+    ("nothing left", "(MatMul): pixels of all values become [0.0]"),
+    ("bits scaled away", "(MatMul): its inputs are scaled by 0 and shifted by 0"),
+    ("bits by channel", "(Mul): it treats bits differently by channel"),
     ("no sign", "(MatMul): its inputs were not made binary; only a first layer takes more than bits"),
     ("sign of zero", "(Sign): sums of row 0 can be 0, whose sign is neither bit"),
     ("turned sign of zero", "(Sign): sums of row 0 can be 0, whose sign is neither bit"),
