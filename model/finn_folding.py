@@ -18,6 +18,7 @@ from cbnn.model.topology import Topology
 
 MAX_BYTES = 1 << 20
 UNIT = re.compile(r"(?:MVAU|MatrixVectorActivation|StreamingFCLayer_Batch)(?:_hls|_rtl)?_(\d+)")
+MAX_FOLD = 1 << 16
 FOLDED = ("PE", "SIMD", "ram_style")
 
 
@@ -31,7 +32,10 @@ def load(path: Path, topology: Topology) -> Folding:
     """
     try:
         nodes = json.loads(read_bounded(path, MAX_BYTES))
-        units = {int(match[1]): node for name, node in nodes.items() if (match := UNIT.fullmatch(name))}
+        named = [(int(match[1]), node) for name, node in nodes.items() if (match := UNIT.fullmatch(name))]
+        units = dict(named)
+        if len(units) < len(named):
+            raise ValueError("two of its matrix units have the same number")
         if any(type(nodes.get("Defaults", {}).get(key)) is not type(None) for key in FOLDED):
             raise ValueError("its Defaults fold units; name PE and SIMD of each")
         if sorted(units) != list(range(len(topology.layers))):
@@ -47,8 +51,8 @@ def load(path: Path, topology: Topology) -> Folding:
 
 def _whole(i: int, unit: dict[str, Any], key: str) -> int:
     value = unit.get(key)
-    if type(value) is not int or value < 1:
-        raise ValueError(f"{key} of matrix unit {i} is {value!r}; it must be a whole number of at least 1")
+    if type(value) is not int or not 1 <= value <= MAX_FOLD:
+        raise ValueError(f"{key} of matrix unit {i} is {str(value)[:20]}; it must be a whole number of 1 to {MAX_FOLD}")
     return value
 
 

@@ -1,6 +1,7 @@
 """ONNX files, read with care: operators, order, sizes and numbers are checked before anything is executed."""
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,24 @@ MAX_BYTES = 1 << 28
 """Largest file read."""
 MAX_ELEMENTS = 1 << 26
 """Elements of the largest tensor."""
-MAX_NODES = 10_000
+MAX_NODES, MAX_FOLDED_NODES = 1000, 200
+"""Most nodes, and most of them that compute constants: qonnx takes a time that grows with their square."""
+DOMAINS = ("", "ai.onnx", "onnx.brevitas", "qonnx.custom_op.general")
+"""Domains of operators: qonnx imports the module that a node's domain names."""
+SMALLER = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Identity", "Cast", "Sqrt")
+BROADCAST = ("Add", "Sub", "Mul", "Div", "Pow", "Quant", "BipolarQuant")
 
 
 class Refusal(ValueError):  # noqa: N818 it is one
     """What a node does cannot be represented."""
 
     def __init__(self, node: Any, reason: str) -> None:
-        super().__init__(f"node {node.name or node.output[0]} ({node.op_type}): {reason}")
+        super().__init__(f"node {_plain(node.name or node.output[0])} ({_plain(node.op_type)}): {reason}")
+
+
+def _plain(name: str) -> str:
+    """Name of a file's, fit to be printed."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name[:200])
 
 
 def read(path: Path, operators: tuple[str, ...]) -> Any:
@@ -53,6 +64,10 @@ def read(path: Path, operators: tuple[str, ...]) -> Any:
     for node in graph.node:
         if node.op_type not in operators:
             raise Refusal(node, f"the operator is not known; known are {', '.join(operators)}")
+        if node.domain not in DOMAINS:
+            raise Refusal(node, f"operators of {_plain(node.domain)!r} are not known")
+        if not node.output:
+            raise ValueError(f"{path}: a node {_plain(node.op_type)} has no output")
         if any(attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for attribute in
                node.attribute):
             raise Refusal(node, "it holds a graph of its own")
@@ -62,7 +77,11 @@ def read(path: Path, operators: tuple[str, ...]) -> Any:
         if any(n < 0 for n in tensor.dims) or math.prod(tensor.dims) > MAX_ELEMENTS:
             raise ValueError(f"{path}: tensor {tensor.name} claims {list(tensor.dims)} elements; at most "
                              f"{MAX_ELEMENTS} are read")
+    if (n := sum(math.prod(tensor.dims) for tensor in tensors)) > MAX_ELEMENTS:
+        raise ValueError(f"{path}: its tensors claim {n} elements; at most {MAX_ELEMENTS} are read")
+    for tensor in tensors:
         _fetch(path, tensor)
+    _check_constants(path, graph)
     try:
         # Brevitas leaves out the import of its own domain, which shape inference insists on.
         imported = {opset.domain for opset in model.opset_import}
@@ -73,14 +92,16 @@ def read(path: Path, operators: tuple[str, ...]) -> Any:
             n = math.prod(dimension.dim_value or 1 for dimension in value.type.tensor_type.shape.dim)
             if n > MAX_ELEMENTS:
                 raise ValueError(f"tensor {value.name} would hold {n} elements; at most {MAX_ELEMENTS} are allowed")
-        for tensor in tensors:
-            array = numpy_helper.to_array(tensor)
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise ValueError(f"tensor {tensor.name} holds values that are not finite")
+        _check_finite(tensors)
+        import onnxruntime
         from qonnx.core.modelwrapper import ModelWrapper
         from qonnx.util.cleanup import cleanup_model
 
-        return cleanup_model(ModelWrapper(model))
+        onnxruntime.set_default_logger_severity(4)  # it says itself what it raises
+        with np.errstate(all="ignore"):
+            cleaned = cleanup_model(ModelWrapper(model))
+        _check_finite(cleaned.graph.initializer)
+        return cleaned
     except ModuleNotFoundError:
         raise
     except Exception as error:  # onnx, onnxruntime and qonnx raise what they like
@@ -94,7 +115,7 @@ def _fetch(path: Path, tensor: Any) -> None:
     entries = {entry.key: entry.value for entry in tensor.external_data}
     name = entries.get("location", "")
     beside = path.parent / name
-    if not name or Path(name).name != name or beside.is_symlink():
+    if not name or Path(name).name != name or beside.is_symlink() or (beside.exists() and not beside.is_file()):
         raise ValueError(f"{path}: tensor {tensor.name} lies in {name!r}; only files in the same folder are read")
     try:
         start, n_bytes = int(entries.get("offset", 0)), int(entries["length"])
@@ -107,6 +128,53 @@ def _fetch(path: Path, tensor: Any) -> None:
     tensor.raw_data = content
     tensor.data_location = onnx.TensorProto.DEFAULT
     del tensor.external_data[:]
+
+
+def _check_finite(tensors: Iterable[Any]) -> None:
+    for tensor in tensors:
+        array = numpy_helper.to_array(tensor)
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ValueError(f"tensor {_plain(tensor.name)} holds values that are not finite")
+
+
+def _check_constants(path: Path, graph: Any) -> None:
+    """Raise ValueError where constants that nodes compute could be large, or are many: they are computed to be folded.
+
+    A shape is a constant too, whatever it is the shape of.
+    """
+    shapes: dict[str, tuple[int, ...]] = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    n_folded = 0
+    for node in graph.node:
+        if node.op_type == "Constant":
+            shapes[node.output[0]] = next((tuple(a.t.dims) for a in node.attribute if a.HasField("t")), (1,))
+            continue
+        if node.op_type == "Shape":
+            shapes[node.output[0]] = (8,)
+            continue
+        inputs = [shapes.get(name) for name in node.input if name]
+        if not inputs or None in inputs:
+            continue
+        given = [shape for shape in inputs if shape is not None]
+        n_folded += 1
+        if n_folded > MAX_FOLDED_NODES:
+            raise ValueError(f"{path} computes constants by more than {MAX_FOLDED_NODES} nodes")
+        if node.op_type in SMALLER:
+            shape = given[0]
+        elif node.op_type == "Concat":
+            shape = (sum(math.prod(one) for one in given),)
+        elif node.op_type == "Gather":
+            shape = (math.prod(given[0]) * math.prod(given[-1]),)
+        elif node.op_type in BROADCAST:
+            try:
+                shape = np.broadcast_shapes(*given)
+            except ValueError:  # what was reshaped on the way
+                shape = (math.prod(math.prod(one) for one in given),)
+        else:
+            raise Refusal(node, "it computes a constant, which is not read")
+        if math.prod(shape) > MAX_ELEMENTS:
+            raise Refusal(node, f"it makes a constant of up to {math.prod(shape)} elements; at most {MAX_ELEMENTS} are "
+                                "read")
+        shapes[node.output[0]] = shape
 
 
 def _check_order(path: Path, graph: Any) -> None:

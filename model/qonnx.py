@@ -7,6 +7,7 @@ in an execution in float32.
 Formats: https://github.com/fastmachinelearning/qonnx. onnx and qonnx read, clean up and infer shapes.
 """
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,18 @@ from numpy.typing import NDArray
 from cbnn.model.network import Network, Parameters
 from cbnn.model.onnx_file import Refusal, read
 from cbnn.model.qonnx_layers import affine, layer_sums, pool, take_sign
-from cbnn.model.qonnx_tensors import Chain, Pixels, Sums, as_bits, attribute, elementwise, padded, quantised, reshaped
+from cbnn.model.qonnx_tensors import (
+    Chain,
+    Pixels,
+    Sums,
+    as_bits,
+    attribute,
+    elementwise,
+    looked_up,
+    padded,
+    quantised,
+    reshaped,
+)
 from cbnn.model.slices import check_kept
 from cbnn.model.topology import Conv, Shape, Topology
 
@@ -28,8 +40,9 @@ PIXEL_BITS = 8
 """Bits of a pixel of the images that a network is for."""
 AFFINE = ("Add", "Sub", "Mul", "Div", "BatchNormalization", "Identity")
 ELEMENTWISE = ("Add", "Sub", "Mul", "Div", "Identity", "Quant", "BipolarQuant", "MultiThreshold", "Sign")
+FLATTENING = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 OPERATORS = (*AFFINE, "Quant", "BipolarQuant", "MultiThreshold", "Sign", "MatMul", "Gemm", "Conv", "Pad", "MaxPool",
-             "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "TopK", "ArgMax", "Constant", "Shape", "Gather",
+             *FLATTENING, "Transpose", "TopK", "ArgMax", "Constant", "Shape", "Gather",
              "Concat", "Pow", "Sqrt", "Cast", "Slice")
 
 
@@ -51,6 +64,8 @@ def load(path: Path, low: float = 0.0, high: float = 1.0, in_shape: Shape | None
     """
     if slices:
         check_kept(slices, PIXEL_BITS)
+    if not math.isfinite(low) or not math.isfinite(high) or low == high:
+        raise ValueError(f"pixels are to span {low} to {high}; two different numbers are needed")
     model = read(path, OPERATORS)
     graph = model.graph
     inputs = [value for value in graph.input if value.name not in {tensor.name for tensor in graph.initializer}]
@@ -65,7 +80,7 @@ def load(path: Path, low: float = 0.0, high: float = 1.0, in_shape: Shape | None
     if not slices:
         steps = np.arange(1 << PIXEL_BITS, dtype=np.float32) / np.float32((1 << PIXEL_BITS) - 1)
         table = np.float32(low) + np.float32(high - low) * steps
-    state, chain = _walk(path, graph, inputs[0].name, Pixels(table.astype(np.float32), shape[1:], shape[1:]))
+    state, chain = _walk(path, model, inputs[0].name, Pixels(table.astype(np.float32), shape[1:], shape[1:]))
     if not isinstance(state, Sums):
         raise ValueError(f"{path} does not end in the sums of a layer, which are its scores")
     _finish(path, chain, state)
@@ -84,6 +99,8 @@ def _image_shape(path: Path, shape: tuple[int, ...], in_shape: Shape | None, n_s
             raise ValueError(f"{path} takes {shape[1]} pixels; {height}x{width}x{colours} are named"
                              + (f", in {n_slices} slices" if n_slices > 1 else ""))
         return height, width, colours
+    if in_shape is not None:
+        raise ValueError(f"{path} takes images of {shape[1:]}; a shape is named for flat inputs alone")
     if shape[1] % n_slices:
         raise ValueError(f"{path} takes {shape[1]} channels, which are not as many for each of {n_slices} slices")
     return shape[2], shape[3], shape[1] // n_slices
@@ -101,24 +118,47 @@ def _sliced(path: Path, own: Shape, slices: tuple[int, ...], chain: Chain, flat:
     return Network(topology, (first, *chain.parameters[1:]))
 
 
-def _walk(path: Path, graph: Any, name: str, state: Any) -> tuple[Any, Chain]:
+def _walk(path: Path, model: Any, name: str, state: Any) -> tuple[Any, Chain]:
+    graph = model.graph
     known = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     chain = Chain()
-    current = name
+    current, ended = name, False
     for node in graph.node:
         dynamic = [value for value in node.input if value and value not in known]
         if not dynamic:
             known[node.output[0]] = _constant(node, [known[value] for value in node.input if value])
             continue
-        if dynamic != [current]:
+        if dynamic != [current] or ended:
             raise Refusal(node, "the network is not a chain of layers here")
         at = list(node.input).index(current)
         operands = [known.get(value) for value in node.input]
         if node.op_type in ("TopK", "ArgMax"):
+            _check_class(node)
+            ended = graph.output[0].name in node.output
             continue
-        state = _step(node, at, operands, state, chain)
+        try:
+            with np.errstate(all="ignore"):
+                state = _step(node, at, operands, state, chain)
+        except Refusal:
+            raise
+        except Exception as error:  # operands or attributes that are missing, or of a wrong kind or shape
+            raise Refusal(node, f"it is not read in this form: {str(error).splitlines()[0] if str(error) else ''}"
+                          ) from error
         current = node.output[0]
+        made = model.get_tensor_shape(current)
+        if node.op_type not in ("Pad", *FLATTENING) and made is not None and tuple(made[1:]) != state.shape:
+            raise Refusal(node, f"it makes {list(made)} where {list(state.shape)} was read")
+    if not ended and graph.output[0].name != current:
+        raise ValueError(f"{path} gives out what is not the end of its layers")
     return state, chain
+
+
+def _check_class(node: Any) -> None:
+    """Refuse what does not name the highest score, of equal ones the first."""
+    kind = node.op_type
+    if attribute(node, "axis", -1 if kind == "TopK" else 0) not in (1, -1) or not attribute(node, "largest", 1) or (
+            attribute(node, "select_last_index", 0)):
+        raise Refusal(node, "it does not name the highest score, of equal ones the first")
 
 
 def _constant(node: Any, operands: list[NDArray]) -> NDArray:
@@ -139,7 +179,9 @@ def _step(node: Any, at: int, operands: list[Any], state: Any, chain: Chain) -> 
         raise Refusal(node, "padding is read right in front of a convolution alone")
     if kind == "Pad":
         return padded(node, operands, state)
-    if kind in ("Reshape", "Flatten", "Squeeze", "Unsqueeze"):
+    if kind in ("Cast", "Gather") and isinstance(state, Pixels):
+        return looked_up(node, at, operands, state)
+    if kind in FLATTENING:
         return reshaped(node, operands, state)
     if kind in ("MatMul", "Gemm", "Conv"):
         if at != 0:
@@ -159,6 +201,9 @@ def _step(node: Any, at: int, operands: list[Any], state: Any, chain: Chain) -> 
 def _finish(path: Path, chain: Chain, state: Sums) -> None:
     """Take the last layer's sums as scores: all rows in one positive unit, so that integers order them alike."""
     slope = np.broadcast_to(state.slope, len(state.weights))
+    if (slope < 0).all():  # turned round, weights and all
+        state = replace(state, weights=1 - state.weights, extra=-state.extra)
+        slope = -slope
     if isinstance(state.layer, Conv):
         raise ValueError(f"{path} ends in a convolution; the last layer must be dense")
     if (slope <= 0).any() or not np.allclose(slope, slope[0], rtol=1e-9, atol=0):

@@ -23,6 +23,7 @@ except ImportError as error:
 
 DOMAIN = "qonnx.custom_op.general"
 OPSET, IR_VERSION = 13, 8
+EXACT = 1 << 24
 
 
 class _Graph:
@@ -45,7 +46,17 @@ class _Graph:
 
 
 def save(network: Network, path: Path) -> None:
-    """Write `network` to `path`, atomically."""
+    """Write `network` to `path`, atomically.
+
+    Raises
+    ------
+    ValueError
+        When a number on the way could be too large for float32 to hold exactly.
+    """
+    for i, (shape, parameters) in enumerate(zip(network.topology.shapes, network.parameters, strict=True)):
+        offset = 0 if parameters.offsets is None else int(np.abs(parameters.offsets).max())
+        if (largest := 2 * (shape.max_accumulator + 1 + offset)) > EXACT:
+            raise ValueError(f"layer {i}: sums reach {largest}; float32, which ONNX computes in, is exact to {EXACT}")
     graph, topology = _Graph(), network.topology
     height, width, colours = topology.in_shape
     last = _pixels(network, graph)

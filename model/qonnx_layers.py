@@ -80,6 +80,8 @@ def _conv(node: Any, kernel: NDArray, bits: Bits) -> tuple[Conv, float]:
     strides, pads = attribute(node, "strides", [1, 1]), attribute(node, "pads", [0, 0, 0, 0])
     if kernel.shape[2] != kernel.shape[3] or len(set(strides)) != 1 or len(set(pads)) != 1:
         raise Refusal(node, "its kernel, strides or padding are not square")
+    if attribute(node, "auto_pad", b"NOTSET") == b"VALID" and any(pads):
+        raise Refusal(node, "auto_pad and pads contradict each other")
     if attribute(node, "group", 1) != 1 or set(attribute(node, "dilations", [1, 1])) != {1}:
         raise Refusal(node, "groups and dilations are not supported")
     if attribute(node, "auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
@@ -154,7 +156,12 @@ def _turned(node: Any, signs: NDArray[np.float64], state: Bits, chain: Chain) ->
 def pool(node: Any, state: Any, chain: Chain) -> Any:
     """Pool sums before their sign, or bits behind it."""
     kernel = list(attribute(node, "kernel_shape", []))
-    if len(state.shape) != 3 or len(set(kernel)) != 1 or list(attribute(node, "strides", [1, 1])) != kernel:
+    if attribute(node, "auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
+        raise Refusal(node, "auto_pad is not supported; export with explicit padding")
+    strides = list(attribute(node, "strides", [1, 1]))
+    if kernel == strides == [1, 1] and not any(attribute(node, "pads", [0])):
+        return state
+    if len(state.shape) != 3 or len(set(kernel)) != 1 or strides != kernel:
         raise Refusal(node, "only pools of squares that do not overlap are supported")
     if any(attribute(node, "pads", [0])) or attribute(node, "ceil_mode", 0) or set(
             attribute(node, "dilations", [1, 1])) != {1}:
@@ -184,6 +191,8 @@ def take_sign(node: Any, operands: list[Any], state: Sums, chain: Chain) -> Bits
             raise Refusal(node, "its scale is not one positive number")
         slope = float(np.ravel(operands[1])[0])
     elif node.op_type == "MultiThreshold":
+        if attribute(node, "data_layout", b"NCHW") not in (b"NCHW", b"NC"):
+            raise Refusal(node, "channels do not come first in its data_layout")
         thresholds = np.asarray(operands[1], np.float64)
         if thresholds.ndim != 2 or thresholds.shape[1] != 1 or thresholds.shape[0] not in (1, state.shape[0]):
             raise Refusal(node, f"thresholds of shape {thresholds.shape} make no bits")
@@ -201,7 +210,7 @@ def take_sign(node: Any, operands: list[Any], state: Sums, chain: Chain) -> Bits
 def _thresholds(node: Any, state: Sums, zero_counts: bool, pooled: bool) -> Parameters:
     """Rows whose bit is ``slope * (X + extra) + shift >= 0``; ONNX's Sign makes 0 of 0, no bit, so X must miss it."""
     n, slope = state.most, np.broadcast_to(state.slope, len(state.weights))
-    turned = slope < 0
+    turned = np.signbit(slope)  # of zero too: a pool in front of it is one of AND then
     if not np.isfinite(slope).all() or not np.isfinite(state.shift).all():
         raise Refusal(node, "its sums are scaled or shifted by what is not finite")
 

@@ -129,6 +129,19 @@ def _applied(node: Any, at: int, operands: list[Any], table: NDArray[np.float32]
     return operation(operands[0], operands[1])
 
 
+def looked_up(node: Any, at: int, operands: list[Any], pixels: Pixels) -> Pixels:
+    """Take pixels for indices into a table, as an export of ours does."""
+    whole = np.round(pixels.table).astype(np.int64)
+    if (whole != pixels.table).any():
+        raise Refusal(node, "pixels are no whole numbers here")
+    if node.op_type == "Cast":
+        return pixels
+    if at != 1 or np.ndim(operands[0]) != 1 or attribute(node, "axis", 0) != 0 or whole.min() < 0 or (
+            whole.max() >= len(operands[0])):
+        raise Refusal(node, "it does not look up every pixel in one table")
+    return replace(pixels, table=np.asarray(operands[0], np.float32)[whole])
+
+
 def as_bits(node: Any, state: Any, chain: Chain) -> Bits:
     """Return what a layer takes: bits, or pixels, which get their codes here."""
     if isinstance(state, Bits):
@@ -138,7 +151,7 @@ def as_bits(node: Any, state: Any, chain: Chain) -> Bits:
     values = np.unique(state.table.astype(np.float64))
     if len(values) < 2 or not np.isfinite(values).all():
         raise Refusal(node, f"pixels of all values become {values.tolist()}")
-    unit = np.diff(values).min()
+    unit = (values[-1] - values[0]) / round((values[-1] - values[0]) / np.diff(values).min())
     codes = (state.table - values[0]) / unit
     if np.abs(codes - np.round(codes)).max() > 1e-3:
         raise Refusal(node, "pixels are not spread evenly, as a fixed point would be")

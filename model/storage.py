@@ -27,6 +27,8 @@ MAX_HEADER_BYTES = 1 << 16
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write the file whole or not at all: into a neighbour first, then renamed."""
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; a file is to be written")
     path.parent.mkdir(parents=True, exist_ok=True)
     neighbour = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
     try:
@@ -88,6 +90,8 @@ def save(network: Network, path: Path) -> None:
             arrays[f"invert_{i}"] = np.packbits(parameters.invert, bitorder="little")
     if network.codes is not None:
         arrays["codes"] = network.codes.astype("<i4")
+    if (n_bytes := sum(array.nbytes + 128 for array in arrays.values())) > MAX_BYTES:
+        raise ValueError(f"the network takes {n_bytes} bytes; at most {MAX_BYTES} are written, which is what is read")
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():

@@ -100,10 +100,10 @@ def load_data(network: Network, dataset: str, data_dir: Path | None) -> tuple[da
     """Load a data set, where none is named the first that suits the network, and tell its name."""
     wanted = network.topology.in_shape, network.pixel_bits
     suit = [name for name, known in datasets.DATASETS.items() if (known.in_shape, known.input_bits) == wanted]
+    if dataset:
+        datasets.find(dataset)
     if not suit:
-        raise ValueError(f"no data set has images of {wanted[0]} and {wanted[1]} bits; name files by --images and "
-                         "--labels")
-    datasets.find(dataset or suit[0])
+        raise ValueError(f"no data set has images of {wanted[0]} and {wanted[1]} bits, which the network takes")
     if dataset and dataset not in suit:
         raise ValueError(f"data set {dataset!r} does not suit the network, which takes images of {wanted[0]} and "
                          f"{wanted[1]} bits; {', '.join(suit)} would")

@@ -55,6 +55,8 @@ def test_there_and_back(tmp_path: Path) -> None:
     (units("MVAU_hls", [(16, 49), (8, 8)]), "it has 2 matrix units, the network 4 layers"),
     (units("MVAU_hls", [(16, 49), (8, 8), (8, 8), (0, 8)]), "PE of matrix unit 3 is 0; it must be a whole number of"),
     (units("MVAU_hls", [(16, 49), (8, 8), (8, 8), (10, True)]), "SIMD of matrix unit 3 is True; it must be a whole"),
+    (units("MVAU_hls", [(1, 1)] * 4) | {"MVAU_rtl_0": {"PE": 1, "SIMD": 1}}, "two of its matrix units have the same"),
+    (units("MVAU_hls", [(10**99, 1)] * 4), "PE of matrix unit 0 is 10000000000000000000; it must be a whole "),
     ({"Defaults": {"PE": [1, ["all"]]}, **units("MVAU_hls", [(1, 1)] * 4)}, "its Defaults fold units; name PE and "),
 ])
 def test_bad_files(nodes: object, sentence: str, tmp_path: Path) -> None:

@@ -326,6 +326,80 @@ def test_a_step_is_passed_where_it_is_reached(tmp_path: Path) -> None:
     assert network.codes[[50, 51, 101, 102, 103]].tolist() == [0, 1, 1, 2, 3]
 
 
+def test_the_end_must_be_the_end(tmp_path: Path) -> None:
+    def refused(g: Graph, output: str | None = None) -> str:
+        path = g.write(tmp_path / "network.onnx")
+        if output:
+            model = onnx.load(path)
+            model.graph.output[0].name = output
+            onnx.save(model, path)
+        with pytest.raises(ValueError) as caught:
+            qonnx.load(path)
+        return str(caught.value)
+
+    def scores() -> Graph:
+        g = Graph((1, 20)).add("Sub", 0.5).sign()
+        return g.add("MatMul", g.weights(20, 3))
+
+    assert len(qonnx.load(scores().add("ArgMax", axis=1).write(tmp_path / "network.onnx")).parameters) == 1
+    for attributes in ({"axis": 0}, {}, {"axis": 1, "select_last_index": 1}):
+        assert "(ArgMax): it does not name the highest score" in refused(scores().add("ArgMax", **attributes))
+    assert "gives out what is not the end of its layers" in refused(scores().add("Add", 2.0), "MatMul_2")
+
+
+def test_operators_in_forms_that_are_not_read(tmp_path: Path) -> None:
+    def refused(g: Graph) -> str:
+        with pytest.raises(ValueError) as caught:
+            qonnx.load(g.write(tmp_path / "network.onnx"))
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    g = Graph((1, 2, 6, 6)).add("Sub", 0.5).sign()
+    g.add("Conv", g.weights(4, 2, 3, 3), kernel_shape=[3, 3])
+    steps = np.array([[-6], [-1], [1], [6]], np.float32)
+    g.add("MultiThreshold", steps, domain=GENERAL, out_scale=2.0, out_bias=-1.0, data_layout="NHWC")
+    assert "channels do not come first" in refused(g.add("Flatten").add("MatMul", g.weights(64, 3)))
+
+    g = Graph((1, 2, 7, 7)).add("Sub", 0.5).sign()
+    g.add("Conv", g.weights(4, 2, 3, 3), kernel_shape=[3, 3]).add("Add", 0.5).sign()
+    g.add("MaxPool", kernel_shape=[2, 2], strides=[2, 2], auto_pad="SAME_LOWER").add("Flatten")
+    assert "(MaxPool): auto_pad is not supported" in refused(g.add("MatMul", g.weights(36, 3)))
+
+    g = Graph((1, 20)).add("Sub", 0.5).sign()
+    g.add("MatMul", g.weights(20, 6)).add("Add", np.arange(6, dtype=np.float32).reshape(1, 6, 1)).sign()
+    assert "(Add): it makes [1, 6, 6] where [6] was read" in refused(g.add("Flatten").add("MatMul", g.weights(36, 3)))
+
+    g = Graph((1, 20)).add("Sub", 0.5).sign()
+    g.nodes.append(helper.make_node("MatMul", [g.last], ["m"], "lone"))
+    g.last = "m"
+    assert "(MatMul): it is not read in this form: list index out of range" in refused(g)
+    for low, high in ((0.0, np.inf), (np.nan, 1.0), (1.0, 1.0)):
+        with pytest.raises(ValueError, match="two different numbers are needed"):
+            qonnx.load(tmp_path / "network.onnx", low, high)
+
+
+def test_a_pool_of_what_is_not_scaled_at_all(tmp_path: Path, executed: Callable) -> None:
+    g = Graph((1, 2, 3, 3)).add("Sub", 0.5).sign()
+    g.add("Conv", g.weights(4, 2, 3, 3), kernel_shape=[3, 3], pads=[1] * 4).add("Mul", 0.0)
+    g.add("Add", g.rng.normal(0, 4, (1, 4, 3, 3)).astype(np.float32))
+    g.add("MaxPool", kernel_shape=[3, 3], strides=[3, 3])
+    g.add("Mul", -1.0).add("Add", 5.0).sign().add("Flatten")
+    path = g.add("MatMul", g.weights(4, 4)).write(tmp_path / "network.onnx")
+    images = np.random.default_rng(0).integers(0, 256, (6, 3, 3, 2)).astype(np.uint8)
+    network = qonnx.load(path)
+    assert_alike(golden.scores(network, network.coded(images)), executed(path, images / np.float32(255)))
+
+
+def test_normalised_pixels_and_negative_scores(tmp_path: Path, executed: Callable) -> None:
+    g = Graph((1, 20)).add("Sub", 0.1307).add("Div", 0.3081)
+    g.add("MatMul", g.weights(20, 9)).norm(9, 9).sign()
+    path = g.add("MatMul", g.weights(9, 4)).add("Mul", -0.5).add("Add", 3.0).write(tmp_path / "network.onnx")
+    images = np.random.default_rng(0).integers(0, 256, (20, 4, 5, 1)).astype(np.uint8)
+    network = qonnx.load(path, in_shape=(4, 5, 1))
+    assert network.codes.tolist() == list(range(256))
+    assert_alike(golden.scores(network, network.coded(images)), executed(path, images / np.float32(255), True))
+
+
 def hostile(kind: str, path: Path) -> None:
     dense(0).write(path)
     model = onnx.load(path)
@@ -349,6 +423,24 @@ def hostile(kind: str, path: Path) -> None:
         for name, shape in (("tall", (1 << 14, 1)), ("wide", (1, 1 << 14))):
             model.graph.initializer.append(numpy_helper.from_array(np.ones(shape, np.float32), name))
         model.graph.node.insert(0, helper.make_node("Mul", ["tall", "wide"], ["bomb"], "bomb"))
+    elif kind == "unknown size":
+        for name, value in (("pads", np.array([0, 1 << 30])), ("one", np.ones(1, np.float32))):
+            model.graph.initializer.append(numpy_helper.from_array(value, name))
+        model.graph.node.insert(0, helper.make_node("Pad", ["one", "pads"], ["big"], "pads"))
+    elif kind == "folded for ever":
+        for i in range(201):
+            model.graph.node.insert(0, helper.make_node("Add", [tensor.name, tensor.name], [f"sum{i}"], f"sum{i}"))
+    elif kind == "too many":
+        for i in range(1000):
+            model.graph.node.insert(0, helper.make_node("Identity", [tensor.name], [f"same{i}"], f"same{i}"))
+    elif kind == "together":
+        tensor.dims[:] = [1 << 13, 1 << 13]
+    elif kind == "pipe":
+        os.mkfifo(path.parent / "pipe")
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="pipe")
+    elif kind == "module":
+        model.graph.node.insert(0, helper.make_node("Mul", ["x", "x"], ["module"], "other\nname", domain="this"))
     elif kind == "empty":
         del model.graph.node[:]
     path.write_bytes(model.SerializeToString())
@@ -363,7 +455,14 @@ def hostile(kind: str, path: Path) -> None:
     ("elsewhere", "lies in '../../../etc/passwd'; only files in the same folder are read"),
     ("missing", "weights.bin cannot be read: No such file or directory"),
     ("huge", "claims [1048576, 1048576] elements; at most 67108864 are read"),
-    ("short", "cannot be read as a network: "), ("blown up", "tensor bomb would hold 268435456 elements"),
+    ("short", "cannot be read as a network: "),
+    ("unknown size", "node pads (Pad): it computes a constant, which is not read"),
+    ("blown up", "node bomb (Mul): it makes a constant of up to 268435456 elements; at most 67108864 are read"),
+    ("folded for ever", "computes constants by more than 200 nodes"),
+    ("pipe", "lies in 'pipe'; only files in the same folder are read"),
+    ("too many", "nodes; at most 1000 are read"),
+    ("together", "its tensors claim 67109140 elements; at most 67108864 are read"),
+    ("module", "node other?name (Mul): operators of 'this' are not known"),
     ("empty", "is not an ONNX file: it holds no node"), ("truncated", "is not an ONNX file"),
     ("mislabelled", "is not an ONNX file"),
 ])

@@ -49,6 +49,25 @@ def test_there_and_back(tmp_path: Path) -> None:
     assert (difference == difference[:, :1]).all()
 
 
+def test_codes_there_and_back(tmp_path: Path) -> None:
+    topology = Topology.parse("6C3-4FC", SHAPE, 4, first_layer="weighted")
+    codes = np.arange(256) // 16
+    network = Network(topology, random_network(topology, 3).parameters, codes)
+    qonnx_export.save(network, tmp_path / "network.onnx")
+    again = qonnx.load(tmp_path / "network.onnx", 0, 255)
+    np.testing.assert_array_equal(again.codes, codes)
+    images = np.random.default_rng(0).integers(0, 256, (20, *SHAPE))
+    difference = golden.scores(again, again.coded(images)) - golden.scores(network, network.coded(images))
+    assert (difference == difference[:, :1]).all()
+
+
+def test_what_float32_does_not_hold_is_refused(tmp_path: Path) -> None:
+    network = random_network(Topology.parse("4FC", (28, 28, 1), 16, first_layer="weighted"), 0)
+    with pytest.raises(ValueError, match=r"layer 0: sums reach \d+; float32, which ONNX computes in, is exact to"):
+        qonnx_export.save(network, tmp_path / "network.onnx")
+    assert not (tmp_path / "network.onnx").exists()
+
+
 def test_the_same_network_gives_the_same_file(tmp_path: Path) -> None:
     network = random_network(TOPOLOGIES["sliced"], 0)
     for name in ("a.onnx", "b.onnx"):

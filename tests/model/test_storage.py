@@ -371,7 +371,7 @@ def test_interrupted_write_leaves_nothing(path: Path, monkeypatch: pytest.Monkey
 
 def test_saving_onto_a_folder(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(ValueError, match="folder is a folder; a file is to be written"):
         storage.save(NETWORK, tmp_path / "folder")
     assert [p.name for p in tmp_path.rglob("*")] == ["folder"]
 

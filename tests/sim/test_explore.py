@@ -40,6 +40,8 @@ def test_cycles_code_pixels_and_name_the_data_set(cbnn, tmp_path):
     assert json.loads(out)[0]["accuracy_before"] == accuracy(turned, 31 - data.test_images, data.test_labels)
     assert json.loads(out)[0]["dataset"] == "digits"
     assert "accuracy: digits" in cbnn(*words)[1]
+    code, _, err = cbnn("cycles", *WORDS, *FOLDING, "--dataset", "mnist")
+    assert (code, err) == (2, "cbnn: 8C3-MP2-12FC-4FC has no weights, and so no accuracy on a data set\n")
     code, out, err = cbnn(*words, "--dataset", "mnist")
     assert (code, out) == (2, "")
     assert err == ("cbnn: data set 'mnist' does not suit the network, which takes images of (8, 8, 1) and 5 bits; "
