@@ -80,7 +80,7 @@ def test_bad_files_are_one_sentence(cbnn, files, spoil, sentence: str) -> None:
 def test_a_network_that_no_data_set_suits(cbnn, files) -> None:
     code, _, err = cbnn("evaluate", "net.npz")
     assert code == 2
-    assert err == ("cbnn: no data set has images of (3, 2, 1) and 3 bits; name files by --images and --labels\n")
+    assert err == "cbnn: no data set has images of (3, 2, 1) and 3 bits, which the network takes\n"
 
 
 def test_sensitivity_draws(cbnn, tmp_path: Path) -> None:
