@@ -166,6 +166,6 @@ def test_no_file(tmp_path: Path) -> None:
 def test_nothing_is_written_on_error(tmp_path: Path) -> None:
     target = tmp_path / "folding.json"
     target.mkdir()
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(ValueError, match="is a folder; a file is to be written"):
         Folding.of(TOPOLOGY, PAIRS).save(target)
     assert [p.name for p in tmp_path.rglob("*")] == ["folding.json"]
