@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from cbnn.model.folding import RAM_STYLES, Folding
+from cbnn.model.folding import RAM_STYLES, Folding, next_divisor
 from cbnn.model.storage import read_bounded, write_atomically
 from cbnn.model.topology import Topology
 
@@ -36,7 +36,7 @@ def load(path: Path, topology: Topology) -> Folding:
         units = dict(named)
         if len(units) < len(named):
             raise ValueError("two of its matrix units have the same number")
-        if any(type(nodes.get("Defaults", {}).get(key)) is not type(None) for key in FOLDED):
+        if any(nodes.get("Defaults", {}).get(key) is not None for key in FOLDED):
             raise ValueError("its Defaults fold units; name PE and SIMD of each")
         if sorted(units) != list(range(len(topology.layers))):
             raise ValueError(f"it has {len(units)} matrix units, the network {len(topology.layers)} layers")
@@ -61,7 +61,6 @@ def save(folding: Folding, topology: Topology, path: Path) -> None:
     nodes: dict[str, Any] = {"Defaults": {}}
     for i, (layer, shape) in enumerate(zip(folding.layers, topology.shapes, strict=True)):
         bits = topology.input_bits if i == 0 and topology.first_layer == "weighted" else 1
-        divisors = (n for n in range(1, shape.slice_inputs + 1) if shape.slice_inputs % n == 0)
-        simd = next(n for n in divisors if n * bits >= layer.simd)
+        simd = next_divisor(shape.slice_inputs, -(-layer.simd // bits))
         nodes[f"MVAU_hls_{i}"] = {"PE": layer.pe, "SIMD": simd, "ram_style": layer.ram_style}
     write_atomically(path, json.dumps(nodes, indent=2).encode() + b"\n")

@@ -100,7 +100,7 @@ class Folding:
         if len(pe_simd) != len(topology.layers):
             raise ValueError(f"folding of {len(pe_simd)} layers given; the topology has {len(topology.layers)}")
         bits = topology.input_bits if topology.first_layer == "weighted" else 1
-        pairs = tuple((_divisor(shape.mh, pe), _divisor(shape.slice_inputs, simd * (bits if i == 0 else 1)))
+        pairs = tuple((next_divisor(shape.mh, pe), next_divisor(shape.slice_inputs, simd * (bits if i == 0 else 1)))
                       for i, (shape, (pe, simd)) in enumerate(zip(topology.shapes, pe_simd, strict=True)))
         folding = cls.of(topology, pairs)
         styles = ram_styles or ("auto",) * len(pairs)
@@ -183,7 +183,8 @@ def _layer_folding(index: int, pe: int, simd: int, fifo_depth: int, ram_style: s
         raise ValueError(f"layer {index}: {error}") from error
 
 
-def _divisor(n: int, least: int) -> int:
+def next_divisor(n: int, least: int) -> int:
+    """Return the least divisor of `n` that is not below `least`; `n` where there is none."""
     return next(d for d in range(min(least, n), n + 1) if n % d == 0)
 
 

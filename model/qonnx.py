@@ -201,8 +201,8 @@ def _step(node: Any, at: int, operands: list[Any], state: Any, chain: Chain) -> 
 def _finish(path: Path, chain: Chain, state: Sums) -> None:
     """Take the last layer's sums as scores: all rows in one positive unit, so that integers order them alike."""
     slope = np.broadcast_to(state.slope, len(state.weights))
-    if (slope < 0).all():  # turned round, weights and all
-        state = replace(state, weights=1 - state.weights, extra=-state.extra)
+    if (slope < 0).all():
+        state = state.turned(slope < 0)
         slope = -slope
     if isinstance(state.layer, Conv):
         raise ValueError(f"{path} ends in a convolution; the last layer must be dense")

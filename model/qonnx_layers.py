@@ -27,6 +27,12 @@ def _bipolar(node: Any, weights: NDArray) -> tuple[NDArray[np.uint8], NDArray[np
         raise Refusal(node, "its weights are not binary: a row holds more than -s and s")
     return (weights > 0).astype(np.uint8), scales
 
+
+def _check_padding_explicit(node: Any) -> None:
+    if attribute(node, "auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
+        raise Refusal(node, "auto_pad is not supported; export with explicit padding")
+
+
 def layer_sums(node: Any, operands: list[Any], bits: Bits) -> Sums:
     """Return the sums of a convolution or a dense layer."""
     kernel = operands[1]
@@ -38,7 +44,8 @@ def layer_sums(node: Any, operands: list[Any], bits: Bits) -> Sums:
         layer, excess = _conv(node, kernel, bits)
         weights = weights.transpose(0, 2, 3, 1)
         channels, height, width = bits.shape
-        places = Topology((height, width, channels), 1, (0,), (layer, Dense(1))).shapes[0].places
+        own = Topology((height, width, channels), 1, (0,), (layer, Dense(1))).shapes[0]
+        places = own.places
         shape: tuple[int, ...] = (len(weights), *places.shape)
     else:
         if node.op_type == "Gemm" and attribute(node, "transB", 0):
@@ -57,8 +64,9 @@ def layer_sums(node: Any, operands: list[Any], bits: Bits) -> Sums:
     extra = _whole(bits.shift / bits.slope, bits.most) * signs.reshape(len(weights), -1).sum(axis=1)
     if isinstance(layer, Conv) and excess:
         # Taps outside the image add this much more than the bit they carry in hardware.
-        if (n_places := len(layer.place_ends(height)) * len(layer.place_ends(width))) > MAX_PLACES:
-            raise Refusal(node, f"its windows lie over the edge in {n_places} ways; at most {MAX_PLACES} are supported")
+        if own.n_places > MAX_PLACES:
+            raise Refusal(node, f"its windows lie over the edge in {own.n_places} ways; at most {MAX_PLACES} are "
+                                "supported")
         outside = np.tensordot(layer.taps_outside(height, width).astype(float), signs.sum(axis=3), ((1, 2), (1, 2)))
         extra = extra + excess * outside
         extra = extra if len(extra) > 1 else extra[0]
@@ -84,8 +92,7 @@ def _conv(node: Any, kernel: NDArray, bits: Bits) -> tuple[Conv, float]:
         raise Refusal(node, "auto_pad and pads contradict each other")
     if attribute(node, "group", 1) != 1 or set(attribute(node, "dilations", [1, 1])) != {1}:
         raise Refusal(node, "groups and dilations are not supported")
-    if attribute(node, "auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
-        raise Refusal(node, "auto_pad is not supported; export with explicit padding")
+    _check_padding_explicit(node)
     padding = bits.padding
     if pads[0] and padding.n:
         raise Refusal(node, "its input is padded already")
@@ -156,8 +163,7 @@ def _turned(node: Any, signs: NDArray[np.float64], state: Bits, chain: Chain) ->
 def pool(node: Any, state: Any, chain: Chain) -> Any:
     """Pool sums before their sign, or bits behind it."""
     kernel = list(attribute(node, "kernel_shape", []))
-    if attribute(node, "auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
-        raise Refusal(node, "auto_pad is not supported; export with explicit padding")
+    _check_padding_explicit(node)
     strides = list(attribute(node, "strides", [1, 1]))
     if kernel == strides == [1, 1] and not any(attribute(node, "pads", [0])):
         return state
@@ -170,11 +176,8 @@ def pool(node: Any, state: Any, chain: Chain) -> Any:
     channels, rows, columns = state.shape
     shape = (channels, rows // size, columns // size)
     if isinstance(state, Sums) and isinstance(state.layer, Conv) and state.layer.pool == 1:
-        turned = state.slope < 0  # a row's largest value is at its smallest sum: turn it round first
-        weights = np.where(turned[:, np.newaxis], 1 - state.weights, state.weights).astype(np.uint8)
-        extra = np.where(turned, -state.extra, state.extra)
-        return replace(state, weights=weights, slope=np.abs(state.slope), extra=extra, shape=shape,
-                       layer=replace(state.layer, pool=size))
+        turned = state.turned(state.slope < 0)  # a row's largest value is at its smallest sum
+        return replace(turned, shape=shape, layer=replace(state.layer, pool=size))
     last = chain.layers[-1] if chain.layers else None
     if isinstance(state, Bits) and isinstance(last, Conv) and last.pool == 1 and state.slope > 0:
         chain.layers[-1] = replace(last, pool=size)
@@ -209,8 +212,11 @@ def take_sign(node: Any, operands: list[Any], state: Sums, chain: Chain) -> Bits
 
 def _thresholds(node: Any, state: Sums, zero_counts: bool, pooled: bool) -> Parameters:
     """Rows whose bit is ``slope * (X + extra) + shift >= 0``; ONNX's Sign makes 0 of 0, no bit, so X must miss it."""
-    n, slope = state.most, np.broadcast_to(state.slope, len(state.weights))
-    turned = np.signbit(slope)  # of zero too: a pool in front of it is one of AND then
+    state = replace(state, slope=np.broadcast_to(state.slope, len(state.weights)))
+    turned = np.signbit(state.slope)  # of zero too: a pool in front of it is one of AND then
+    if not pooled:
+        state, turned = state.turned(turned), np.zeros_like(turned)
+    n, slope = state.most, state.slope
     if not np.isfinite(slope).all() or not np.isfinite(state.shift).all():
         raise Refusal(node, "its sums are scaled or shifted by what is not finite")
 
@@ -226,7 +232,4 @@ def _thresholds(node: Any, state: Sums, zero_counts: bool, pooled: bool) -> Para
         low, high = np.where(reached, low, middle + 1), np.where(reached, middle, high)
     if zero_counts and (zero := (value(low - turned) == 0) & (low - turned >= 0) & (low - turned <= n)).any():
         raise Refusal(node, f"sums of row {np.argwhere(zero)[0][-1]} can be 0, whose sign is neither bit")
-    thresholds = low if pooled else np.where(turned, n + 1 - low, low)
-    if pooled:
-        return Parameters(state.weights, thresholds, invert=turned)
-    return Parameters(np.where(turned[:, np.newaxis], 1 - state.weights, state.weights).astype(np.uint8), thresholds)
+    return Parameters(state.weights, low, invert=turned if pooled else None)

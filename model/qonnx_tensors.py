@@ -72,6 +72,11 @@ class Sums:
     shape: tuple[int, ...]
     places: NDArray[np.int64]
 
+    def turned(self, rows: NDArray[np.bool_]) -> "Sums":
+        """Return the same sums with other weights, and so X and its slope, turned round in some rows."""
+        return replace(self, weights=np.where(rows[:, np.newaxis], 1 - self.weights, self.weights).astype(np.uint8),
+                       slope=np.where(rows, -self.slope, self.slope), extra=np.where(rows, -self.extra, self.extra))
+
 
 @dataclass
 class Chain:

@@ -62,10 +62,10 @@ def cycles_command(
     folder is named.
     """
     topology, trained = read_network(network, shape, bits, first_layer)
-    rows = [asdict(row) for row in level_cycles(topology, lambda pruned: read_folding(folding, pruned, input_width),
-                                                numbers_of_slices(slices, len(topology.kept_slices)))]
     if trained is None and (dataset or data_dir):
         raise ValueError(f"{network} has no weights, and so no accuracy on a data set")
+    rows = [asdict(row) for row in level_cycles(topology, lambda pruned: read_folding(folding, pruned, input_width),
+                                                numbers_of_slices(slices, len(topology.kept_slices)))]
     if trained is not None and (dataset or data_dir or demo.takes_digits(topology)):
         data, name = load_data(trained, dataset, data_dir)
         images = trained.coded(data.test_images)
