@@ -10,9 +10,10 @@ from rich.table import Table
 from cbnn.model import datasets, golden
 from cbnn.model.compact import Compaction, results
 from cbnn.model.evaluation import mean_and_spread
+from cbnn.model.files import write_atomically
 from cbnn.model.points import Point
 from cbnn.model.sensitivity import Sensitivity
-from cbnn.model.storage import save, write_atomically
+from cbnn.model.storage import save
 from cbnn.model.topology import Topology
 from cbnn.sim.report import kept_text
 from cbnn.sim.search import DEVICES, Budget, Search

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from numpy.typing import NDArray
 from cbnn.hw.accelerator import accelerator
 from cbnn.hw.verilog import check_replaceable
 from cbnn.model import digits, golden, storage
+from cbnn.model.files import write_atomically
 from cbnn.model.folding import Folding
 from cbnn.model.network import Network, prune_slices
-from cbnn.model.storage import write_atomically
+from cbnn.model.processes import completed
 from cbnn.model.topology import Topology
 from cbnn.sim.cosim import check_simulator
 from cbnn.sim.report import write_report
@@ -100,16 +102,10 @@ def run_demo(out: Path, progress: Callable[[int, int], None] = lambda done, tota
     check_out(out)
     rows: dict[tuple[str, int], Row] = {}
     progress(0, len(jobs))
-    with ProcessPoolExecutor() as pool:
-        futures = {pool.submit(level, networks, name, n, out / "verilog" / _folder(name, n)): (name, n)
-                   for name, n in jobs}
-        try:
-            for future in as_completed(futures):
-                rows[futures[future]] = future.result()
-                progress(len(rows), len(jobs))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    with closing(completed(partial(level, out=out), jobs)) as done:
+        for job, row in done:
+            rows[job] = row
+            progress(len(rows), len(jobs))
     ordered = [rows[job] for job in jobs]
     write_table(ordered, out)
     write_report(json.loads((out / TABLE).read_text()), out / REPORT)
@@ -169,9 +165,10 @@ def _folder(name: str, n_pruned: int) -> str:
     return f"{name.replace(' ', '-')}-{digits.INPUT_BITS - n_pruned}"
 
 
-def level(networks: list[Network], name: str, n: int, verilog: Path) -> Row:
-    """One row: `n` slices pruned at the folding `name`."""
-    full, network = networks[0], networks[n]
+def level(job: tuple[str, int], out: Path) -> Row:
+    """One row: at the folding of a name, so many slices pruned."""
+    (name, n), networks = job, shipped_digits()
+    full, network, verilog = networks[0], networks[n], out / "verilog" / _folder(name, n)
     data = digits.load()
     folding = Folding.parse(FOLDINGS[name], network.topology, INPUT_WIDTH)
     unit = accelerator(network, folding, "digits")

@@ -11,7 +11,7 @@ import numpy as np
 
 from cbnn.hw.accelerator import Accelerator
 from cbnn.hw.mvtu import Mvtu
-from cbnn.model.storage import write_atomically
+from cbnn.model.files import write_atomically
 from cbnn.sim.dataflow import BLOCKED, BUSY, STARVED, Trace
 from cbnn.sim.timeline import write_timeline, write_trace
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.box import SIMPLE
 from rich.table import Table
 
-from cbnn.model.storage import write_atomically
+from cbnn.model.files import write_atomically
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cbnn.model.storage import write_atomically
+from cbnn.model.files import write_atomically
 from cbnn.sim.dataflow import BUSY, Trace
 
 if TYPE_CHECKING:
