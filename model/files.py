@@ -43,6 +43,13 @@ def read_bounded(path: Path, max_bytes: int) -> bytes:
     return content
 
 
+def read_part(path: Path, start: int, n_bytes: int) -> bytes:
+    """Return so many bytes of a regular file from `start` on, fewer where it ends before; raise ValueError as above."""
+    with _reading(path), _opened(path) as file:
+        file.seek(start)
+        return file.read(n_bytes)
+
+
 def decode_json(content: bytes, kind: type[T], what: str = "JSON") -> T:
     """Return JSON that has to be of a type: a `msgspec.Struct`, a list of them, ….
 

@@ -1,13 +1,14 @@
 """ONNX files, read with care: operators, order, sizes and numbers are checked before anything is executed."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cbnn.model.files import read_bounded
+from cbnn.model.files import read_bounded, read_part
 
 try:
     import onnx
@@ -17,8 +18,8 @@ except ImportError as error:
 
 MAX_BYTES = 1 << 28
 """Largest file read."""
-MAX_ELEMENTS = 1 << 26
-"""Elements of the largest tensor."""
+MAX_ELEMENTS = 1 << 25
+"""Elements of the largest tensor, and of all together: a network of twice VGG's weights fits."""
 MAX_NODES, MAX_FOLDED_NODES = 1000, 200
 """Most nodes, and most of them that compute constants: qonnx takes a time that grows with their square."""
 DOMAINS = ("", "ai.onnx", "onnx.brevitas", "qonnx.custom_op.general")
@@ -52,82 +53,114 @@ def read(path: Path, operators: tuple[str, ...]) -> Any:
         When the file is not an ONNX network, or an operator is another one; the node is named then.
     """
     content = read_bounded(path, MAX_BYTES)
-    try:
+    with _refusing(f"{path} is not an ONNX file"):
         model = onnx.load_model_from_string(content)
-    except Exception as error:  # protobuf's own types
-        raise ValueError(f"{path} is not an ONNX file: {error}") from error
-    graph = model.graph
+        _check_nodes(model.graph, operators)
+        _check_order(model.graph)
+        tensors = [*model.graph.initializer,
+                   *(a.t for node in model.graph.node for a in node.attribute if a.HasField("t"))]
+        _check_sizes(tensors)
+        _fetch(path.parent, tensors)
+        _check_constants(model.graph)
+    with _refusing(f"{path} cannot be read as a network"):
+        _check_inferred(model)
+        _check_finite(tensors)
+        return _cleaned(model)
+
+
+@contextmanager
+def _refusing(sentence: str) -> Iterator[None]:
+    """Turn whatever protobuf, onnx, onnxruntime and qonnx raise into one ValueError; a `Refusal` says it all itself."""
+    try:
+        yield
+    except (Refusal, ModuleNotFoundError):
+        raise
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{sentence}: a name in it is not UTF-8") from error
+    except Exception as error:
+        first = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise ValueError(f"{sentence}: {_plain(first)}") from error
+
+
+def _check_nodes(graph: Any, operators: tuple[str, ...]) -> None:
     if not graph.node:
-        raise ValueError(f"{path} is not an ONNX file: it holds no node")
+        raise ValueError("it holds no node")
     if len(graph.node) > MAX_NODES:
-        raise ValueError(f"{path} holds {len(graph.node)} nodes; at most {MAX_NODES} are read")
+        raise ValueError(f"it holds {len(graph.node)} nodes; at most {MAX_NODES} are read")
     for node in graph.node:
+        if not node.output:
+            raise ValueError(f"a node {_plain(node.op_type)} has no output")
         if node.op_type not in operators:
             raise Refusal(node, f"the operator is not known; known are {', '.join(operators)}")
         if node.domain not in DOMAINS:
             raise Refusal(node, f"operators of {_plain(node.domain)!r} are not known")
-        if not node.output:
-            raise ValueError(f"{path}: a node {_plain(node.op_type)} has no output")
         if any(attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for attribute in
                node.attribute):
             raise Refusal(node, "it holds a graph of its own")
-    _check_order(path, graph)
-    tensors = [*graph.initializer, *(a.t for node in graph.node for a in node.attribute if a.HasField("t"))]
+
+
+def _check_sizes(tensors: list[Any]) -> None:
     for tensor in tensors:
         if any(n < 0 for n in tensor.dims) or math.prod(tensor.dims) > MAX_ELEMENTS:
-            raise ValueError(f"{path}: tensor {tensor.name} claims {list(tensor.dims)} elements; at most "
+            raise ValueError(f"tensor {_plain(tensor.name)} claims {list(tensor.dims)[:8]} elements; at most "
                              f"{MAX_ELEMENTS} are read")
     if (n := sum(math.prod(tensor.dims) for tensor in tensors)) > MAX_ELEMENTS:
-        raise ValueError(f"{path}: its tensors claim {n} elements; at most {MAX_ELEMENTS} are read")
+        raise ValueError(f"its tensors claim {n} elements; at most {MAX_ELEMENTS} are read")
+
+
+def _check_inferred(model: Any) -> None:
+    """Raise ValueError where a tensor that a node makes would be too large."""
+    # Brevitas leaves out the import of its own domain, which shape inference insists on.
+    imported = {opset.domain for opset in model.opset_import}
+    for domain in sorted({node.domain for node in model.graph.node} - imported - {""}):
+        model.opset_import.append(onnx.helper.make_opsetid(domain, 1))
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=False)
+    for value in inferred.graph.value_info:
+        n = math.prod(dimension.dim_value or 1 for dimension in value.type.tensor_type.shape.dim)
+        if n > MAX_ELEMENTS:
+            raise ValueError(f"tensor {value.name} would hold {n} elements; at most {MAX_ELEMENTS} are allowed")
+
+
+def _cleaned(model: Any) -> Any:
+    import onnxruntime
+    from qonnx.core.modelwrapper import ModelWrapper
+    from qonnx.util.cleanup import cleanup_model
+
+    onnxruntime.set_default_logger_severity(4)  # it says itself what it raises
+    with np.errstate(all="ignore"):
+        cleaned = cleanup_model(ModelWrapper(model))
+    _check_finite(cleaned.graph.initializer)
+    return cleaned
+
+
+def _fetch(folder: Path, tensors: list[Any]) -> None:
+    """Take numbers of tensors out of other files, which must lie in the network's own folder.
+
+    Of a file only what a tensor takes is read, so that its size does not matter.
+    """
     for tensor in tensors:
-        _fetch(path, tensor)
-    _check_constants(path, graph)
-    try:
-        # Brevitas leaves out the import of its own domain, which shape inference insists on.
-        imported = {opset.domain for opset in model.opset_import}
-        for domain in sorted({node.domain for node in graph.node} - imported - {""}):
-            model.opset_import.append(onnx.helper.make_opsetid(domain, 1))
-        inferred = onnx.shape_inference.infer_shapes(model, strict_mode=False)
-        for value in inferred.graph.value_info:
-            n = math.prod(dimension.dim_value or 1 for dimension in value.type.tensor_type.shape.dim)
-            if n > MAX_ELEMENTS:
-                raise ValueError(f"tensor {value.name} would hold {n} elements; at most {MAX_ELEMENTS} are allowed")
-        _check_finite(tensors)
-        import onnxruntime
-        from qonnx.core.modelwrapper import ModelWrapper
-        from qonnx.util.cleanup import cleanup_model
-
-        onnxruntime.set_default_logger_severity(4)  # it says itself what it raises
-        with np.errstate(all="ignore"):
-            cleaned = cleanup_model(ModelWrapper(model))
-        _check_finite(cleaned.graph.initializer)
-        return cleaned
-    except ModuleNotFoundError:
-        raise
-    except Exception as error:  # onnx, onnxruntime and qonnx raise what they like
-        raise ValueError(f"{path} cannot be read as a network: {str(error).splitlines()[0]}") from error
-
-
-def _fetch(path: Path, tensor: Any) -> None:
-    """Take a tensor's numbers out of another file, which must lie beside the network's own."""
-    if tensor.data_location != onnx.TensorProto.EXTERNAL:
-        return
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    name = entries.get("location", "")
-    beside = path.parent / name
-    if not name or Path(name).name != name or beside.is_symlink() or (beside.exists() and not beside.is_file()):
-        raise ValueError(f"{path}: tensor {tensor.name} lies in {name!r}; only files in the same folder are read")
-    try:
-        start, n_bytes = int(entries.get("offset", 0)), int(entries["length"])
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        name, what = entries.get("location", ""), f"tensor {_plain(tensor.name)}"
+        beside = folder / name
+        if not name or Path(name).name != name or beside.is_symlink() or (beside.exists() and not beside.is_file()):
+            raise ValueError(f"{what} lies in {_plain(name)!r}; only files in the same folder are read")
         wanted = math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: tensor {tensor.name} does not say where it lies in {name}: {error}") from error
-    content = read_bounded(beside, MAX_BYTES)[start : start + n_bytes] if start >= 0 else b""
-    if len(content) != wanted:
-        raise ValueError(f"{path}: tensor {tensor.name} takes {wanted} bytes; {name} holds {len(content)} of them")
-    tensor.raw_data = content
-    tensor.data_location = onnx.TensorProto.DEFAULT
-    del tensor.external_data[:]
+        start, length = _whole(entries.get("offset", "0")), _whole(entries.get("length", str(wanted)))
+        if start is None or length != wanted:
+            raise ValueError(f"{what} takes {wanted} bytes; its place in {_plain(name)} is of another length")
+        content = read_part(beside, start, wanted)
+        if len(content) != wanted:
+            raise ValueError(f"{what} takes {wanted} bytes; {_plain(name)} holds {len(content)} of them")
+        tensor.raw_data = content
+        tensor.data_location = onnx.TensorProto.DEFAULT
+        del tensor.external_data[:]
+
+
+def _whole(text: str) -> int | None:
+    """Return a whole number that is written in decimal digits, at most eighteen; else None."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
 
 
 def _check_finite(tensors: Iterable[Any]) -> None:
@@ -137,7 +170,7 @@ def _check_finite(tensors: Iterable[Any]) -> None:
             raise ValueError(f"tensor {_plain(tensor.name)} holds values that are not finite")
 
 
-def _check_constants(path: Path, graph: Any) -> None:
+def _check_constants(graph: Any) -> None:
     """Raise ValueError where constants that nodes compute could be large, or are many: they are computed to be folded.
 
     A shape is a constant too, whatever it is the shape of.
@@ -157,7 +190,7 @@ def _check_constants(path: Path, graph: Any) -> None:
         given = [shape for shape in inputs if shape is not None]
         n_folded += 1
         if n_folded > MAX_FOLDED_NODES:
-            raise ValueError(f"{path} computes constants by more than {MAX_FOLDED_NODES} nodes")
+            raise ValueError(f"it computes constants by more than {MAX_FOLDED_NODES} nodes")
         if node.op_type in SMALLER:
             shape = given[0]
         elif node.op_type == "Concat":
@@ -177,13 +210,14 @@ def _check_constants(path: Path, graph: Any) -> None:
         shapes[node.output[0]] = shape
 
 
-def _check_order(path: Path, graph: Any) -> None:
+def _check_order(graph: Any) -> None:
     """Raise ValueError unless every node stands behind those that it reads from: no cycle, no name made twice."""
     known = {"", *(value.name for value in graph.input), *(tensor.name for tensor in graph.initializer)}
     for node in graph.node:
         if missing := set(node.input) - known:
-            raise ValueError(f"{path}: node {node.name or node.op_type} reads {min(missing)}, which no node before it "
-                             "makes")
+            raise ValueError(f"node {_plain(node.name or node.op_type)} reads {_plain(min(missing))}, which no node "
+                             "before it makes")
         if twice := set(node.output) & (known - {""}):
-            raise ValueError(f"{path}: node {node.name or node.op_type} makes {min(twice)}, which is there already")
+            raise ValueError(f"node {_plain(node.name or node.op_type)} makes {_plain(min(twice))}, which is there "
+                             "already")
         known |= set(node.output)

@@ -1,6 +1,7 @@
 """QONNX: networks computed as qonnx itself executes them, or refused with the node's name."""
 
 import os
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -415,6 +416,11 @@ def hostile(kind: str, path: Path) -> None:
         tensor.data_location = TensorProto.EXTERNAL
         tensor.external_data.add(key="location", value="weights.bin")
         tensor.external_data.add(key="length", value="4")
+    elif kind == "of another length":
+        (path.parent / "weights.bin").write_bytes(bytes(99))
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in (("location", "weights.bin"), ("length", "9" * 5000)):
+            tensor.external_data.add(key=key, value=value)
     elif kind == "huge":
         tensor.dims[:] = [1 << 20, 1 << 20]
     elif kind == "short":
@@ -434,7 +440,7 @@ def hostile(kind: str, path: Path) -> None:
         for i in range(1000):
             model.graph.node.insert(0, helper.make_node("Identity", [tensor.name], [f"same{i}"], f"same{i}"))
     elif kind == "together":
-        tensor.dims[:] = [1 << 13, 1 << 13]
+        tensor.dims[:] = [1 << 12, 1 << 13]
     elif kind == "pipe":
         os.mkfifo(path.parent / "pipe")
         tensor.data_location = TensorProto.EXTERNAL
@@ -444,6 +450,8 @@ def hostile(kind: str, path: Path) -> None:
     elif kind == "empty":
         del model.graph.node[:]
     path.write_bytes(model.SerializeToString())
+    if kind == "no UTF-8":
+        path.write_bytes(path.read_bytes().replace(b"MatMul", b"\xff\xfetMul"))
     if kind == "truncated":
         path.write_bytes(path.read_bytes()[:100])
     if kind == "mislabelled":
@@ -454,14 +462,16 @@ def hostile(kind: str, path: Path) -> None:
     ("cycle", "which no node before it makes"), ("twice", "which is there already"),
     ("elsewhere", "lies in '../../../etc/passwd'; only files in the same folder are read"),
     ("missing", "weights.bin cannot be read: No such file or directory"),
-    ("huge", "claims [1048576, 1048576] elements; at most 67108864 are read"),
+    ("huge", "claims [1048576, 1048576] elements; at most 33554432 are read"),
     ("short", "cannot be read as a network: "),
     ("unknown size", "node pads (Pad): it computes a constant, which is not read"),
-    ("blown up", "node bomb (Mul): it makes a constant of up to 268435456 elements; at most 67108864 are read"),
+    ("blown up", "node bomb (Mul): it makes a constant of up to 268435456 elements; at most 33554432 are read"),
     ("folded for ever", "computes constants by more than 200 nodes"),
+    ("of another length", "bytes; its place in weights.bin is of another length"),
+    ("no UTF-8", "network.onnx is not an ONNX file: a name in it is not UTF-8"),
     ("pipe", "lies in 'pipe'; only files in the same folder are read"),
     ("too many", "nodes; at most 1000 are read"),
-    ("together", "its tensors claim 67109140 elements; at most 67108864 are read"),
+    ("together", "its tensors claim 33554708 elements; at most 33554432 are read"),
     ("module", "node other?name (Mul): operators of 'this' are not known"),
     ("empty", "is not an ONNX file: it holds no node"), ("truncated", "is not an ONNX file"),
     ("mislabelled", "is not an ONNX file"),
@@ -487,6 +497,24 @@ def test_tensors_in_a_file_beside(tmp_path: Path) -> None:
     (tmp_path / "split" / "weights.bin").write_bytes(b"short")
     with pytest.raises(ValueError, match=r"takes \d+ bytes; weights.bin holds \d+ of them"):
         qonnx.load(tmp_path / "split" / "network.onnx")
+
+
+def test_of_a_large_file_beside_only_what_is_needed_is_read(tmp_path: Path) -> None:
+    """200 tensors of 4 bytes in a file of 1 TiB, sparse."""
+    dense(0).write(tmp_path / "network.onnx")
+    model = onnx.load(tmp_path / "network.onnx")
+    for i in range(200):
+        tensor = model.graph.initializer.add(name=f"t{i}", data_type=TensorProto.FLOAT, dims=[1])
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in (("location", "weights.bin"), ("offset", str(1 << 39)), ("length", "4")):
+            tensor.external_data.add(key=key, value=value)
+    (tmp_path / "network.onnx").write_bytes(model.SerializeToString())
+    with (tmp_path / "weights.bin").open("wb") as file:
+        file.truncate(1 << 40)
+    tracemalloc.start()
+    qonnx.load(tmp_path / "network.onnx", in_shape=(4, 5, 1))
+    assert tracemalloc.get_traced_memory()[1] < 1 << 25
+    tracemalloc.stop()
 
 
 TFC = Path(os.environ.get("CBNN_NETWORKS_DIR", "")) / "tfc-w1a1-mnist" / "TFC_1W1A.onnx"
