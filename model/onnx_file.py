@@ -55,6 +55,7 @@ def read(path: Path, operators: tuple[str, ...]) -> Any:
     content = read_bounded(path, MAX_BYTES)
     with _refusing(f"{path} is not an ONNX file"):
         model = onnx.load_model_from_string(content)
+        _check_names(model.graph)
         _check_nodes(model.graph, operators)
         _check_order(model.graph)
         tensors = [*model.graph.initializer,
@@ -75,11 +76,19 @@ def _refusing(sentence: str) -> Iterator[None]:
         yield
     except (Refusal, ModuleNotFoundError):
         raise
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{sentence}: a name in it is not UTF-8") from error
     except Exception as error:
         first = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise ValueError(f"{sentence}: {_plain(first)}") from error
+
+
+def _check_names(graph: Any) -> None:
+    """Raise ValueError where a name is not UTF-8, which protobuf gives as bytes."""
+    names = [value.name for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer)]
+    names += [entry for tensor in graph.initializer for pair in tensor.external_data for entry in (pair.key, pair.value)]
+    for node in graph.node:
+        names += [node.op_type, node.domain, node.name, *node.input, *node.output, *(a.name for a in node.attribute)]
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError("a name in it is not UTF-8")
 
 
 def _check_nodes(graph: Any, operators: tuple[str, ...]) -> None:

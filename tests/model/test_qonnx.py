@@ -504,7 +504,7 @@ def test_of_a_large_file_beside_only_what_is_needed_is_read(tmp_path: Path) -> N
     dense(0).write(tmp_path / "network.onnx")
     model = onnx.load(tmp_path / "network.onnx")
     for i in range(200):
-        tensor = model.graph.initializer.add(name=f"t{i}", data_type=TensorProto.FLOAT, dims=[1])
+        tensor = model.graph.initializer.add(name=f"far{i}", data_type=TensorProto.FLOAT, dims=[1])
         tensor.data_location = TensorProto.EXTERNAL
         for key, value in (("location", "weights.bin"), ("offset", str(1 << 39)), ("length", "4")):
             tensor.external_data.add(key=key, value=value)
