@@ -37,10 +37,9 @@ def read_bounded(path: Path, max_bytes: int) -> bytes:
         When it cannot be read, is no regular file (a pipe, a device), or holds more than `max_bytes`.
     """
     with _reading(path), _opened(path) as file:
-        content = file.read(max_bytes + 1)
-    if len(content) > max_bytes:
-        raise ValueError(f"{path} is larger than {max_bytes} bytes, the most that is read")
-    return content
+        if (size := os.fstat(file.fileno()).st_size) > max_bytes:
+            raise ValueError(f"{path} is larger than {max_bytes} bytes, the most that is read")
+        return file.read(size)  # a read of more would allocate more
 
 
 def read_part(path: Path, start: int, n_bytes: int) -> bytes:

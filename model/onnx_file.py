@@ -84,7 +84,7 @@ def _refusing(sentence: str) -> Iterator[None]:
 def _check_names(graph: Any) -> None:
     """Raise ValueError where a name is not UTF-8, which protobuf gives as bytes."""
     names = [value.name for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer)]
-    names += [entry for tensor in graph.initializer for pair in tensor.external_data for entry in (pair.key, pair.value)]
+    names += [text for tensor in graph.initializer for pair in tensor.external_data for text in (pair.key, pair.value)]
     for node in graph.node:
         names += [node.op_type, node.domain, node.name, *node.input, *node.output, *(a.name for a in node.attribute)]
     if not all(isinstance(name, str) for name in names):
