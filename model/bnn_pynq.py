@@ -12,10 +12,16 @@ where its popcount is greater. The table is JSON::
 
 ``first_layer`` is "fixed point", for pixels of 8 bits that are spread over -1 to 1 and rounded to multiples of 1/128,
 with thresholds in units of 1/256; or "binary", for the sign of the same. Columns and rows beyond those that the shapes
-need only fill the files up: such an input is 0, such a row is dropped.
+need only fill the files up: such an input is 0, such a row is dropped. A file ``classes.txt`` with a class's name in
+each line tells whether the number of classes is right.
+
+The same files can be read by several tables, of which one is right: two tables of a layer that swap PE and SIMD want
+as many words. So whatever in the folder contradicts the table is refused: files of a processing element or a layer that
+it does not have, files of another size, and bits above SIMD.
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +36,14 @@ from cbnn.model.topology import Conv, Dense, LayerShape, Topology
 MAX_BYTES = 1 << 24
 """Largest file read."""
 PIXELS = np.arange(256)
+CLASSES = "classes.txt"
 FIRST_LAYERS = ("fixed point", "binary")
-KEYS = {"kind": str, "pe": int, "simd": int, "mw": int, "mh": int}
+TABLE_KEYS = {"in_shape", "classes", "first_layer", "layers"}
+LAYER_KEYS = {"kind", "pe", "simd", "mw", "mh"}
+OPTIONAL_KEYS = {"conv": {"kernel", "stride", "pool", "scores"}, "dense": {"scores"}}
+MAX_SIZE = 1 << 16
+"""Largest number in a table."""
+MAX_LAYERS = 64
 
 
 def load(folder: Path, table: Path) -> Network:
@@ -40,17 +52,19 @@ def load(folder: Path, table: Path) -> Network:
     Raises
     ------
     ValueError
-        When the table or a file is missing, of the wrong size or not what the shapes need.
+        When the table or a file is missing, of the wrong size or not what the shapes need, or the files contradict
+        the table.
     """
     description = _table(table)
-    topology = _topology(description, table)
+    topology = _topology(description)
+    _check_files(folder, description)
     parameters = tuple(_parameters(folder, i, entry, shape, description["first_layer"]) for i, (entry, shape) in
                        enumerate(zip(description["layers"], topology.shapes, strict=True)))
-    codes = None
+    pixel_table = None
     if description["first_layer"] == "fixed point":
         spread = np.floor(128 * (2 * PIXELS / 255 - 1) + 0.5).astype(np.int64)
-        codes = np.clip(spread, -128, 127) + 128
-    return Network(topology, parameters, codes)
+        pixel_table = np.clip(spread, -128, 127) + 128
+    return Network(topology, parameters, pixel_table)
 
 
 def folding(topology: Topology, table: Path) -> Folding:
@@ -63,33 +77,69 @@ def folding(topology: Topology, table: Path) -> Folding:
 
 
 def _table(path: Path) -> dict[str, Any]:
+    text = read_bounded(path, 1 << 20)
     try:
-        table = json.loads(read_bounded(path, 1 << 20))
-        layers = table["layers"]
-        if table["first_layer"] not in FIRST_LAYERS:
-            raise ValueError(f"first_layer is {table['first_layer']!r}; it must be one of {', '.join(FIRST_LAYERS)}")
-        if not layers or any(type(entry[key]) is not kind for entry in layers for key, kind in KEYS.items()):
-            raise ValueError(f"its layers do not name {', '.join(KEYS)}")
-        for i, entry in enumerate(layers):
-            _check_entry(i, entry, last=i == len(layers) - 1)
-    except (KeyError, TypeError, ValueError) as error:
+        table = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no table of layers: it is not JSON") from error
+    try:
+        _check_table(table)
+    except ValueError as error:
         raise ValueError(f"{path} is no table of layers: {error}") from error
     return table
 
 
-def _check_entry(i: int, entry: dict[str, Any], last: bool) -> None:
-    if entry["kind"] not in ("conv", "dense"):
-        raise ValueError(f"layer {i} is of kind {entry['kind']!r}; it must be conv or dense")
-    if not 1 <= entry["simd"] <= 64:
+def _check_table(table: Any) -> None:
+    _check_keys("the table", table, TABLE_KEYS, set())
+    if table["first_layer"] not in FIRST_LAYERS:
+        raise ValueError(f"first_layer is {table['first_layer']!r}; it must be one of {', '.join(FIRST_LAYERS)}")
+    _check_size("classes", table["classes"])
+    if not isinstance(table["in_shape"], list) or len(table["in_shape"]) != 3:
+        raise ValueError(f"in_shape is {table['in_shape']!r}; it must be a list of height, width and colours")
+    for size in table["in_shape"]:
+        _check_size("in_shape", size)
+    layers = table["layers"]
+    if not isinstance(layers, list) or not 1 <= len(layers) <= MAX_LAYERS:
+        raise ValueError(f"layers must be a list of 1 to {MAX_LAYERS}")
+    for i, entry in enumerate(layers):
+        _check_entry(i, entry, last=i == len(layers) - 1)
+
+
+def _check_keys(what: str, entry: Any, needed: set[str], optional: set[str]) -> None:
+    if not isinstance(entry, dict):
+        raise ValueError(f"{what} is no JSON object")
+    if missing := needed - set(entry):
+        raise ValueError(f"{what} lacks {min(missing)}")
+    if unknown := set(entry) - needed - optional:
+        raise ValueError(f"{what} has {min(unknown)!r}, which is not known; known are "
+                         f"{', '.join(sorted(needed | optional))}")
+
+
+def _check_size(what: str, size: Any) -> None:
+    if type(size) is not int or not 1 <= size <= MAX_SIZE:
+        raise ValueError(f"{what} is {size!r}; it must be a whole number, 1 to {MAX_SIZE}")
+
+
+def _check_entry(i: int, entry: Any, last: bool) -> None:
+    kind = entry.get("kind") if isinstance(entry, dict) else None
+    if isinstance(entry, dict) and "kind" in entry and (not isinstance(kind, str) or kind not in OPTIONAL_KEYS):
+        raise ValueError(f"layer {i} is of kind {kind!r}; it must be conv or dense")
+    _check_keys(f"layer {i}", entry, LAYER_KEYS | ({"kernel"} if kind == "conv" else set()),
+                OPTIONAL_KEYS.get(str(kind), set()))
+    for key in set(entry) - {"kind", "scores"}:
+        _check_size(f"{key} of layer {i}", entry[key])
+    if entry["simd"] > 64:
         raise ValueError(f"layer {i} has SIMD {entry['simd']}; words of the files hold 1 to 64 bits")
-    if min(entry["pe"], entry["mw"], entry["mh"]) < 1 or entry["mw"] % entry["simd"] or entry["mh"] % entry["pe"]:
+    if entry["mw"] % entry["simd"] or entry["mh"] % entry["pe"]:
         raise ValueError(f"layer {i}: {entry['mh']} x {entry['mw']} does not fold onto {entry['pe']} PEs of SIMD "
                          f"{entry['simd']}")
-    if bool(entry.get("scores")) != last:
+    if not isinstance(entry.get("scores", False), bool):
+        raise ValueError(f"scores of layer {i} is {entry['scores']!r}; it must be true or false")
+    if entry.get("scores", False) != last:
         raise ValueError(f"layer {i} {'lacks' if last else 'has'} scores; the last layer gives them, and no other")
 
 
-def _topology(table: dict[str, Any], path: Path) -> Topology:
+def _topology(table: dict[str, Any]) -> Topology:
     layers: list[Conv | Dense] = []
     for i, entry in enumerate(table["layers"]):
         if entry["kind"] == "conv":
@@ -97,11 +147,30 @@ def _topology(table: dict[str, Any], path: Path) -> Topology:
         else:
             layers.append(Dense(table["classes"] if i == len(table["layers"]) - 1 else entry["mh"]))
     binary = table["first_layer"] == "binary"
+    return Topology(tuple(table["in_shape"]), 8, (7,) if binary else tuple(range(7, -1, -1)), tuple(layers),
+                    "sliced" if binary else "weighted")
+
+
+def _check_files(folder: Path, table: dict[str, Any]) -> None:
+    """Raise ValueError where the folder holds files that the table has no place for, or other classes."""
+    layers = table["layers"]
     try:
-        return Topology(tuple(table["in_shape"]), 8, (7,) if binary else tuple(range(7, -1, -1)), tuple(layers),
-                        "sliced" if binary else "weighted")
-    except (TypeError, KeyError) as error:
-        raise ValueError(f"{path} is no table of layers: {error}") from error
+        names = sorted(path.name for path in folder.iterdir())
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be read: {error.strerror}") from error
+    for name in names:
+        if match := re.fullmatch(r"([0-9]{1,9})-([0-9]{1,9})-(weights|thres)\.bin", name):
+            i, pe = int(match[1]), int(match[2])
+            if i >= len(layers):
+                raise ValueError(f"{folder} holds {name}; the table has {len(layers)} layers, the first being 0")
+            if pe >= layers[i]["pe"]:
+                raise ValueError(f"{folder} holds {name}; the table has {layers[i]['pe']} PEs in layer {i}, the first "
+                                 "being 0")
+    if CLASSES in names:
+        lines = read_bounded(folder / CLASSES, MAX_BYTES).decode(errors="replace").splitlines()
+        n_names = sum(bool(line.strip()) for line in lines)
+        if n_names != table["classes"]:
+            raise ValueError(f"{folder / CLASSES} names {n_names} classes; the table has {table['classes']}")
 
 
 def _parameters(folder: Path, i: int, entry: dict[str, Any], shape: LayerShape, first_layer: str) -> Parameters:
@@ -132,6 +201,9 @@ def _weights(folder: Path, i: int, entry: dict[str, Any]) -> NDArray[np.uint8]:
     pe, simd = entry["pe"], entry["simd"]
     neuron_fold, synapse_fold = entry["mh"] // pe, entry["mw"] // simd
     words = np.stack([_words(folder / f"{i}-{p}-weights.bin", neuron_fold * synapse_fold, "<u8") for p in range(pe)])
+    if simd < 64 and (highest := int(words.max()) >> simd):
+        raise ValueError(f"weights of layer {i} have bits up to {simd + highest.bit_length() - 1}; the table has "
+                         f"SIMD {simd}, which are the bits 0 to {simd - 1}")
     bits = np.unpackbits(words.astype("<u8").view(np.uint8).reshape(*words.shape, 8), axis=-1, bitorder="little")
     bits = bits[..., :simd].reshape(pe, neuron_fold, synapse_fold * simd)
     return bits.transpose(1, 0, 2).reshape(entry["mh"], entry["mw"])

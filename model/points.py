@@ -183,7 +183,7 @@ def train_point(point: Point, folder: Path, data_dir: Path | None, parts: Any) -
     module = train(point.topology, images, labels, point.recipe, progress, point.precision, teacher)
     seconds, test = time.perf_counter() - start, None
     if point.precision == "binary":
-        network = export(module)
+        network = export(module, datasets.find(point.dataset).max_pixel)
         storage.save(network, folder / f"{point.name}.npz")
         validation = golden.accuracy(network, validation_images, validation_labels)
     else:

@@ -55,8 +55,9 @@ def test_an_interrupted_evaluation_goes_on(cbnn, files, monkeypatch: pytest.Monk
     assert json.loads(out)["confusion"] == whole["confusion"]
     np.save("images.npy", IMAGES[::-1])
     code, _, err = cbnn(*files, "--partial", "partial.json")
-    assert (code, err) == (
-        2, "cbnn: partial.json holds the evaluation of another network or of other images; name another file\n")
+    assert code == 2
+    assert err.endswith(
+        "cbnn: partial.json holds the evaluation of another network or of other images; name another file\n")
 
 
 @pytest.mark.parametrize(("spoil", "sentence"), [
