@@ -125,8 +125,8 @@ def _array(source: _Source, name: str, max_bytes: int) -> NDArray[np.integer] | 
         return None
     if flags & COMPLEX:
         raise ValueError(f"{name} is complex; integers are needed")
-    if min(shape, default=0) < 1 or math.prod(shape) > max_bytes:
-        raise ValueError(f"{name} is of shape {shape}; 1 to {max_bytes} bytes are read")
+    if min(shape, default=0) < 1:
+        raise ValueError(f"{name} is of shape {shape}; no axis may be empty")
     kind, numbers = _content(source, set(INTEGERS), max_bytes)
     dtype = np.dtype(INTEGERS[kind])
     if len(numbers) != math.prod(shape) * dtype.itemsize:

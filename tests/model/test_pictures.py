@@ -208,3 +208,17 @@ def test_damaged_pictures(tmp_path, kind):
             assert image.shape == (1, 3, 4, 3)
             assert len(spoilt) == len(whole) or kind != "BMP"
             assert kind != "PNG" or (image[0] == np.asarray(picture)[::-1, ::-1]).all()
+
+
+def test_a_pixel_changed_where_the_checksum_of_the_rows_is_not_looked_at(tmp_path):
+    """It is in a chunk of its own, which the decoder does not read once it has all rows."""
+    rows = zlib.compress((b"\0" + bytes(4)) * 3, 0)
+    ends = b"".join(chunk(b"IDAT", rows[i:j]) for i, j in ((0, len(rows) - 4), (len(rows) - 4, len(rows))))
+    whole = png(8, 0, b"").replace(chunk(b"IDAT", zlib.compress(b"")), ends)
+    path, network = tmp_path / "picture.png", random_network(GREY, 0)
+    path.write_bytes(whole)
+    assert (read_image(path, network) == 0).all()
+    path.write_bytes(whole.replace(rows[-9:-4], b"\0\0\0\0\xff"))
+    with pytest.raises(ValueError) as caught:
+        read_image(path, network)
+    assert str(caught.value) == f"{path} {DAMAGED}"

@@ -98,7 +98,7 @@ def test_train_what_is_named(cbnn, tmp_path: Path) -> None:
     assert code == 0
     network = storage.load(tmp_path / "net.npz")
     assert str(network.topology) == "4C3-MP2-8FC-10FC"
-    assert network.topology.first_layer == "weighted"
+    assert (network.topology.first_layer, network.max_pixel) == ("weighted", 16)
     assert json.loads(out)["kept_slices"] == [4, 2]
 
 
