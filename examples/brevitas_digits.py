@@ -69,15 +69,15 @@ def main() -> None:
     storage.save(imported, out / "digits.npz")
     with torch.no_grad():
         theirs = network(torch.from_numpy(test.transpose(0, 3, 1, 2).astype(np.float32) / 255)).numpy()
-    ours = golden.scores(imported, imported.coded(test))
+    ours = golden.scores(imported, test)
     # In float32 the first of two equal scores may come out a little below the second.
     alike = theirs[np.arange(len(test)), ours.argmax(1)] > theirs.max(1) - 1e-4
     print(f"test images that Brevitas and the golden model put into the same class: {alike.sum()} of {len(test)}, "
           f"{(alike & (theirs.argmax(1) != ours.argmax(1))).sum()} of them by one of two equal scores")
-    print(f"accuracy: {100 * golden.accuracy(imported, imported.coded(test), data.test_labels):.1f} %")
+    print(f"accuracy: {100 * golden.accuracy(imported, test, data.test_labels):.1f} %")
 
     unit = accelerator(imported, Folding.parse("(4,9)(8,16)(5,8)", imported.topology))
-    result = verify(imported, unit, imported.coded(test[:16]), out / "verilog")
+    result = verify(imported, unit, test[:16], out / "verilog")
     print(f"Icarus: {result.n_images} images, wrong: {result.wrong_images}, interval {result.measured.interval_cycles} "
           f"cycles, predicted {result.predicted.interval_cycles}")
     sys.exit(bool(result.differences) or not alike.all())

@@ -49,12 +49,14 @@ class Accelerator:
     Attributes
     ----------
     name : name of the top module, and prefix of all others
+    network : what was laid out, so that `input_beats` knows its pixels; None of a bare topology
     """
 
     name: str
     topology: Topology
     folding: Folding
     kernels: tuple[Kernel, ...]
+    network: Network | None = None
 
     @property
     def mvtus(self) -> tuple[Mvtu, ...]:
@@ -110,7 +112,7 @@ def accelerator(network: Network | Topology, folding: Folding, name: str = "acce
     if not isinstance(kernels[1], WidthConverter):
         del kernels[0]  # what comes next keeps what it takes in a memory of its own
     kernels += tail_kernels(f"{name}_%s", topology, parameters[-1], folding.layers[-1].pe)
-    return Accelerator(name, topology, folding, tuple(kernels))
+    return Accelerator(name, topology, folding, tuple(kernels), None if isinstance(network, Topology) else network)
 
 
 def _check_size(topology: Topology, folding: Folding) -> None:
@@ -222,8 +224,19 @@ def input_beats(accelerator: Accelerator, images: NDArray) -> list[int]:
     """`s_axis_tdata` of every beat of every image, kept slices only, in the order that the first layer takes them.
 
     For a convolution that is row, column, slice (MSB first), colour; for a dense layer slice, row, column, colour.
+
+    Parameters
+    ----------
+    images : integer array (N, height, width, colours), of pixels as data sets have them
+
+    Raises
+    ------
+    ValueError
+        When the images' shape, dtype or range is not the network's, or a bare topology was laid out.
     """
-    slices = bit_slices(images, accelerator.topology.kept_slices)
+    if accelerator.network is None:
+        raise ValueError("the accelerator of a topology without weights takes no images")
+    slices = bit_slices(accelerator.network.look_up(images), accelerator.topology.kept_slices)
     if isinstance(accelerator.topology.layers[0], Conv):
         slices = slices.transpose(0, 2, 3, 1, 4)
     return list(_words(slices.reshape(-1, accelerator.folding.input_width)))

@@ -199,8 +199,12 @@ def encode_pixels(topology: Topology, values: Tensor) -> Tensor:
     return sum(count * bits for count, bits in zip(topology.slice_weights, slices, strict=True))  # type: ignore
 
 
-def export(module: BinaryModule) -> Network:
+def export(module: BinaryModule, max_pixel: int = 0) -> Network:
     """Return the integer network that computes exactly what `module` does in eval mode.
+
+    Parameters
+    ----------
+    max_pixel : the highest pixel value of the data set that it was trained on, see `Network`
 
     Raises
     ------
@@ -216,4 +220,4 @@ def export(module: BinaryModule) -> Network:
             parameters.append(layer.folded(weights, isinstance(shape.layer, Conv) and shape.layer.pool > 1))
         elif isinstance(layer, ScoreLayer):
             parameters.append(Parameters(weights, offsets=layer.offset.detach().round().cpu().numpy().astype(np.int64)))
-    return Network(module.topology, tuple(parameters))
+    return Network(module.topology, tuple(parameters), max_pixel=max_pixel)

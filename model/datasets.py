@@ -5,10 +5,8 @@ unpickled: CIFAR-10 is read from its binary version.
 """
 
 import hashlib
-import io
 import math
 import os
-import tarfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cbnn.model import digits
+from cbnn.model import digits, mat_file
 from cbnn.model.digits import Data
 from cbnn.model.files import read_bounded
 from cbnn.model.topology import Shape
@@ -26,8 +24,8 @@ VARIABLE = "CBNN_DATA_DIR"
 """Environment variable that names the folder where no argument does."""
 NOTE = "NOTE.txt"
 """File beside the data whose first line says what is special about this copy."""
-MAX_BYTES = 1 << 30
-"""Largest file read, packed or unpacked."""
+MAX_BYTES = 1 << 28
+"""Largest file read, packed or unpacked; SVHN's largest unpacks to 225 million bytes."""
 VALIDATION_SEED = 0
 
 
@@ -38,6 +36,7 @@ class Dataset:
     Attributes
     ----------
     in_shape, input_bits : of its images
+    max_pixel : the highest value of a pixel
     url : where its files are downloaded from
     files : names, and the MD5 sums that the original has: of the file, and of what is in it where that is known too
     read : turns the files' contents, in their order, into images and labels, train and test
@@ -45,6 +44,7 @@ class Dataset:
 
     in_shape: Shape
     input_bits: int
+    max_pixel: int
     url: str
     files: dict[str, tuple[str, ...]]
     read: Callable[[list[bytes]], Data]
@@ -124,33 +124,62 @@ def _md5(content: bytes) -> str:
 
 
 def _unpacked(file: str, content: bytes) -> bytes:
+    """Inflate an IDX file, once its header is known to be sound; others stay as they are."""
     if not file.endswith(".gz") or file.endswith(".tar.gz"):
         return content
+    shape = _idx_shape(file, _inflated(file, content, 4 + 4 * MAX_IDX_AXES, whole=False))
+    return _inflated(file, content, _idx_bytes(shape))
+
+
+def _inflated(file: str, content: bytes, max_bytes: int, whole: bool = True) -> bytes:
+    """Inflate at most `max_bytes` of a gzip file, which are to be the `whole` file."""
     try:
         inflater = zlib.decompressobj(wbits=31)
-        inflated = inflater.decompress(content, MAX_BYTES)
+        inflated = inflater.decompress(content, max_bytes)
+        more = whole and not inflater.eof and inflater.decompress(inflater.unconsumed_tail, 1)
     except zlib.error as error:
-        raise ValueError(f"{file} is not a gzip file: {error}") from error
-    if not inflater.eof:
-        raise ValueError(f"{file} is cut short, or holds more than {MAX_BYTES} bytes")
+        raise ValueError(f"{file} is not a sound gzip file") from error
+    if whole and (more or not inflater.eof):
+        raise ValueError(f"{file} {f'holds more than {max_bytes} bytes' if more else 'is cut short'}")
     return inflated
 
 
-def _idx(file: str, content: bytes, n_axes: int) -> NDArray[np.uint8]:
-    """Read an array of unsigned bytes in the IDX format: 0, 0, type 8, axes, their lengths, then the bytes."""
-    lengths = [int.from_bytes(content[at : at + 4], "big") for at in range(4, 4 + 4 * n_axes, 4)]
-    if content[:4] != bytes([0, 0, 8, n_axes]) or len(content) != 4 + 4 * n_axes + math.prod(lengths):
-        raise ValueError(f"{file} is not IDX with {n_axes} axes of bytes, or is cut short")
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * n_axes).reshape(lengths)
+MAX_IDX_AXES = 3
+
+
+def _idx_shape(file: str, content: bytes) -> tuple[int, ...]:
+    """Shape of an array of unsigned bytes in the IDX format: 0, 0, type 8, axes, their lengths, then the bytes."""
+    n_axes = 1 if "labels" in file else MAX_IDX_AXES
+    shape = tuple(int.from_bytes(content[at : at + 4], "big") for at in range(4, 4 + 4 * n_axes, 4))
+    if content[:4] != bytes([0, 0, 8, n_axes]) or len(content) < 4 + 4 * n_axes or _idx_bytes(shape) > MAX_BYTES:
+        raise ValueError(f"{file} is not IDX with {n_axes} axes of bytes, or claims more than {MAX_BYTES} bytes")
+    return shape
+
+
+def _idx_bytes(shape: tuple[int, ...]) -> int:
+    return 4 + 4 * len(shape) + math.prod(shape)
+
+
+def _idx(file: str, content: bytes) -> NDArray[np.uint8]:
+    shape = _idx_shape(file, content)
+    if len(content) != _idx_bytes(shape):
+        raise ValueError(f"{file} holds {len(content)} bytes; its header claims {_idx_bytes(shape)}")
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape)).reshape(shape)
 
 
 def _read_mnist(contents: list[bytes]) -> Data:
     train, train_labels, test, test_labels = (
-        _idx(file, content, 1 if "labels" in file else 3) for file, content in zip(MNIST_FILES, contents, strict=True))
+        _idx(file, content) for file, content in zip(MNIST_FILES, contents, strict=True))
     return _checked(train[..., np.newaxis], train_labels, test[..., np.newaxis], test_labels, (28, 28, 1))
 
 
 CIFAR_FILES = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
+CIFAR_MEMBERS = tuple(f"cifar-10-batches-bin/{file}" for file in CIFAR_FILES)
+RECORD = 1 + 32 * 32 * 3
+"""Bytes of an image of CIFAR-10 and its label."""
+TAR_BLOCK = 512
+MAX_TAR_BYTES = 60_000 * RECORD + (1 << 20)
+"""All of the original's images, and headers and texts beside them."""
 
 
 def _read_cifar(contents: list[bytes]) -> Data:
@@ -159,9 +188,9 @@ def _read_cifar(contents: list[bytes]) -> Data:
         contents = _members(contents[0])
     batches = []
     for file, content in zip(CIFAR_FILES, contents, strict=True):
-        if not content or len(content) % 3073:
-            raise ValueError(f"{file} is of {len(content)} bytes; it must hold images of 3073")
-        batches.append(np.frombuffer(content, np.uint8).reshape(-1, 3073))
+        if not content or len(content) % RECORD:
+            raise ValueError(f"{file} is of {len(content)} bytes; it must hold images of {RECORD}")
+        batches.append(np.frombuffer(content, np.uint8).reshape(-1, RECORD))
     train, test = np.concatenate(batches[:-1]), batches[-1]
 
     def images(batch: NDArray) -> NDArray:
@@ -171,25 +200,44 @@ def _read_cifar(contents: list[bytes]) -> Data:
 
 
 def _members(archive: bytes) -> list[bytes]:
-    try:
-        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
-            files = [tar.extractfile(f"cifar-10-batches-bin/{file}") for file in CIFAR_FILES]
-            return [file.read(MAX_BYTES) if file else b"" for file in files]
-    except (tarfile.TarError, EOFError, KeyError, zlib.error, OSError) as error:
-        raise ValueError(f"the archive of CIFAR-10 cannot be read: {error}") from error
+    """Files of CIFAR-10 in their order, out of its archive.
+
+    Read by hand, in one pass over what is inflated, which is bounded: only regular files of the six names are
+    looked at, so that no link is followed, no sparse file grows and no path matters.
+    """
+    tar, at = _inflated("the archive of CIFAR-10", archive, MAX_TAR_BYTES), 0
+    found: dict[str, bytes] = {}
+    while any(header := tar[at : at + TAR_BLOCK]):
+        digits_of_size = header[124:136].strip(b" \0")
+        if len(header) < TAR_BLOCK or any(byte not in b"01234567" for byte in digits_of_size):
+            raise ValueError("the archive of CIFAR-10 is damaged")
+        size = int(digits_of_size or b"0", 8)
+        content = tar[at + TAR_BLOCK : at + TAR_BLOCK + size]
+        name = header[:100].split(b"\0")[0].decode(errors="replace")
+        if header[156:157] in (b"0", b"\0") and name in CIFAR_MEMBERS:
+            if name in found or len(content) != size:
+                raise ValueError(f"the archive of CIFAR-10 holds {name} {'twice' if name in found else 'cut short'}")
+            found[name] = content
+        at += TAR_BLOCK + size + -size % TAR_BLOCK
+    if missing := [name for name in CIFAR_MEMBERS if name not in found]:
+        raise ValueError(f"the archive of CIFAR-10 lacks {missing[0]} as a regular file")
+    return [found[name] for name in CIFAR_MEMBERS]
 
 
 def _read_svhn(contents: list[bytes]) -> Data:
-    """Read MATLAB files, by scipy, which scikit-learn brings; there the digit 0 has label 10."""
-    from scipy.io import loadmat
-
+    """Read MATLAB files; there the digit 0 has label 10."""
     arrays = []
-    for content in contents:
+    for file, content in zip(SVHN_FILES, contents, strict=True):
         try:
-            matrix = loadmat(io.BytesIO(content), variable_names=["X", "y"])
-            arrays += [matrix["X"].transpose(3, 0, 1, 2), matrix["y"].ravel() % 10]
-        except Exception as error:  # scipy raises a dozen types on damaged files
-            raise ValueError(f"a file of SVHN is not a MATLAB file with X and y: {error}") from error
+            images, labels = (mat_file.read_integers(content, name, MAX_BYTES) for name in ("X", "y"))
+        except ValueError as error:
+            raise ValueError(f"{file} is not a file of SVHN: {error}") from error
+        if images.dtype != np.uint8 or images.ndim != 4 or labels.shape != (images.shape[3], 1):
+            raise ValueError(f"{file} holds images {images.dtype} {images.shape} and labels {labels.shape}; uint8 "
+                             "(32, 32, 3, N) and (N, 1) are needed")
+        if labels.min() < 1 or labels.max() > 10:
+            raise ValueError(f"{file} holds labels {labels.min()} to {labels.max()}; they must be 1 to 10")
+        arrays += [images.transpose(3, 0, 1, 2), labels[:, 0] % 10]
     train, train_labels, test, test_labels = arrays
     return _checked(train, train_labels, test, test_labels, (32, 32, 3))
 
@@ -206,20 +254,21 @@ def _checked(train: NDArray, train_labels: NDArray, test: NDArray, test_labels: 
 
 MNIST_FILES = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz",
                "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
+SVHN_FILES = ("train_32x32.mat", "test_32x32.mat")
 DATASETS = {
-    "digits": Dataset(digits.IN_SHAPE, digits.INPUT_BITS, "", {}, lambda contents: digits.load()),
-    "mnist": Dataset((28, 28, 1), 8, "https://ossci-datasets.s3.amazonaws.com/mnist/", dict(zip(MNIST_FILES, (
+    "digits": Dataset(digits.IN_SHAPE, digits.INPUT_BITS, digits.MAX_PIXEL, "", {}, lambda contents: digits.load()),
+    "mnist": Dataset((28, 28, 1), 8, 255, "https://ossci-datasets.s3.amazonaws.com/mnist/", dict(zip(MNIST_FILES, (
         ("f68b3c2dcbeaaa9fbdd348bbdeb94873", "6bbc9ace898e44ae57da46a324031adb"),
         ("d53e105ee54ea40749a09fcbcd1e9432", "a25bea736e30d166cdddb491f175f624"),
         ("9fb629c4189551a2d022fa330f9573f3", "2646ac647ad5339dbf082846283269ea"),
         ("ec29112dd5afa0611ce80d1b7f02629c", "27ae3e4e09519cfbb04c329615203637")), strict=True)), _read_mnist),
     "fashion-mnist": Dataset(
-        (28, 28, 1), 8, "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/", dict(zip(MNIST_FILES, (
+        (28, 28, 1), 8, 255, "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/", dict(zip(MNIST_FILES, (
             ("8d4fb7e6c68d591d4c3dfef9ec88bf0d",), ("25c81989df183df01b3e8a0aad5dffbe",),
             ("bef4ecab320f06d8554ea6380940ec79",), ("bb300cfdad3c16e7a12a480ee83cd310",)), strict=True)), _read_mnist),
-    "cifar10": Dataset((32, 32, 3), 8, "https://www.cs.toronto.edu/~kriz/",
+    "cifar10": Dataset((32, 32, 3), 8, 255, "https://www.cs.toronto.edu/~kriz/",
                        {"cifar-10-binary.tar.gz": ("c32a1d4ab5d03f1284b67883e8d87530",)}, _read_cifar),
-    "svhn": Dataset((32, 32, 3), 8, "http://ufldl.stanford.edu/housenumbers/",
-                    {"train_32x32.mat": ("e26dedcc434d2e4c54c9b2d4a06d8373",),
-                     "test_32x32.mat": ("eb5a983be6a315427106f1b164d9cef3",)}, _read_svhn),
+    "svhn": Dataset((32, 32, 3), 8, 255, "http://ufldl.stanford.edu/housenumbers/",
+                    dict(zip(SVHN_FILES, (("e26dedcc434d2e4c54c9b2d4a06d8373",),
+                                          ("eb5a983be6a315427106f1b164d9cef3",)), strict=True)), _read_svhn),
 }

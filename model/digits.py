@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 IN_SHAPE = (8, 8, 1)
 INPUT_BITS = 5
+MAX_PIXEL = 16
 KEPT_SLICES = {5: (4, 3, 2, 1, 0), 4: (4, 3, 2, 1), 3: (4, 3, 2), 2: (4, 3), 1: (3,)}
 """Slices of every pruning level. Of one slice it is not the MSB: bit 4 is set in pixels of exactly 16 alone."""
 TEST_FRACTION = 0.3

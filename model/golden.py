@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cbnn.model.network import Network, Parameters
-from cbnn.model.slices import bit_slices, check_images
+from cbnn.model.slices import bit_slices
 from cbnn.model.topology import Conv, LayerShape
 
 BACKENDS = ("compiled", "numpy")
@@ -26,7 +26,7 @@ def scores(network: Network, images: NDArray, backend: str | None = None) -> NDA
     Parameters
     ----------
     network : the network
-    images : integer array, shape (N, height, width, colours), pixels 0 to 2**input_bits - 1
+    images : integer array, shape (N, height, width, colours), of pixels as data sets have them
     backend : one of `BACKENDS`; they give the same scores
 
     Returns
@@ -39,12 +39,12 @@ def scores(network: Network, images: NDArray, backend: str | None = None) -> NDA
         When the images' shape, dtype or range is not the network's, or there is no such backend.
     """
     backend = _backend(backend)
-    check_images(images, network.topology.in_shape, network.topology.input_bits)
     if backend == "compiled":
         from cbnn.model import packed  # numba takes a while to import
 
         return packed.scores(network, images)
-    batches = (images[i : i + BATCH] for i in range(0, len(images), BATCH))
+    values = network.look_up(images)
+    batches = (values[i : i + BATCH] for i in range(0, len(values), BATCH))
     return np.concatenate([_forward(network, batch)[-1] for batch in batches])
 
 
@@ -71,8 +71,7 @@ def classes(network: Network, images: NDArray) -> NDArray[np.int64]:
 
 def activations(network: Network, images: NDArray) -> list[NDArray]:
     """Output of every layer: bits as uint8 (N, height, width, channels), at last the scores (N, classes)."""
-    check_images(images, network.topology.in_shape, network.topology.input_bits)
-    return list(_forward(network, images))
+    return list(_forward(network, network.look_up(images)))
 
 
 def accuracy(network: Network, images: NDArray, labels: NDArray) -> float:
@@ -93,14 +92,15 @@ def check_labels(labels: NDArray, n_images: int) -> None:
         raise ValueError(f"labels of shape {labels.shape} given for {n_images} images; one label per image is needed")
 
 
-def _forward(network: Network, images: NDArray) -> list[NDArray]:
+def _forward(network: Network, values: NDArray) -> list[NDArray]:
+    """Output of every layer for values that were looked up."""
     outputs: list[NDArray] = []
-    slices = bit_slices(images, network.topology.kept_slices)
+    slices = bit_slices(values, network.topology.kept_slices)
     counts = network.topology.slice_weights
     for shape, parameters in zip(network.topology.shapes, network.parameters, strict=True):
         accumulator = _accumulate(shape, parameters.weights, slices, counts)
         if parameters.offsets is not None:
-            outputs.append(accumulator.reshape(len(images), shape.mh) + parameters.offsets)
+            outputs.append(accumulator.reshape(len(values), shape.mh) + parameters.offsets)
             break
         assert parameters.thresholds is not None
         thresholds = parameters.thresholds

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cbnn.model.slices import check_images
 from cbnn.model.topology import Conv, LayerShape, Topology
 
 
@@ -31,7 +32,8 @@ class Parameters:
     invert: NDArray[np.bool_] | None = None
 
 
-MAX_CODES = 1 << 16
+MAX_TABLE = 1 << 16
+"""Largest number of entries of a pixel lookup table."""
 OFFSET_LIMIT = 1 << 30
 """Largest magnitude of a class offset, so that scores stay far inside 32 bits."""
 
@@ -42,8 +44,11 @@ class Network:
 
     Attributes
     ----------
-    codes : int64 array: ``codes[v]`` is what a pixel of value v becomes before it is sliced; None where pixels are
-        taken as they are. Images reach golden model and accelerator coded, see `coded`.
+    pixel_table : int64 array, the pixel lookup table: ``pixel_table[v]`` is what is sliced where a
+        pixel is v; None where pixels are sliced as they are
+    max_pixel : the highest pixel value that the network was trained on, which stands for white: 16
+        of the digits, whose pixels have 5 bits. 0 asks for the highest value that a pixel can
+        have, and is replaced by it. The arithmetic is defined for all values that a pixel can have.
 
     Raises
     ------
@@ -53,7 +58,8 @@ class Network:
 
     topology: Topology
     parameters: tuple[Parameters, ...]
-    codes: NDArray[np.int64] | None = None
+    pixel_table: NDArray[np.int64] | None = None
+    max_pixel: int = 0
 
     def __post_init__(self) -> None:
         shapes = self.topology.shapes
@@ -61,30 +67,66 @@ class Network:
             raise ValueError(f"parameters of {len(self.parameters)} layers given; the topology has {len(shapes)}")
         for i, (shape, parameters) in enumerate(zip(shapes, self.parameters, strict=True)):
             _check_layer(i, shape, parameters, last=i == len(shapes) - 1)
-        if self.codes is not None:
-            if self.codes.ndim != 1 or self.codes.dtype != np.int64 or not 2 <= len(self.codes) <= MAX_CODES:
-                raise ValueError(f"codes are {self.codes.dtype} {self.codes.shape}; they must be int64, 2 to "
-                                 f"{MAX_CODES}")
-            high = (1 << self.topology.input_bits) - 1
-            if self.codes.min() < 0 or self.codes.max() > high:
-                raise ValueError(f"codes span {self.codes.min()} to {self.codes.max()}; pixels span 0 to {high}")
-            self.codes.setflags(write=False)
+        if self.pixel_table is not None:
+            _check_table(self.pixel_table, (1 << self.topology.input_bits) - 1)
+        highest = self.n_pixel_values - 1
+        if type(self.max_pixel) is not int or not 0 <= self.max_pixel <= highest:
+            raise ValueError(f"max_pixel is {self.max_pixel!r}; it must be a whole number, 1 to {highest}")
+        object.__setattr__(self, "max_pixel", self.max_pixel or highest)
+
+    @property
+    def n_pixel_values(self) -> int:
+        """Number of values that a pixel can have: 0 to one less."""
+        return 1 << self.topology.input_bits if self.pixel_table is None else len(self.pixel_table)
 
     @property
     def pixel_bits(self) -> int:
-        """Bits that a pixel of an image has before it is coded."""
-        return self.topology.input_bits if self.codes is None else (len(self.codes) - 1).bit_length()
+        """Bits of a pixel, before the pixel lookup table."""
+        return (self.n_pixel_values - 1).bit_length()
 
-    def coded(self, images: NDArray) -> NDArray:
-        """Return images as golden model and accelerator take them; raise ValueError for pixels without a code."""
-        if self.codes is None:
+    @property
+    def without_table(self) -> "Network":
+        """The same network without its pixel lookup table: its pixels are what `look_up` returns."""
+        return Network(self.topology, self.parameters)
+
+    def look_up(self, images: NDArray) -> NDArray:
+        """Return the values that are sliced: the table's, or the pixels themselves where there is none.
+
+        All that takes a network and images calls this itself, once, since to look a pixel up twice is as wrong as
+        not at all.
+
+        Raises
+        ------
+        ValueError
+            When the images' shape, dtype or range is not the network's.
+        """
+        check_images(images, self.topology.in_shape, self.pixel_bits)
+        if self.pixel_table is None:
             return images
-        if images.dtype.kind not in "ui":
-            raise ValueError(f"images are {images.dtype}; pixels must be integers")
-        if images.size and (images.min() < 0 or images.max() >= len(self.codes)):
-            raise ValueError(f"pixels {images.min()} to {images.max()} given; the network has codes for 0 to "
-                             f"{len(self.codes) - 1}")
-        return self.codes.astype(np.uint16)[images]
+        if (highest := int(images.max())) >= len(self.pixel_table):
+            raise ValueError(f"a pixel is {highest}; the network's pixel lookup table holds 0 to "
+                             f"{len(self.pixel_table) - 1}")
+        return self.pixel_table.astype(np.uint16)[images]
+
+    def check_pixels(self, images: NDArray) -> None:
+        """Raise ValueError unless the images suit the network and no pixel is above `max_pixel`.
+
+        For images that come from users: with such pixels they are on another scale than the network was trained on,
+        and their scores would mean nothing. Golden model and hardware take all that fits the bits.
+        """
+        check_images(images, self.topology.in_shape, self.pixel_bits)
+        if (highest := int(images.max())) > self.max_pixel:
+            raise ValueError(f"a pixel is {highest}; the network was trained on pixels of 0 to {self.max_pixel}")
+
+
+def _check_table(table: NDArray, highest: int) -> None:
+    if table.ndim != 1 or table.dtype != np.int64 or not 2 <= len(table) <= MAX_TABLE:
+        raise ValueError(f"the pixel lookup table is {table.dtype} {table.shape}; it must be int64 and hold 2 to "
+                         f"{MAX_TABLE} values")
+    if table.min() < 0 or table.max() > highest:
+        raise ValueError(f"the pixel lookup table spans {table.min()} to {table.max()}; sliced values span 0 to "
+                         f"{highest}")
+    table.setflags(write=False)
 
 
 def _check_layer(i: int, shape: LayerShape, parameters: Parameters, last: bool) -> None:
@@ -167,4 +209,4 @@ def prune_slices(network: Network, kept_slices: tuple[int, ...]) -> Network:
     if offsets is not None:
         offsets = offsets // unit
     pruned = Parameters(np.ascontiguousarray(weights), thresholds, offsets, first.invert)
-    return Network(new, (pruned, *network.parameters[1:]), network.codes)
+    return Network(new, (pruned, *network.parameters[1:]), network.pixel_table, network.max_pixel)

@@ -119,21 +119,27 @@ def _pack_layer(shape: LayerShape, parameters: Parameters, full: int, first: boo
 
 
 def scores(network: Network, images: NDArray, n_threads: int | None = None) -> NDArray[np.int64]:
-    """Score of every class for every image, as `golden.scores`, which checks the images.
+    """Score of every class for every image, as `golden.scores`.
 
     Parameters
     ----------
     n_threads : None: one per core
+
+    Raises
+    ------
+    ValueError
+        When the images' shape, dtype or range is not the network's.
     """
+    values = network.look_up(images)
     layers = pack_network(network)
-    starts = range(0, len(images), BATCH)
+    starts = range(0, len(values), BATCH)
     with ThreadPoolExecutor(n_threads or os.cpu_count()) as pool:
-        batches = pool.map(lambda i: _forward(network, layers, images[i : i + BATCH]), starts)
+        batches = pool.map(lambda i: _forward(network, layers, values[i : i + BATCH]), starts)
         return np.concatenate(list(batches))
 
 
-def _forward(network: Network, layers: tuple[PackedLayer, ...], images: NDArray) -> NDArray[np.int64]:
-    words = _pack_images(network, layers[0], images)
+def _forward(network: Network, layers: tuple[PackedLayer, ...], values: NDArray) -> NDArray[np.int64]:
+    words = _pack_images(network, layers[0], values)
     for layer in layers[:-1]:
         words = _pooled(layer, _apply(layer, words))
     return _apply(layers[-1], words).view(np.int64)[:, 0, 0, : layers[-1].shape.mh]

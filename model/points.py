@@ -191,7 +191,7 @@ def train_point(point: Point, folder: Path, data_dir: Path | None) -> None:
     module = train(point.topology, images, labels, point.recipe, progress, point.precision, teacher)
     seconds, test, digest = time.perf_counter() - start, None, ""
     if point.precision == "binary":
-        network, path = export(module), folder / f"{point.name}.npz"
+        network, path = export(module, datasets.find(point.dataset).max_pixel), folder / f"{point.name}.npz"
         storage.save(network, path)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         validation = golden.accuracy(network, validation_images, validation_labels)

@@ -75,8 +75,8 @@ def save(network: Network, path: Path) -> None:
 def _pixels(network: Network, graph: _Graph) -> str:
     """Codes, and slices of -1 and +1 as channels or, where they share weights, summed up."""
     topology, last = network.topology, "pixels"
-    if network.codes is not None:
-        table = graph.constant(network.codes.astype(np.float32), "codes")
+    if network.pixel_table is not None:
+        table = graph.constant(network.pixel_table.astype(np.float32), "codes")
         last = graph.add("Gather", table, graph.add("Cast", last, to=TensorProto.INT64))
     everything = tuple(range(topology.input_bits - 1, -1, -1))
     if topology.kept_slices == everything and (topology.first_layer == "weighted" or topology.input_bits == 1):

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from cbnn.model import golden
 from cbnn.model.evaluation import mean_and_spread
 from cbnn.model.network import Network
-from cbnn.model.slices import check_images
 from cbnn.model.topology import Topology
 
 Mode = Literal["single", "cumulative", "zeroed", "zeroed cumulative", "colour"]
@@ -72,12 +71,14 @@ def sensitivity(network: Network, images: NDArray, labels: NDArray, repetitions:
                 seed: int = 0) -> Iterator[Sensitivity]:
     """Measure every mode in turn, every kept slice from the lowest; yields as it goes, see `n_steps`.
 
+    Slices are those of the values that the pixel lookup table gives, where the network has one.
+
     Raises
     ------
     ValueError
         When images, labels, repetitions or seed do not suit; at the call, not at the first result.
     """
-    check_images(images, network.topology.in_shape, network.topology.input_bits)
+    images, network = network.look_up(images), network.without_table
     golden.check_labels(labels, len(images))
     if repetitions < 1:
         raise ValueError(f"{repetitions} repetitions asked for; at least 1 is needed")

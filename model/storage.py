@@ -31,12 +31,13 @@ def save(network: Network, path: Path) -> None:
 
     The members of the .npz, all uint8 or little-endian int32 and of one axis: ``header`` (JSON in UTF-8), and of
     layer i ``weights_i`` and ``invert_i`` (packed bits, row by row, the first in the LSB), ``thresholds_i`` (of all
-    rows, place by place where they differ) and ``offsets_i``; and, where the network has them, ``codes``.
+    rows, place by place where they differ) and ``offsets_i``; and ``codes``, the pixel lookup table of networks that
+    have one.
     """
     topology = network.topology
     header = {"format": FORMAT, "layers": str(topology), "in_shape": list(topology.in_shape),
               "input_bits": topology.input_bits, "kept_slices": list(topology.kept_slices),
-              "first_layer": topology.first_layer}
+              "first_layer": topology.first_layer, "max_pixel": network.max_pixel}
     arrays: dict[str, NDArray] = {"header": np.frombuffer(json.dumps(header).encode(), np.uint8)}
     for i, parameters in enumerate(network.parameters):
         arrays[f"weights_{i}"] = np.packbits(parameters.weights, axis=None, bitorder="little")
@@ -46,8 +47,8 @@ def save(network: Network, path: Path) -> None:
             arrays[f"offsets_{i}"] = parameters.offsets.astype("<i4")
         if parameters.invert is not None:
             arrays[f"invert_{i}"] = np.packbits(parameters.invert, bitorder="little")
-    if network.codes is not None:
-        arrays["codes"] = network.codes.astype("<i4")
+    if network.pixel_table is not None:
+        arrays["codes"] = network.pixel_table.astype("<i4")
     if (n_bytes := sum(array.nbytes + 128 for array in arrays.values())) > MAX_BYTES:
         raise ValueError(f"the network takes {n_bytes} bytes; at most {MAX_BYTES} are written, which is what is read")
     content = io.BytesIO()
@@ -72,12 +73,12 @@ def load(path: Path) -> Network:
     content = read_bounded(path, MAX_BYTES)
     try:
         arrays = _arrays(content)
-        topology = _topology(arrays.pop("header").tobytes())
+        topology, max_pixel = _header(arrays.pop("header").tobytes())
         parameters = tuple(_parameters(arrays, i, shape) for i, shape in enumerate(topology.shapes))
-        codes = arrays.pop("codes", None)
+        pixel_table = arrays.pop("codes", None)
         if arrays:
             raise ValueError(f"it holds {min(arrays)}, which no layer uses")
-        return Network(topology, parameters, None if codes is None else codes.astype(np.int64))
+        return Network(topology, parameters, None if pixel_table is None else pixel_table.astype(np.int64), max_pixel)
     except KeyError as error:
         raise ValueError(f"{path} is not a cbnn network: it lacks {error}") from error
     except ValueError as error:
@@ -130,7 +131,8 @@ def _refusing(sentence: str) -> Iterator[None]:
         raise ValueError(sentence) from error
 
 
-def _topology(header: bytes) -> Topology:
+def _header(header: bytes) -> tuple[Topology, int]:
+    """Topology and highest pixel, which files of earlier versions do not name."""
     if len(header) > MAX_HEADER_BYTES:
         raise ValueError(f"its header is of {len(header)} bytes; at most {MAX_HEADER_BYTES} are read")
     fields = decode_json(header, dict[str, Any], "header")
@@ -139,7 +141,8 @@ def _topology(header: bytes) -> Topology:
     layers, in_shape, kept = fields["layers"], fields["in_shape"], fields["kept_slices"]
     if not isinstance(layers, str) or not isinstance(in_shape, list) or not isinstance(kept, list):
         raise ValueError("its header does not hold text for layers and lists for in_shape and kept_slices")
-    return Topology.parse(layers, tuple(in_shape), fields["input_bits"], tuple(kept), fields["first_layer"])
+    topology = Topology.parse(layers, tuple(in_shape), fields["input_bits"], tuple(kept), fields["first_layer"])
+    return topology, fields.get("max_pixel", 0)
 
 
 def _parameters(arrays: dict[str, NDArray], i: int, shape: LayerShape) -> Parameters:

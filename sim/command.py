@@ -135,7 +135,7 @@ def verify_command(model: ModelArgument, folding: FoldingOption, out: OutOption,
     """
     network, unit = lay_out(model, folding, input_width, "accelerator")
     with stderr.status("generating and simulating"):
-        result = verify(network, unit, demo.sample_images(network.topology, images, seed), out,
+        result = verify(network, unit, demo.sample_images(network, images, seed), out,
                         idle_percent=idle, stall_percent=stall, seed=seed, simulator=simulator, waves=waves)
     print_result({"images": result.n_images, "wrong_images": result.wrong_images,
                    "predicted": asdict(result.predicted),
@@ -161,8 +161,8 @@ def volume_command(
     unit = accelerator(weights, read_folding(folding, topology, input_width))
     if images < 1:
         raise ValueError(f"{images} images are to be sent; at least 1 is needed")
-    pixels = (weights.coded(files.read_array(images_file)[:images]) if images_file
-              else demo.sample_images(topology, images, seed)[:images])
+    pixels = (files.read_array(images_file)[:images] if images_file
+              else demo.sample_images(weights, images, seed)[:images])
     with progress_bar() as progress:
         task = progress.add_task("compiling", total=None)
         result = volume.stream(weights, unit, pixels, idle_percent=idle, stall_percent=stall, seed=seed,

@@ -139,12 +139,12 @@ def takes_digits(topology: Topology) -> bool:
     return (topology.in_shape, topology.input_bits) == (digits.IN_SHAPE, digits.INPUT_BITS)
 
 
-def sample_images(topology: Topology, n: int, seed: int) -> NDArray:
+def sample_images(network: Network, n: int, seed: int) -> NDArray:
     """Return `n` images that suit a network: digits of the test split where it takes digits, else random pixels."""
-    if takes_digits(topology):
+    if takes_digits(network.topology) and network.pixel_table is None:
         return digits.load().test_images[:n]
-    high = 1 << topology.input_bits
-    return np.random.default_rng(seed).integers(0, high, (n, *topology.in_shape), np.uint16)
+    high = network.n_pixel_values
+    return np.random.default_rng(seed).integers(0, high, (n, *network.topology.in_shape), np.uint16)
 
 
 def check_out(out: Path) -> None:

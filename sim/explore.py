@@ -68,10 +68,9 @@ def cycles_command(
                                                 numbers_of_slices(slices, len(topology.kept_slices)))]
     if trained is not None and (dataset or data_dir or demo.takes_digits(topology)):
         data, name = load_data(trained, dataset, data_dir)
-        images = trained.coded(data.test_images)
         for row in rows:
             pruned = prune_slices(trained, tuple(row["kept_slices"]))
-            row["accuracy_before"] = golden.accuracy(pruned, images, data.test_labels)
+            row["accuracy_before"] = golden.accuracy(pruned, data.test_images, data.test_labels)
             row |= {"dataset": name} | ({"note": data.note} if data.note else {})
     if as_json:
         print(json.dumps(rows, indent=2))

@@ -1,6 +1,5 @@
 """Verbs around what a network learns: train, evaluate, predict, sensitivity, compact."""
 
-import hashlib
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from cbnn.model import datasets, files, golden, storage
-from cbnn.model.evaluation import Evaluation, evaluate, read_partial, write_partial
+from cbnn.model.evaluation import Evaluation, evaluate
 from cbnn.model.network import Network
 from cbnn.model.sensitivity import n_steps, sensitivity
 from cbnn.model.topology import Topology
@@ -65,7 +64,7 @@ def train(out: OutOption, dataset: DatasetOption = "digits", data_dir: DataDirOp
                                   lambda epoch, loss: progress.update(task, completed=epoch), **options)
 
         module = fit(topology, "network", teacher=fit(full, "teacher", precision="float") if teacher else None)
-    network = binary_module.export(module)
+    network = binary_module.export(module, known.max_pixel)
     storage.save(network, out)
     print_result({"model": str(out), **_note(data), "kept_slices": list(topology.kept_slices),
                   "accuracy": golden.accuracy(network, data.test_images, data.test_labels)}, as_json)
@@ -83,30 +82,23 @@ def evaluate_command(
     """Accuracy by the golden model (csim), how sure it is, and who is taken for whom; on a data set's test split."""
     network = load_model(model)
     pixels, classes, note = _labelled(network, dataset, data_dir, images, labels)
-    key = hashlib.sha256(repr((model, _digest(network), pixels.shape, str(pixels.dtype), dataset, images and (
-        str(images.resolve()), images.stat().st_size, images.stat().st_mtime_ns))).encode() + classes.tobytes())
-    begun = read_partial(key.hexdigest(), partial) if partial else None
     # Compiles, where this is the first call on the machine.
     golden.scores(network, np.zeros((1, *network.topology.in_shape), np.uint8))
-    seen = [begun] if begun else []
+    seen: list[Evaluation] = []
     try:
         with progress_bar() as progress:
-            task = progress.add_task("images", total=len(pixels), completed=begun.n_images if begun else 0)
+            task = progress.add_task("images", total=len(pixels))
 
             def count(done: Evaluation) -> None:
                 seen[:] = [done]
                 progress.update(task, completed=done.n_images)
 
-            result = evaluate(network, pixels, classes, count, begun)
+            result = evaluate(network, pixels, classes, count, partial)
     except KeyboardInterrupt:
-        if partial and seen:
-            write_partial(seen[0], key.hexdigest(), partial)
         if seen:
             print_result({"model": model, **note, "interrupted_after": seen[0].n_images,
                           "accuracy": round(seen[0].accuracy, 6)}, as_json)
         raise
-    if partial:
-        write_partial(result, key.hexdigest(), partial)
     _print_evaluation(model, network.topology, note, result, as_json)
 
 
@@ -135,10 +127,10 @@ def predict_command(model: ModelArgument,
     from cbnn.model import pictures  # Pillow is for this verb alone
 
     network = load_model(model)
-    pixels = network.coded(pictures.read_image(image, network))
+    pixels = pictures.read_image(image, network)
     scores = golden.scores(network, pixels)[0]
     if slices is not None:
-        for path in pictures.write_slices(pixels, network.topology, slices):
+        for path in pictures.write_slices(pixels, network, slices):
             stderr.print(str(path), soft_wrap=True)
     print_result({"image": str(image), "class": int(scores.argmax()), "scores": scores.tolist()}, as_json)
 
@@ -155,7 +147,7 @@ def sensitivity_command(model: ModelArgument, dataset: DatasetOption = "", data_
     network = load_model(model)
     pixels, classes, note = _labelled(network, dataset, data_dir, None, None)
     with progress_bar() as progress:
-        steps = progress.track(sensitivity(network, network.coded(pixels), classes, repetitions, seed),
+        steps = progress.track(sensitivity(network, pixels, classes, repetitions, seed),
                                total=n_steps(network.topology), description="slices")
         results = list(steps)
     rows = [asdict(result) | note | {"mean": result.mean, "spread": result.spread} for result in results]
@@ -230,15 +222,6 @@ def _labelled(network: Network, dataset: str, data_dir: Path | None, images: Pat
 
 def _note(data: datasets.Data) -> dict:
     return {"note": data.note} if data.note else {}
-
-
-def _digest(network: Network) -> str:
-    """Fingerprint of a network's parameters."""
-    digest = hashlib.sha256(b"" if network.codes is None else network.codes.tobytes())
-    for parameters in network.parameters:
-        for array in (parameters.weights, parameters.thresholds, parameters.offsets, parameters.invert):
-            digest.update(b"none" if array is None else array.tobytes())
-    return digest.hexdigest()
 
 
 def _numbers(text: str) -> tuple[float, ...]:

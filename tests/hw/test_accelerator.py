@@ -1,6 +1,7 @@
 """Whole networks: the scores of the golden model, one image per slowest kernel's interval."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -138,3 +139,24 @@ def test_refuses_what_no_fpga_holds(layers, folding, sentence):
     topology = Topology.parse(layers, (28, 28, 1), 1)
     with pytest.raises(ValueError, match=f"^{sentence}$"):
         accelerator(topology, Folding.parse(folding, topology))
+
+
+@pytest.mark.parametrize(("layers", "folding"), [("3C2-4FC", "(3,2)(2,3)"), ("4FC-4FC", "(1,4)(2,4)")])
+def test_beats_are_those_of_the_values_looked_up(layers, folding):
+    topology = Topology.parse(layers, (2, 2, 1), 4, (3, 2, 0))
+    table, plain = np.array([7, 0, 15, 9, 2]), random_network(topology, 1)
+    network = replace(plain, pixel_table=table, max_pixel=0)
+    folding, images = Folding.parse(folding, topology), np.random.default_rng(0).integers(0, 5, (6, 2, 2, 1))
+    unit = accelerator(network, folding)
+    wanted = input_beats(accelerator(plain, folding), table[images])
+    assert input_beats(unit, images) == wanted
+    assert input_beats(accelerator(plain, folding), images) != wanted
+    for wrong, sentence in ((images + 1, "a pixel is 5; the network's pixel lookup table holds 0 to 4"),
+                            (images + 9, "pixels 9 to 13 given; 3 bits hold 0 to 7"),
+                            (images[..., 0], "images of shape (6, 2, 2) given; the network takes (N, 2, 2, 1)")):
+        with pytest.raises(ValueError) as caught:
+            input_beats(unit, wrong)
+        assert str(caught.value) == sentence
+    with pytest.raises(ValueError) as caught:
+        input_beats(accelerator(topology, folding), images)
+    assert str(caught.value) == "the accelerator of a topology without weights takes no images"

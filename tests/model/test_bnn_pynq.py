@@ -73,12 +73,12 @@ def test_scores_are_those_of_the_format(table: dict, tmp_path: Path) -> None:
     network = bnn_pynq.load(tmp_path, tmp_path / "table.json")
     images = np.random.default_rng(1).integers(0, 256, (40, *table["in_shape"]), np.uint8)
     images[0], images[1], images[2] = 0, 255, 127
-    ours = golden.scores(network, network.coded(images)).tolist()
+    ours = golden.scores(network, images).tolist()
     assert ours == [scores(table, weights, thresholds, image.astype(int)) for image in images]
     assert len({tuple(row) for row in ours}) > 1
     storage.save(network, tmp_path / "network.npz")
     again = storage.load(tmp_path / "network.npz")
-    assert golden.scores(again, again.coded(images)).tolist() == ours
+    assert golden.scores(again, images).tolist() == ours
 
 
 def test_folding_is_the_tables_as_far_as_it_folds(tmp_path: Path) -> None:
@@ -95,25 +95,85 @@ def spoil(table: dict, i: int, **values: object) -> str:
 
 
 @pytest.mark.parametrize(("content", "sentence"), [
-    ("", "is no table of layers: "), ("[]", "is no table of layers: "), ("{}", "is no table of layers: 'layers'"),
-    (json.dumps({**CONV, "first_layer": "x"}), "first_layer is 'x'; it must be one of fixed point, binary"),
-    (spoil(CONV, 1, pe="4"), "its layers do not name kind, pe, simd, mw, mh"),
-    (spoil(CONV, 1, kind="lstm"), "layer 1 is of kind 'lstm'; it must be conv or dense"),
+    ("", "its JSON is wrong: input data was truncated"), ("[]", "its JSON is wrong: expected `object`, got `array`"),
+    ("{}", "its JSON is wrong: object missing required field `in_shape`"),
+    ("[" * 100_000, "its JSON is wrong: expected `object`, got `array`"),
+    ("\xff", "its JSON is wrong: invalid character (byte 0)"),
+    (json.dumps({**CONV, "more": 1}), "its JSON is wrong: object contains unknown field `more`"),
+    (json.dumps({**CONV, "layers": {}}), "its JSON is wrong: expected `array`, got `object` at `layers`"),
+    (json.dumps({**CONV, "layers": []}), "its JSON is wrong: expected `array` of length >= 1 at `layers`"),
+    (json.dumps({**CONV, "layers": [3]}), "its JSON is wrong: expected `object`, got `int` at `layers[0]`"),
+    (json.dumps({**CONV, "classes": True}), "its JSON is wrong: expected `int`, got `bool` at `classes`"),
+    (json.dumps({**CONV, "classes": 3.0}), "its JSON is wrong: expected `int`, got `float` at `classes`"),
+    (json.dumps({**CONV, "classes": 10**400}), "its JSON is wrong: expected `int` <= 65536 at `classes`"),
+    (json.dumps({**CONV, "in_shape": [8, 7]}), "its JSON is wrong: expected `array` of length 3 at `in_shape`"),
+    (json.dumps({**CONV, "in_shape": [8, 7, 3.0]}), "its JSON is wrong: expected `int`, got `float` at `in_shape[2]`"),
+    (spoil(CONV, 1, stide=1), "its JSON is wrong: object contains unknown field `stide` at `layers[1]`"),
+    (spoil(CONV, 2, kernel=1), "its JSON is wrong: object contains unknown field `kernel` at `layers[2]`"),
+    (spoil(CONV, 2, pool=1), "its JSON is wrong: object contains unknown field `pool` at `layers[2]`"),
+    (spoil(CONV, 1, stride=True), "its JSON is wrong: expected `int`, got `bool` at `layers[1].stride`"),
+    (spoil(CONV, 1, kernel="3"), "its JSON is wrong: expected `int`, got `str` at `layers[1].kernel`"),
+    (spoil(CONV, 1, pool=0), "its JSON is wrong: expected `int` >= 1 at `layers[1].pool`"),
+    (spoil(CONV, 1, kind=["conv"]), "its JSON is wrong: expected `str` at `layers[1].kind`"),
+    (spoil(CONV, 3, scores=1), "its JSON is wrong: expected `bool`, got `int` at `layers[3].scores`"),
+    (json.dumps({**CONV, "first_layer": ["binary"]}),
+     "its JSON is wrong: expected `str`, got `array` at `first_layer`"),
+    (json.dumps({**CONV, "first_layer": "x"}), "its JSON is wrong: invalid enum value 'x' at `first_layer`"),
+    (spoil(CONV, 1, pe="4"), "its JSON is wrong: expected `int`, got `str` at `layers[1].pe`"),
+    (spoil(CONV, 1, kind="lstm"), "its JSON is wrong: invalid value 'lstm' at `layers[1].kind`"),
     (spoil(CONV, 1, simd=10), "layer 1: 8 x 54 does not fold onto 4 PEs of SIMD 10"),
-    (spoil(CONV, 1, simd=65), "layer 1 has SIMD 65; words of the files hold 1 to 64 bits"),
+    (spoil(CONV, 1, simd=65), "its JSON is wrong: expected `int` <= 64 at `layers[1].simd`"),
     (spoil(CONV, 1, scores=True), "layer 1 has scores; the last layer gives them, and no other"),
     (spoil(CONV, 3, scores=False), "layer 3 lacks scores; the last layer gives them, and no other"),
     (spoil(CONV, 0, mw=24), "layer 0 is given as 6 x 24; it needs 6 x 27"),
     (spoil(CONV, 1, mw=108, simd=9), "1-0-weights.bin is of 96 bytes; the table asks for 192"),
     (json.dumps({**CONV, "in_shape": [2, 2, 3]}), "layer 0 (6C3P0) does not fit an input of 2x2"),
-    (json.dumps({**CONV, "in_shape": 3}), "is no table of layers: "),
+    (json.dumps({**CONV, "in_shape": 3}), "its JSON is wrong: expected `array`, got `int` at `in_shape`"),
 ])
 def test_bad_tables(content: str, sentence: str, tmp_path: Path) -> None:
     write(CONV, tmp_path)
-    (tmp_path / "table.json").write_text(content)
+    (tmp_path / "table.json").write_text(content, "latin-1")
     with pytest.raises(ValueError) as caught:
         bnn_pynq.load(tmp_path, tmp_path / "table.json")
     assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(("i", "values", "sentence"), [
+    # As many words in as many bytes, so that only names and bits tell. PE and SIMD swapped in the last layer:
+    (3, {"pe": 1, "simd": 4}, "{} holds 3-1-weights.bin; the table has 1 PEs in layer 3, the first being 0"),
+    (2, {"pe": 1, "simd": 16}, "{} holds 2-1-thres.bin; the table has 1 PEs in layer 2, the first being 0"),
+    # The two files of a dense layer of SIMD 8 read as SIMD 4 of rows half as long.
+    (2, {"simd": 4, "mw": 16, "mh": 4}, "weights of layer 2 have bits up to 7; the table has SIMD 4, which are the "
+                                        "bits 0 to 3"),
+])
+def test_what_the_files_contradict(i: int, values: dict, sentence: str, tmp_path: Path) -> None:
+    write(CONV, tmp_path)
+    (tmp_path / "table.json").write_text(spoil(CONV, i, **values))
+    with pytest.raises(ValueError) as caught:
+        bnn_pynq.load(tmp_path, tmp_path / "table.json")
+    assert str(caught.value) == sentence.format(tmp_path)
+
+
+def test_fewer_layers_than_files(tmp_path: Path) -> None:
+    write(CONV, tmp_path)
+    layers = [*CONV["layers"][:2], {**CONV["layers"][2], "scores": True}]
+    (tmp_path / "table.json").write_text(json.dumps({**CONV, "layers": layers}))
+    with pytest.raises(ValueError) as caught:
+        bnn_pynq.load(tmp_path, tmp_path / "table.json")
+    assert str(caught.value) == f"{tmp_path} holds 3-0-weights.bin; the table has 3 layers, the first being 0"
+
+
+def test_names_of_classes_are_counted(tmp_path: Path) -> None:
+    write(CONV, tmp_path)
+    (tmp_path / "classes.txt").write_text("Airplane\nBird\nCat\n\n")
+    bnn_pynq.load(tmp_path, tmp_path / "table.json")
+    (tmp_path / "classes.txt").write_text("Airplane\r\nBird\r\nCat\r\nDeer")
+    with pytest.raises(ValueError) as caught:
+        bnn_pynq.load(tmp_path, tmp_path / "table.json")
+    assert str(caught.value) == f"{tmp_path / 'classes.txt'} names 4 classes; the table has 3"
+    with pytest.raises(ValueError) as caught:
+        bnn_pynq.load(tmp_path / "none", tmp_path / "table.json")
+    assert str(caught.value) == f"{tmp_path / 'none'} cannot be read: No such file or directory"
 
 
 def test_missing_and_short_files(tmp_path: Path) -> None:
@@ -140,7 +200,7 @@ def test_the_deer_of_cnvw1a1() -> None:
     image = np.frombuffer((CNV / "deer.bin").read_bytes()[1:], np.uint8).reshape(1, 3, 32, 32).transpose(0, 2, 3, 1)
     wanted = [228, 229, 251, 250, 412, 253, 230, 262, 222, 239]
     for backend in golden.BACKENDS:
-        assert golden.scores(network, network.coded(image), backend)[0].tolist() == wanted
+        assert golden.scores(network, image, backend)[0].tolist() == wanted
 
 
 @needs_cnv
@@ -148,6 +208,17 @@ def test_the_deer_of_cnvw1a1() -> None:
 def test_cnvw1a1_on_the_whole_test_set() -> None:
     network, data = bnn_pynq.load(CNV, CNV_TABLE), datasets.load("cifar10")
     if data.note == "JPEG copy":
-        assert golden.accuracy(network, network.coded(data.test_images), data.test_labels) == 0.7447
+        assert golden.accuracy(network, data.test_images, data.test_labels) == 0.7447
     else:
-        assert golden.accuracy(network, network.coded(data.test_images), data.test_labels) > 0.78
+        assert golden.accuracy(network, data.test_images, data.test_labels) > 0.78
+
+
+@needs_cnv
+def test_cnvw1a1_with_pe_and_simd_swapped_is_refused(tmp_path: Path) -> None:
+    table = json.loads(CNV_TABLE.read_text())
+    for i, entry in enumerate(table["layers"]):
+        if entry["pe"] == entry["simd"] or entry["mw"] % entry["pe"] or entry["mh"] % entry["simd"]:
+            continue
+        (tmp_path / "table.json").write_text(spoil(table, i, pe=entry["simd"], simd=entry["pe"]))
+        with pytest.raises(ValueError):
+            bnn_pynq.load(CNV, tmp_path / "table.json")

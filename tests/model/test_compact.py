@@ -128,6 +128,7 @@ def test_points_are_trained_once_and_kept(tmp_path: Path):
     assert network.topology == BASE.topology
     data = digits.load()
     assert 0 <= golden.accuracy(network, data.test_images, data.test_labels) <= 1
+    assert network.max_pixel == 16
     assert results((BASE,), tmp_path) == [first[0]]
 
 

@@ -4,7 +4,12 @@ import gzip
 import hashlib
 import io
 import os
+import struct
 import tarfile
+import tracemalloc
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +23,7 @@ RNG = np.random.default_rng(0)
 TRAIN, TRAIN_LABELS = RNG.integers(0, 256, (6, 28, 28), np.uint8), RNG.integers(0, 10, 6).astype(np.uint8)
 TEST, TEST_LABELS = RNG.integers(0, 256, (3, 28, 28), np.uint8), RNG.integers(0, 10, 3).astype(np.uint8)
 
-NOT_IDX = "t10k-images-idx3-ubyte.gz is not IDX with 3 axes of bytes, or is cut short"
+NOT_IDX = "t10k-images-idx3-ubyte.gz is not IDX with 3 axes of bytes, or claims more than 268435456 bytes"
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -101,10 +106,14 @@ def test_originals_are_known_by_their_sums(mnist: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(("spoil", "sentence"), [
-    (lambda packed: packed[:-9], "t10k-images-idx3-ubyte.gz is cut short, or holds more than 1073741824 bytes"),
-    (lambda packed: b"", "t10k-images-idx3-ubyte.gz is cut short, or holds more than 1073741824 bytes"),
-    (lambda packed: b"\0" + packed, "t10k-images-idx3-ubyte.gz is not a gzip file: "),
-    (lambda packed: gzip.compress(idx(TEST)[:-1]), NOT_IDX),
+    (lambda packed: packed[:-9], "t10k-images-idx3-ubyte.gz is cut short"),
+    (lambda packed: b"", NOT_IDX),
+    (lambda packed: b"\0" + packed, "t10k-images-idx3-ubyte.gz is not a sound gzip file"),
+    (lambda packed: packed[:-8] + bytes(8), "t10k-images-idx3-ubyte.gz is not a sound gzip file"),
+    (lambda packed: gzip.compress(idx(TEST)[:-1]),
+     "t10k-images-idx3-ubyte.gz holds 2367 bytes; its header claims 2368"),
+    (lambda packed: gzip.compress(idx(TEST) + b"x"), "t10k-images-idx3-ubyte.gz holds more than 2368 bytes"),
+    (lambda packed: gzip.compress(idx(TEST)[:4] + b"\xff" * 12), NOT_IDX),
     (lambda packed: gzip.compress(idx(TEST_LABELS)), NOT_IDX),
     (lambda packed: gzip.compress(b""), NOT_IDX),
     (lambda packed: gzip.compress(idx(TEST[:2])),
@@ -129,12 +138,165 @@ def test_damaged_others(tmp_path: Path) -> None:
             load("cifar10", tmp_path)
         assert str(caught.value) == sentence
     (tmp_path / "cifar-10-binary.tar.gz").write_bytes(b"no archive")
-    with pytest.raises(ValueError, match="the archive of CIFAR-10 cannot be read: "):
+    with pytest.raises(ValueError) as caught:
         load("cifar10", tmp_path)
+    assert str(caught.value) == "the archive of CIFAR-10 is not a sound gzip file"
     for name in ("train", "test"):
         (tmp_path / f"{name}_32x32.mat").write_bytes(b"MATLAB no more")
-    with pytest.raises(ValueError, match="a file of SVHN is not a MATLAB file with X and y: "):
+    with pytest.raises(ValueError) as caught:
         load("svhn", tmp_path)
+    assert str(caught.value) == "train_32x32.mat is not a file of SVHN: it is no MATLAB file of level 5"
+
+
+BATCHES = {f"cifar-10-batches-bin/{file}": bytes([i]) * 3073 for i, file in enumerate(CIFAR_FILES)}
+TEST_BATCH = f"cifar-10-batches-bin/{CIFAR_FILES[-1]}"
+
+
+def archive(folder: Path, members: dict[str, bytes], more: Sequence[tarfile.TarInfo] = ()) -> Path:
+    """Write an archive of files, and of members without content."""
+    with tarfile.open(folder / "cifar-10-binary.tar.gz", "w:gz", compresslevel=1) as tar:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+        for member in more:
+            tar.addfile(member)
+    return folder
+
+
+def link(name: str, target: str, kind: bytes) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, target
+    return member
+
+
+def test_an_archive_holds_what_it_likes_beside_the_batches(tmp_path: Path) -> None:
+    others = [link("cifar-10-batches-bin", "", tarfile.DIRTYPE), link("loop", "loop", tarfile.SYMTYPE),
+              link(TEST_BATCH, "/etc/passwd", tarfile.SYMTYPE), link("pipe", "", tarfile.FIFOTYPE)]
+    data = load("cifar10", archive(tmp_path, {"/etc/passwd": b"x", "../up": b"x" * 600, **BATCHES}, others))
+    assert data.train_labels.tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.GNUTYPE_SPARSE, tarfile.DIRTYPE])
+def test_no_link_of_an_archive_is_followed(tmp_path: Path, kind: bytes) -> None:
+    without = {name: content for name, content in BATCHES.items() if name != TEST_BATCH}
+    with pytest.raises(ValueError) as caught:
+        load("cifar10", archive(tmp_path, without, [link(TEST_BATCH, TEST_BATCH, kind)]))
+    assert str(caught.value) == f"the archive of CIFAR-10 lacks {TEST_BATCH} as a regular file"
+
+
+def test_a_batch_that_an_archive_holds_twice(tmp_path: Path) -> None:
+    twice = tarfile.TarInfo(TEST_BATCH)
+    with pytest.raises(ValueError) as caught:
+        load("cifar10", archive(tmp_path, BATCHES, [twice]))
+    assert str(caught.value) == f"the archive of CIFAR-10 holds {TEST_BATCH} twice"
+
+
+@pytest.mark.parametrize(("size", "sentence"), [
+    (b"-0000001000\0", "is damaged"), (b"\x80" + b"\xff" * 11, "is damaged"), (b"77777777777\0", "cut short"),
+    (b"0_1\0", "is damaged")])
+def test_sizes_of_an_archive(tmp_path: Path, size: bytes, sentence: str) -> None:
+    header = tarfile.TarInfo(next(iter(BATCHES))).tobuf(tarfile.USTAR_FORMAT)
+    content = header[:124] + size.ljust(12, b"\0") + header[136:]
+    (tmp_path / "cifar-10-binary.tar.gz").write_bytes(gzip.compress(content))
+    with pytest.raises(ValueError) as caught:
+        load("cifar10", tmp_path)
+    assert str(caught.value).startswith("the archive of CIFAR-10 ")
+    assert str(caught.value).endswith(sentence)
+
+
+@contextmanager
+def refused_within(mebibytes: int) -> Iterator[None]:
+    """Expect a refusal that has taken no more memory than so much."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError):
+            yield
+        assert tracemalloc.get_traced_memory()[1] < mebibytes << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_archive_that_unpacks_to_gigabytes(tmp_path: Path) -> None:
+    deflater, mebibyte = zlib.compressobj(1, wbits=31), bytes(1 << 20)
+    packed = b"".join(deflater.compress(b"x" + mebibyte) for _ in range(600)) + deflater.flush()
+    with refused_within(400):
+        datasets.DATASETS["cifar10"].read([packed])
+    (tmp_path / MNIST_FILES[0]).write_bytes(packed)
+    with refused_within(300):  # what may be read is allocated
+        load("mnist", tmp_path)
+
+
+def svhn(folder: Path, compress: bool = True, **arrays: object) -> Path:
+    images, labels = RNG.integers(0, 256, (32, 32, 3, 4), np.uint8), np.array([[10], [1], [9], [2]], np.uint8)
+    for name in ("train", "test"):
+        savemat(folder / f"{name}_32x32.mat", {"X": images, "y": labels} | arrays, do_compression=compress)
+    return folder
+
+
+IMAGES = np.zeros((32, 32, 3, 4))
+LABELS = np.array([[1], [2], [3], [4]])
+
+
+@pytest.mark.parametrize("compress", [False, True])
+@pytest.mark.parametrize(("arrays", "sentence"), [
+    ({"X": IMAGES}, "an array of it holds 98304 bytes of type 9; "),
+    ({"X": IMAGES.astype(np.float32)}, "an array of it holds 49152 bytes of type 7; "),
+    ({"X": IMAGES.astype(complex)}, "X is complex; integers are needed"),
+    ({"X": IMAGES.astype(np.int16)}, "holds images int16 (32, 32, 3, 4) and labels (4, 1); uint8 "),
+    ({"X": IMAGES.astype(np.uint8)[:, :, 0]}, "holds images uint8 (32, 32, 4) and labels (4, 1); "),
+    ({"X": "text"}, "it holds no array of numbers called X"),
+    ({"X": {"a": 1}}, "it holds no array of numbers called X"),
+    ({"y": LABELS * 1.0}, "an array of it holds 32 bytes of type 9; "),
+    ({"y": LABELS + 0.7}, "an array of it holds 32 bytes of type 9; "),
+    ({"y": LABELS * np.nan}, "an array of it holds 32 bytes of type 9; "),
+    ({"y": LABELS * 1j}, "y is complex; integers are needed"),
+    ({"y": LABELS + 7}, "holds labels 8 to 11; they must be 1 to 10"),
+    ({"y": LABELS - 1}, "holds labels 0 to 3; they must be 1 to 10"),
+    ({"y": LABELS - 257}, "holds labels -256 to -253; they must be 1 to 10"),
+    ({"y": LABELS.astype(np.uint64) + (1 << 63)}, "holds labels 9223372036854775809 to 9223372036854775812; "),
+    ({"y": LABELS[:3]}, "and labels (3, 1); "), ({"y": LABELS.T}, "and labels (1, 4); ")])
+def test_svhn_of_other_kinds(tmp_path: Path, arrays: dict, sentence: str, compress: bool) -> None:
+    with pytest.raises(ValueError) as caught:
+        load("svhn", svhn(tmp_path, compress, **arrays))
+    assert str(caught.value).startswith("train_32x32.mat ")
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_svhn_with_a_byte_changed(tmp_path: Path, compress: bool) -> None:
+    """What is read all the same has pixels and labels in their ranges, and is the same where it has a checksum."""
+    path, rng = svhn(tmp_path, compress) / "train_32x32.mat", np.random.default_rng(1)
+    content, whole = path.read_bytes(), load("svhn", tmp_path)
+    for at in [*range(124, 260), *range(len(content) - 80, len(content)), *rng.integers(0, len(content), 60).tolist()]:
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1 << int(rng.integers(8))]) + content[at + 1 :])
+        try:
+            data = load("svhn", tmp_path)
+        except ValueError as error:
+            assert str(error).startswith("train_32x32.mat is not a file of SVHN: ") or "labels" in str(error)  # noqa: PT017
+            continue
+        assert (data.train_images.dtype, data.train_images.shape) == (np.uint8, (4, 32, 32, 3))
+        assert set(data.train_labels.tolist()) <= set(range(10))
+        if compress:
+            np.testing.assert_array_equal(data.train_images, whole.train_images)
+            np.testing.assert_array_equal(data.train_labels, whole.train_labels)
+
+
+def test_svhn_that_claims_gigabytes() -> None:
+    def element(kind: int, content: bytes) -> bytes:
+        return struct.pack("<II", kind, len(content)) + content + bytes(-len(content) % 8)
+
+    for n, bound in ((80_000, 300), (1_000_000, 2)):  # within and beyond what is read; the numbers go on in both
+        front = (element(6, struct.pack("<II", 9, 0)) + element(5, struct.pack("<4i", 32, 32, 3, n)) + element(1, b"X")
+                 + struct.pack("<II", 2, 3072 * n))
+        deflater, mebibyte = zlib.compressobj(1), bytes(1 << 20)
+        packed = deflater.compress(struct.pack("<II", 14, 1 << 31) + front)
+        packed += b"".join(deflater.compress(mebibyte) for _ in range(600)) + deflater.flush()
+        array = struct.pack("<II", 15, len(packed)) + packed
+        content = bytes(124) + b"\x00\x01IM" + 9 * array
+        with refused_within(bound):
+            datasets.DATASETS["svhn"].read([content, content])
 
 
 def test_no_such_set_and_no_such_file(tmp_path: Path) -> None:
@@ -194,9 +356,7 @@ def test_whole_sets(name: str, sizes: tuple[int, int]) -> None:
 
 
 def test_archive_without_the_batches(tmp_path: Path) -> None:
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w:gz"):
-        pass
-    (tmp_path / "cifar-10-binary.tar.gz").write_bytes(content.getvalue())
-    with pytest.raises(ValueError, match="the archive of CIFAR-10 cannot be read: "):
-        load("cifar10", tmp_path)
+    with pytest.raises(ValueError) as caught:
+        load("cifar10", archive(tmp_path, {}))
+    assert str(caught.value) == ("the archive of CIFAR-10 lacks cifar-10-batches-bin/data_batch_1.bin as a regular "
+                                 "file")

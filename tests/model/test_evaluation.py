@@ -1,11 +1,16 @@
 """Evaluation: counts, and how sure they are."""
 
+import json
+import re
+from time import perf_counter
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from cbnn.model import golden
-from cbnn.model.evaluation import Evaluation, evaluate, read_partial, write_partial
-from cbnn.model.network import random_network
+from cbnn.model import evaluation, golden
+from cbnn.model.evaluation import Evaluation, evaluate
+from cbnn.model.network import Network, random_network
 from cbnn.model.topology import Topology
 
 NETWORK = random_network(Topology.parse("6FC-3FC", (2, 2, 1), 3), 1)
@@ -48,49 +53,101 @@ class StopError(Exception):
     pass
 
 
-def test_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
-    path, whole = tmp_path / "partial.json", evaluate(NETWORK, IMAGES, LABELS)
+@pytest.fixture
+def partial(tmp_path, monkeypatch):
+    """A file of an evaluation that was stopped after 512 images, and a list that notes how many are classified."""
 
     def interrupt(done):
-        write_partial(done, "these", path)
         if done.n_images > 256:
             raise StopError
 
-    with pytest.raises(StopError):
-        evaluate(NETWORK, IMAGES, LABELS, interrupt)
-    begun, sent = read_partial("these", path), []
-    assert begun is not None
-    assert begun.n_images == 512
-    monkeypatch.setattr(golden, "classes", lambda _, images, classes=golden.classes: sent.append(len(images))
-                        or classes(NETWORK, images))
-    result = evaluate(NETWORK, IMAGES, LABELS, begun=begun)
-    assert result.confusion.tolist() == whole.confusion.tolist()
-    assert sent == [88]
-
-
-def test_only_what_was_begun_can_be_gone_on_with(tmp_path):
     path = tmp_path / "partial.json"
-    assert read_partial("these", path) is None
-    write_partial(evaluate(NETWORK, IMAGES[:300], LABELS[:300]), "these", path)
+    with pytest.raises(StopError):
+        evaluate(NETWORK, IMAGES, LABELS, interrupt, path)
+    sent = []
+    monkeypatch.setattr(golden, "classes", lambda network, images, classes=golden.classes: sent.append(len(images))
+                        or classes(network, images))
+    return path, sent
+
+
+def test_goes_on_where_it_was_interrupted(partial):
+    path, sent = partial
+    seen = []
+    result = evaluate(NETWORK, IMAGES, LABELS, lambda done: seen.append(done.n_images), path)
+    assert (seen, sent) == ([512, 600], [88])
+    assert result.confusion.tolist() == evaluate(NETWORK, IMAGES, LABELS).confusion.tolist()
+    sent.clear()
+    again = evaluate(NETWORK, IMAGES, LABELS, partial=path)
+    assert (again.confusion.tolist(), sent) == (result.confusion.tolist(), [])
+
+
+def test_images_that_came_later_are_counted_too(partial):
+    path, sent = partial
+    evaluate(NETWORK, IMAGES, LABELS, partial=path)
+    more, labels = np.concatenate([IMAGES, IMAGES]), np.concatenate([LABELS, LABELS])
+    for wanted in ([256, 256, 88], []):  # counted now, and what another call finds counted
+        sent.clear()
+        assert evaluate(NETWORK, more, labels, partial=path).n_images == 1200
+        assert sent == wanted
+
+
+OTHER = IMAGES.copy()
+OTHER[511, 1, 1, 0] ^= 1
+
+
+@pytest.mark.parametrize(("network", "images", "labels"), [
+    (NETWORK, OTHER, LABELS),  # one pixel of the last image counted
+    (NETWORK, IMAGES[::-1], LABELS), (NETWORK, IMAGES.astype(np.uint8), LABELS),
+    (NETWORK, IMAGES, LABELS[::-1]), (NETWORK, IMAGES[:500], LABELS[:500]),
+    (random_network(NETWORK.topology, 2), IMAGES, LABELS),
+    (Network(NETWORK.topology, NETWORK.parameters, np.arange(8)[::-1].copy()), IMAGES, LABELS),
+])
+def test_only_the_same_network_and_images_are_gone_on_with(partial, network, images, labels):
+    path, sent = partial
+    before = path.read_bytes()
     with pytest.raises(ValueError) as caught:
-        read_partial("those", path)
+        evaluate(network, images, labels, partial=path)
     assert str(caught.value) == f"{path} holds the evaluation of another network or of other images; name another file"
-    begun = read_partial("these", path)
-    for labels in (LABELS[::-1], LABELS[:200]):
-        with pytest.raises(ValueError) as caught:
-            evaluate(NETWORK, IMAGES[: len(labels)], labels, begun=begun)
-        assert str(caught.value) == ("the evaluation to go on with is not of these images: it counted 300 others")
+    assert (path.read_bytes(), sent) == (before, [])
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"key": "these", "confusion": [[1, 2]], "seconds": 1}',
-                                     '{"key": "these", "confusion": [[-1]], "seconds": 1}',
-                                     '{"key": "these", "confusion": [["a"]], "seconds": 1}'])
+def test_a_killed_run_loses_no_more_than_a_batch_and_the_time_between_savings(tmp_path, monkeypatch):
+    path, saved, clock = tmp_path / "partial.json", [], iter(np.arange(0, 100, 0.6))
+    monkeypatch.setattr(evaluation, "time", SimpleNamespace(monotonic=lambda: next(clock), perf_counter=perf_counter))
+    images, labels = np.concatenate([IMAGES] * 4), np.concatenate([LABELS] * 4)
+    evaluate(NETWORK, images, labels, lambda done: saved.append(
+        np.sum(json.loads(path.read_text())["confusion"]) if path.exists() else 0), path)
+    # Savings 1.2 seconds apart, every second batch; never more behind.
+    assert saved == [0, 512, 512, 1024, 1024, 1536, 1536, 2048, 2048, 2400]
+
+
+COUNTS = [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+
+
+@pytest.mark.parametrize("content", [
+    "", "[]", "{}", "[" * 4000, "\udcff", '{"key": "a", "confusion": [[1, 2]], "seconds": 1}',
+    *(json.dumps({"key": "a", "confusion": COUNTS, "seconds": 1.5} | {name: value}) for name, value in (
+        ("key", 1), ("seconds", float("nan")), ("seconds", float("inf")), ("seconds", 1e308), ("seconds", "1"),
+        ("seconds", -1), ("seconds", 10**400), ("seconds", True), ("confusion", 3), ("confusion", COUNTS[:2]),
+        ("confusion", [[0] * 3] * 3), ("confusion", [[-1, 2, 3], *COUNTS[1:]]), ("confusion", [[1.5] * 3] * 3),
+        ("confusion", [["a"] * 3] * 3), ("confusion", [[True] * 3] * 3), ("confusion", [[10**400] * 3] * 3),
+        ("confusion", [[2**63 - 1] * 3] * 3), ("confusion", [COUNTS] * 3), ("more", 1)))])
 def test_a_foreign_file_is_refused(tmp_path, content):
     path = tmp_path / "partial.json"
-    path.write_text(content)
-    with pytest.raises(ValueError, match="holds no evaluation"):
-        read_partial("these", path)
-    assert path.read_text() == content
+    path.write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(ValueError) as caught:
+        evaluate(NETWORK, IMAGES, LABELS, partial=path)
+    assert re.fullmatch(rf"{re.escape(str(path))} holds no evaluation(: its JSON is wrong: .+| of a network of 3 "
+                        "classes); name another file", str(caught.value))
+    assert path.read_bytes() == content.encode(errors="surrogateescape")
+
+
+def test_pixels_above_what_was_trained_on_are_refused():
+    trained = Network(NETWORK.topology, NETWORK.parameters, max_pixel=5)
+    assert evaluate(trained, IMAGES.clip(max=5), LABELS).n_images == 600
+    with pytest.raises(ValueError) as caught:
+        evaluate(trained, IMAGES, LABELS)
+    assert str(caught.value) == "a pixel is 7; the network was trained on pixels of 0 to 5"
 
 
 def test_images_larger_than_memory_come_batch_by_batch(tmp_path):

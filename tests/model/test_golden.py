@@ -204,3 +204,26 @@ def test_bad_labels(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError) as caught:
         golden.accuracy(random_network(topology, 0), random_images(topology, 3, 0), np.zeros(shape, int))
     assert str(caught.value) == f"labels of shape {shape} given for 3 images; one label per image is needed"
+
+
+@pytest.mark.parametrize("name", ["sliced", "weighted"])
+def test_pixels_are_looked_up_once(name: str) -> None:
+    topology = CASES[name]
+    high, rng = 1 << topology.input_bits, np.random.default_rng(4)
+    table = rng.permutation(high)[: high - 3]
+    plain = random_network(topology, 3)
+    network = Network(topology, plain.parameters, table)
+    images = rng.integers(0, len(table), (30, *topology.in_shape))
+    wanted = golden.scores(plain, table[images])
+    assert (wanted != golden.scores(plain, images)).any()
+    np.testing.assert_array_equal(golden.scores(network, images), wanted)
+    np.testing.assert_array_equal(golden.classes(network, images), wanted.argmax(axis=1))
+    np.testing.assert_array_equal(golden.activations(network, images)[-1], wanted)
+    assert golden.accuracy(network, images, wanted.argmax(axis=1)) == 1
+    images[0, 0, 0, 0] = len(table)
+    for run in (golden.scores, golden.classes, golden.activations,
+                lambda *arguments: golden.accuracy(*arguments, np.zeros(30, int))):
+        with pytest.raises(ValueError) as caught:
+            run(network, images)
+        assert str(caught.value) == (f"a pixel is {len(table)}; the network's pixel lookup table holds 0 to "
+                                     f"{len(table) - 1}")

@@ -170,3 +170,65 @@ def test_bad_slices(kept: tuple[int, ...], sentence: str) -> None:
     with pytest.raises(ValueError) as caught:
         prune_slices(random_network(TOPOLOGY, 0), kept)
     assert str(caught.value) == sentence
+
+
+# Pixels: the pixel lookup table, and the highest pixel
+
+TABLE = np.array([5, 0, 63, 7, 9])
+PARAMETERS = random_network(TOPOLOGY, 3).parameters
+TABLED = Network(TOPOLOGY, PARAMETERS, TABLE)
+
+
+def test_pixels_are_looked_up() -> None:
+    images = np.random.default_rng(0).integers(0, 5, (7, 4, 4, 2), np.uint8)
+    np.testing.assert_array_equal(TABLED.look_up(images), TABLE[images])
+    assert (TABLED.n_pixel_values, TABLED.pixel_bits, TABLED.max_pixel) == (5, 3, 4)
+    plain = TABLED.without_table
+    np.testing.assert_array_equal(plain.look_up(TABLE[images]), TABLE[images])
+    assert (plain.pixel_table, plain.n_pixel_values, plain.pixel_bits, plain.max_pixel) == (None, 64, 6, 63)
+    with pytest.raises(ValueError, match="read-only"):
+        TABLED.pixel_table[0] = 1
+
+
+@pytest.mark.parametrize(("network", "pixel", "sentence"), [
+    (TABLED, 5, "a pixel is 5; the network's pixel lookup table holds 0 to 4"),
+    (TABLED, 8, "pixels 8 to 8 given; 3 bits hold 0 to 7"), (TABLED, -1, "pixels -1 to -1 given; 3 bits hold 0 to 7"),
+    (TABLED.without_table, 64, "pixels 64 to 64 given; 6 bits hold 0 to 63")])
+def test_pixels_that_cannot_be_looked_up(network: Network, pixel: int, sentence: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        network.look_up(np.full((1, 4, 4, 2), pixel))
+    assert str(caught.value) == sentence
+
+
+def test_pixels_above_the_highest_are_computed_with_but_not_taken_from_users() -> None:
+    network, images = Network(TOPOLOGY, PARAMETERS, max_pixel=16), np.full((1, 4, 4, 2), 17)
+    np.testing.assert_array_equal(golden.scores(network, images), golden.scores(Network(TOPOLOGY, PARAMETERS), images))
+    network.check_pixels(images - 1)
+    for wrong, sentence in ((images, "a pixel is 17; the network was trained on pixels of 0 to 16"),
+                            (images + 50, "pixels 67 to 67 given; 6 bits hold 0 to 63")):
+        with pytest.raises(ValueError) as caught:
+            network.check_pixels(wrong)
+        assert str(caught.value) == sentence
+
+
+def test_pruning_keeps_what_pixels_mean() -> None:
+    pruned = prune_slices(replace(TABLED, max_pixel=3), (5, 3))
+    assert (pruned.pixel_table is TABLED.pixel_table, pruned.max_pixel) == (True, 3)
+
+
+@pytest.mark.parametrize(("table", "max_pixel", "sentence"), [
+    (TABLE, 5, "max_pixel is 5; it must be a whole number, 1 to 4"),
+    (None, 64, "max_pixel is 64; it must be a whole number, 1 to 63"),
+    (None, -1, "max_pixel is -1; it must be a whole number, 1 to 63"),
+    (None, 2.0, "max_pixel is 2.0; it must be a whole number, 1 to 63"),
+    (None, True, "max_pixel is True; it must be a whole number, 1 to 63"),
+    (None, None, "max_pixel is None; it must be a whole number, 1 to 63"),
+    (TABLE[:1], 0, "the pixel lookup table is int64 (1,); it must be int64 and hold 2 to 65536 values"),
+    (TABLE[None], 0, "the pixel lookup table is int64 (1, 5); it must be int64 and hold 2 to 65536 values"),
+    (TABLE * 1.0, 0, "the pixel lookup table is float64 (5,); it must be int64 and hold 2 to 65536 values"),
+    (TABLE + 1, 0, "the pixel lookup table spans 1 to 64; sliced values span 0 to 63"),
+    (TABLE - 1, 0, "the pixel lookup table spans -1 to 62; sliced values span 0 to 63")])
+def test_what_pixels_cannot_mean(table: np.ndarray | None, max_pixel: object, sentence: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        Network(TOPOLOGY, PARAMETERS, table, max_pixel)
+    assert str(caught.value) == sentence

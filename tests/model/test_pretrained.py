@@ -1,5 +1,6 @@
-"""The shipped MNIST networks are what their model cards say."""
+"""The shipped networks are as they were trained, and those of MNIST are what their model cards say."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -13,6 +14,23 @@ FOLDER = Path(storage.__file__).parent / "pretrained"
 NAMES = ("mnist-cnn", "mnist-cnn-baseline", "mnist-mlp", "mnist-mlp-baseline")
 needs_mnist = pytest.mark.skipif(not os.environ.get("CBNN_DATA_DIR"),
                                  reason="CBNN_DATA_DIR does not name a folder that holds MNIST")
+
+
+LEARNT = {"digits-1": "25ff4d84bd6a7544", "digits-2": "9d195d9db9bb3707", "digits-3": "332d4e5b7d079ab3",
+          "digits-4": "037f09b417567cae", "digits-5": "c059a155336332d1", "mnist-cnn": "5d4662fd14a6d347",
+          "mnist-cnn-baseline": "7532f2774c6f7ae9", "mnist-mlp": "7c8a316b6fd479a4",
+          "mnist-mlp-baseline": "28ce68709d384c1a"}
+"""What each learnt, as it was when it was trained: the start of a SHA-256 sum of all its parameters."""
+
+
+@pytest.mark.parametrize("name", LEARNT)
+def test_weights_are_those_that_were_trained_and_pixels_those_of_the_data(name: str) -> None:
+    network, digest = storage.load(FOLDER / f"{name}.npz"), hashlib.sha256()
+    for parameters in network.parameters:
+        for array in (parameters.weights, parameters.thresholds, parameters.offsets, parameters.invert):
+            digest.update(b"none" if array is None else array.tobytes())
+    assert digest.hexdigest()[:16] == LEARNT[name]
+    assert network.max_pixel == datasets.find(name.split("-")[0]).max_pixel
 
 
 def card(name: str) -> dict:

@@ -160,7 +160,7 @@ def test_scores_order_as_qonnx_executes(name: str, seed: int, tmp_path: Path, ex
     rng = np.random.default_rng(seed)
     brightness = rng.random((30, 1, 1, network.topology.in_shape[2]))
     images = (brightness * rng.integers(0, 256, (30, *network.topology.in_shape))).astype(np.uint8)
-    ours = golden.scores(network, network.coded(images))
+    ours = golden.scores(network, images)
     assert_alike(ours, executed(path, images / np.float32(255), shape is not None))
     assert len(np.unique(ours, axis=0)) > 2
 
@@ -212,7 +212,7 @@ def test_whatever_is_read_is_what_qonnx_executes(graph: Graph, tmp_path: Path, e
     path = graph.write(tmp_path / "network.onnx")
     network = qonnx.load(path)
     images = np.random.default_rng(0).integers(0, 256, (6, *network.topology.in_shape)).astype(np.uint8)
-    assert_alike(golden.scores(network, network.coded(images)), executed(path, images / np.float32(255)))
+    assert_alike(golden.scores(network, images), executed(path, images / np.float32(255)))
 
 
 def sliced_conv(seed: int) -> Graph:
@@ -236,7 +236,8 @@ def sliced_flat(seed: int) -> Graph:
 def test_slices_enter_as_channels(build: Callable, seed: int, tmp_path: Path, executed: Callable) -> None:
     path, flat = build(seed).write(tmp_path / "network.onnx"), build is sliced_flat
     network = qonnx.load(path, in_shape=(5, 6, 2) if flat else None, slices=(7, 6, 3))
-    assert (network.topology.in_shape, network.topology.kept_slices, network.codes) == ((5, 6, 2), (7, 6, 3), None)
+    assert (network.topology.in_shape, network.topology.kept_slices) == ((5, 6, 2), (7, 6, 3))
+    assert network.pixel_table is None
     images = np.random.default_rng(seed).integers(0, 256, (20, 5, 6, 2)).astype(np.uint8)
     signs = 2.0 * bit_slices(images, (7, 6, 3)) - 1  # (N, slices, height, width, colours)
     signs = signs if flat else signs.transpose(0, 2, 3, 1, 4).reshape(20, 5, 6, 6)
@@ -324,7 +325,7 @@ def test_a_step_is_passed_where_it_is_reached(tmp_path: Path) -> None:
     g = Graph((1, 20)).add("MultiThreshold", np.array([[51, 102, 102.5]], np.float32), domain=GENERAL, out_scale=2.0,
                            out_bias=-3.0, out_dtype="INT4")
     network = qonnx.load(g.add("MatMul", g.weights(20, 3)).write(tmp_path / "steps.onnx"), 0, 255)
-    assert network.codes[[50, 51, 101, 102, 103]].tolist() == [0, 1, 1, 2, 3]
+    assert network.pixel_table[[50, 51, 101, 102, 103]].tolist() == [0, 1, 1, 2, 3]
 
 
 def test_the_end_must_be_the_end(tmp_path: Path) -> None:
@@ -388,7 +389,7 @@ def test_a_pool_of_what_is_not_scaled_at_all(tmp_path: Path, executed: Callable)
     path = g.add("MatMul", g.weights(4, 4)).write(tmp_path / "network.onnx")
     images = np.random.default_rng(0).integers(0, 256, (6, 3, 3, 2)).astype(np.uint8)
     network = qonnx.load(path)
-    assert_alike(golden.scores(network, network.coded(images)), executed(path, images / np.float32(255)))
+    assert_alike(golden.scores(network, images), executed(path, images / np.float32(255)))
 
 
 def test_normalised_pixels_and_negative_scores(tmp_path: Path, executed: Callable) -> None:
@@ -397,8 +398,8 @@ def test_normalised_pixels_and_negative_scores(tmp_path: Path, executed: Callabl
     path = g.add("MatMul", g.weights(9, 4)).add("Mul", -0.5).add("Add", 3.0).write(tmp_path / "network.onnx")
     images = np.random.default_rng(0).integers(0, 256, (20, 4, 5, 1)).astype(np.uint8)
     network = qonnx.load(path, in_shape=(4, 5, 1))
-    assert network.codes.tolist() == list(range(256))
-    assert_alike(golden.scores(network, network.coded(images)), executed(path, images / np.float32(255), True))
+    assert network.pixel_table.tolist() == list(range(256))
+    assert_alike(golden.scores(network, images), executed(path, images / np.float32(255), True))
 
 
 def hostile(kind: str, path: Path) -> None:
@@ -524,8 +525,8 @@ TFC = Path(os.environ.get("CBNN_NETWORKS_DIR", "")) / "tfc-w1a1-mnist" / "TFC_1W
                     reason="CBNN_NETWORKS_DIR and CBNN_DATA_DIR do not name others' networks and data sets")
 def test_tfc_of_brevitas(executed: Callable) -> None:
     network, data = qonnx.load(TFC), datasets.load("mnist")
-    images = network.coded(data.test_images)
-    np.testing.assert_array_equal(images, data.test_images >= 128)
+    images = data.test_images
+    np.testing.assert_array_equal(network.look_up(images), images >= 128)
     assert golden.accuracy(network, images, data.test_labels) == 0.9296
     theirs = executed(TFC, data.test_images[:50] / np.float32(255))
     ours = golden.scores(network, images[:50])

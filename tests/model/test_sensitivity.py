@@ -128,3 +128,15 @@ def test_a_colour_by_itself() -> None:
     images = np.random.default_rng(1).integers(0, 2, (2000, 1, 1, 3), np.uint8)
     results = [r for r in sensitivity(network, images, images[:, 0, 0, 1].astype(int), 1) if r.mode == "colour"]
     assert [r.mean < 0.6 for r in results] == [False, True, False]
+
+
+def test_slices_are_those_of_the_values_looked_up() -> None:
+    table = np.random.default_rng(5).permutation(64)[:50]
+    network = Network(TOPOLOGY, NETWORK.parameters, table)
+    images = np.random.default_rng(6).integers(0, 50, (40, 4, 4, 2), np.uint8)
+    labels = golden.classes(network, images)
+    values = table.astype(np.uint16)[images]
+    assert list(sensitivity(network, images, labels, 2)) == list(sensitivity(NETWORK, values, labels, 2))
+    with pytest.raises(ValueError) as caught:
+        sensitivity(network, images + 1, labels)
+    assert str(caught.value) == "a pixel is 50; the network's pixel lookup table holds 0 to 49"

@@ -378,3 +378,30 @@ def test_saving_over_an_old_file(path: Path) -> None:
     path.write_bytes(b"before")
     storage.save(NETWORK, path)
     assert_equal(storage.load(path), NETWORK)
+
+
+# What pixels mean
+
+
+def test_pixel_table_and_highest_pixel_come_back(path: Path) -> None:
+    network = Network(TOPOLOGY, NETWORK.parameters, np.arange(40) % 7, 33)
+    storage.save(network, path)
+    again = storage.load(path)
+    assert_equal(again, network)
+    np.testing.assert_array_equal(again.pixel_table, network.pixel_table)
+    assert again.max_pixel == 33
+
+
+def test_files_of_earlier_versions_name_no_highest_pixel(path: Path) -> None:
+    for table, wanted in ((None, 63), (np.arange(40), 39)):
+        storage.save(Network(TOPOLOGY, NETWORK.parameters, table, 16), path)
+        with zipfile.ZipFile(path) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        write(path, members | {"header.npy": header()})
+        assert storage.load(path).max_pixel == wanted
+
+
+@pytest.mark.parametrize("value", [64, -1, 1.5, "16", None, [16], True, 10**400])
+def test_highest_pixels_that_are_none(path: Path, value: object) -> None:
+    write(path, members_of(path) | {"header.npy": header(max_pixel=value)})
+    assert refused(path) == f"max_pixel is {value!r}; it must be a whole number, 1 to 63"

@@ -65,6 +65,11 @@ def test_export_is_exact(name: str, negative: bool) -> None:
     assert_equal(module, network, images)
 
 
+def test_the_highest_pixel_of_the_data_goes_into_the_network() -> None:
+    module = BinaryModule(Topology.parse("4FC-3FC", (2, 2, 1), 5), torch.Generator())
+    assert [export(module, 16).max_pixel, export(module).max_pixel] == [16, 31]
+
+
 def test_hidden_bits_are_the_sign_of_batch_norm() -> None:
     topology = TOPOLOGIES["strided"]
     images, labels = random_images(topology)

@@ -26,7 +26,7 @@ def test_export_then_import(cbnn, tmp_path: Path) -> None:
     assert json.loads(out)["layers"] == str(TOPOLOGY)
     images = np.random.default_rng(0).integers(0, 256, (20, 5, 5, 1))
     again = storage.load(tmp_path / "again.npz")
-    difference = golden.scores(again, again.coded(images)) - golden.scores(NETWORK, images)
+    difference = golden.scores(again, images) - golden.scores(NETWORK, images)
     assert (difference == difference[:, :1]).all()
 
 

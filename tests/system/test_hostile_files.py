@@ -1,38 +1,22 @@
 """Damaged and hostile files of every kind that is read: each gives what is in it, or one sentence.
 
-Hypothesis draws mutations of good files. No other exception comes, none takes 2 s of the processor or 500 MB, and nothing
-is written. CBNN_MUTATIONS says how many of each kind are drawn.
+Hypothesis draws mutations of good files. No other exception comes, none takes 2 s of the processor
+or 500 MB, and nothing is written. CBNN_MUTATIONS says how many of each kind are drawn.
 """
 
 import gzip
 import io
 import json
 import os
-import resource
-import sqlite3
 import struct
-import tarfile
-import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-import pytest
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
-from scipy.io import savemat
 
-from cbnn.hw.accelerator import accelerator
-from cbnn.hw.verilog import check_replaceable
-from cbnn.model import bnn_pynq, datasets, evaluation, finn_folding, pictures, points, storage
-from cbnn.model.files import read_array
-from cbnn.model.folding import Folding
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
-from cbnn.model.training import Recipe
 
 N_MUTATIONS = int(os.environ.get("CBNN_MUTATIONS", "200"))
 MAX_SECONDS, MAX_BYTES = 2, 500 << 20

@@ -31,9 +31,9 @@ def test_first_layers_of_cnvw1a1_on_its_deer(n_layers: int, tmp_path: Path) -> N
     assert sum(isinstance(kernel, Mvtu) for kernel in first.kernels) == n_layers
     modules = [module for kernel in first.kernels for module in write_kernel(kernel, tmp_path)]
     (tmp_path / f"{first.name}.v").write_text(top_module(first))
-    bits = golden.activations(network, network.coded(image))[n_layers - 1].reshape(-1, first.kernels[-1].m_width)
+    bits = golden.activations(network, image)[n_layers - 1].reshape(-1, first.kernels[-1].m_width)
     expected = [int("".join(map(str, beat[::-1])), 2) for beat in bits.tolist()]
-    beats = tuple(format(beat, "x") for beat in input_beats(whole, network.coded(image)))
+    beats = tuple(format(beat, "x") for beat in input_beats(whole, image))
     runs = [Run(beats, len(beats), len(expected), idle, stall, seed=1, max_cycles=400_000)
             for idle, stall in ((0, 0), (10, 20))]
     for seen in cosimulate(tmp_path, first.name, [f"{module}.v" for module in [*modules, first.name]], runs):
