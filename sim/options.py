@@ -134,9 +134,20 @@ def numbers_of_slices(text: str, n_slices: int) -> list[int]:
     return list(range(first, last - 1, -1) if first >= last else range(first, last + 1))
 
 
-def slice_numbers(text: str) -> tuple[int, ...]:
-    """Read slices, the MSB first; none of an empty text."""
-    try:
-        return tuple(int(part) for part in text.split(",")) if text else ()
-    except ValueError as error:
-        raise ValueError(f"{text!r} is not a list of slices such as 7,6,5") from error
+def kept_slices(text: str) -> tuple[int, ...]:
+    """Read the slices of one level, by number, the highest first: ``3``, ``4,3,2`` or ``4..2``.
+
+    Raises
+    ------
+    ValueError
+        When the text is written otherwise, or the numbers do not fall.
+    """
+    kept: list[int] = []
+    for part in text.split(","):
+        run = re.fullmatch(r" *([0-9]{1,4})(?:\.\.([0-9]{1,4}))? *", part)
+        first, last = (int(run[1]), int(run[2] or run[1])) if run else (0, 1)
+        kept += range(first, last - 1, -1)
+        if first < last or kept != sorted(set(kept), reverse=True):
+            raise ValueError(f"slices {text!r} are not written like 3, 4,3,2 or 4..2: "
+                             "numbers of slices, the highest first")
+    return tuple(kept)
