@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from importlib.resources import files
 from pathlib import Path
 
@@ -17,49 +17,19 @@ from cbnn.model.folding import Folding
 from cbnn.model.network import Network, prune_slices
 from cbnn.model.storage import write_atomically
 from cbnn.model.topology import Topology
+from cbnn.sim import cycles
 from cbnn.sim.cosim import check_simulator
+from cbnn.sim.cycles import Level
 from cbnn.sim.report import write_report
-from cbnn.sim.search import Budget, Search
-from cbnn.sim.verify import Cycles, verify
+from cbnn.sim.verify import verify
 
 FOLDINGS = {"first layer slowest": "(2,9)(16,48)(16,16)(4,16)(5,8)", "balanced": "(8,9)(16,16)(8,16)(4,16)(5,8)"}
 """The two foldings of the demo, by name."""
-INPUT_WIDTH = 8
-"""Bits of a beat of the input, as narrow as a microcontroller's bus, so that beats show what pruning saves."""
 N_IMAGES = 16
 TABLE = "table.json"
 REPORT = "report.html"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One pruning level at one folding; cycles per image.
-
-    Attributes
-    ----------
-    accuracy_before, accuracy_after : on the test split, with slices pruned but not retrained, and retrained
-    predicted, measured : cycles by formula, and on the RTL
-    layer_cycles : cycles of every layer's matrix unit, by formula
-    luts : estimate at this folding
-    refolded, refolded_interval_cycles : the fastest folding within the LUTs of all slices, and its interval
-    saved_cycles, saved_percent : interval saved against all slices at the same folding
-    n_images : images of which every score was compared on the RTL
-    """
-
-    folding_name: str
-    folding: str
-    kept_slices: list[int]
-    accuracy_before: float
-    accuracy_after: float
-    predicted: Cycles
-    measured: Cycles
-    layer_cycles: list[int]
-    luts: int
-    refolded: str
-    refolded_interval_cycles: int
-    saved_cycles: int
-    saved_percent: float
-    n_images: int
+COLUMNS = {"folding_name", "n_images", *(field.name for field in fields(Level))}
+"""Names in a row of the table: a `Level`, its folding's name, and how many images ran on the RTL."""
 
 
 class MismatchError(Exception):
@@ -77,7 +47,7 @@ def shipped_digits() -> list[Network]:
     return [storage.load(shipped()[f"digits-{n}"]) for n in range(digits.INPUT_BITS, 0, -1)]
 
 
-def run_demo(out: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> list[Row]:
+def run_demo(out: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> list[dict]:
     """Evaluate, generate, simulate and compare every pruning level at both foldings; write table and report.
 
     Parameters
@@ -98,7 +68,7 @@ def run_demo(out: Path, progress: Callable[[int, int], None] = lambda done, tota
     jobs = [(name, n) for name in FOLDINGS for n in range(len(networks))]
     check_simulator()
     check_out(out)
-    rows: dict[tuple[str, int], Row] = {}
+    rows: dict[tuple[str, int], dict] = {}
     progress(0, len(jobs))
     with ProcessPoolExecutor() as pool:
         futures = {pool.submit(level, networks, name, n, out / "verilog" / _folder(name, n)): (name, n)
@@ -116,9 +86,9 @@ def run_demo(out: Path, progress: Callable[[int, int], None] = lambda done, tota
     return ordered
 
 
-def write_table(rows: list[Row], out: Path) -> None:
+def write_table(rows: list[dict], out: Path) -> None:
     """Write the rows as ``table.json``."""
-    write_atomically(out / TABLE, (json.dumps([asdict(row) for row in rows], indent=2) + "\n").encode())
+    write_atomically(out / TABLE, (json.dumps(rows, indent=2) + "\n").encode())
 
 
 def read_table(folder: Path) -> list[dict]:
@@ -131,7 +101,7 @@ def read_table(folder: Path) -> list[dict]:
     """
     try:
         rows = json.loads((folder / TABLE).read_text())
-        if not isinstance(rows, list) or not rows or any(set(row) != {f.name for f in fields(Row)} for row in rows):
+        if not isinstance(rows, list) or not rows or any(set(row) != COLUMNS for row in rows):
             raise ValueError("its rows are not the demo's")
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"{folder} holds no table of the demo: {error}") from error
@@ -169,22 +139,25 @@ def _folder(name: str, n_pruned: int) -> str:
     return f"{name.replace(' ', '-')}-{digits.INPUT_BITS - n_pruned}"
 
 
-def level(networks: list[Network], name: str, n: int, verilog: Path) -> Row:
-    """One row: `n` slices pruned at the folding `name`."""
+def level(networks: list[Network], name: str, n: int, verilog: Path) -> dict:
+    """Return the row of `n` slices pruned at the folding `name`, measured on the RTL; see `COLUMNS`.
+
+    Raises
+    ------
+    MismatchError
+        When RTL and model differ.
+    """
     full, network = networks[0], networks[n]
+    kept = network.topology.kept_slices
     data = digits.load()
-    folding = Folding.parse(FOLDINGS[name], network.topology, INPUT_WIDTH)
+    folding = Folding.parse(FOLDINGS[name], network.topology)
     unit = accelerator(network, folding, "digits")
     result = verify(network, unit, data.test_images[:N_IMAGES], verilog)
-    if result.differences or result.measured is None:
-        raise MismatchError(f"{name}, {len(network.topology.kept_slices)} slices: {result.differences[0]}")
-    baseline = accelerator(full.topology, Folding.parse(FOLDINGS[name], full.topology, INPUT_WIDTH))
-    faster = Search(network.topology, folding.input_width).fastest(Budget(baseline.luts))
-    before = prune_slices(full, network.topology.kept_slices)
-    saved = baseline.interval_cycles - result.measured.interval_cycles
-    return Row(
-        name, str(folding), list(network.topology.kept_slices),
-        golden.accuracy(before, data.test_images, data.test_labels),
-        golden.accuracy(network, data.test_images, data.test_labels),
-        result.predicted, result.measured, [mvtu.interval_cycles for mvtu in unit.mvtus], unit.luts,
-        str(faster.folding), faster.interval_cycles, saved, 100 * saved / baseline.interval_cycles, result.n_images)
+    if result.differences:
+        raise MismatchError(f"{name}, {len(kept)} slices: {result.differences[0]}")
+    row = cycles.level(
+        network, folding, cycles.full_level(full, Folding.parse(FOLDINGS[name], full.topology)),
+        accuracy_before=golden.accuracy(prune_slices(full, kept), data.test_images, data.test_labels),
+        accuracy_after=golden.accuracy(network, data.test_images, data.test_labels),
+        measured=result.measured)
+    return {"folding_name": name, "n_images": result.n_images} | asdict(row)

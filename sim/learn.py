@@ -160,8 +160,7 @@ def sensitivity_command(model: ModelArgument, dataset: DatasetOption = "", data_
         results = list(steps)
     rows = [asdict(result) | note | {"mean": result.mean, "spread": result.spread} for result in results]
     if plot is not None:
-        figure = compaction.sensitivity_figure(rows)
-        storage.write_atomically(plot, figure.to_html(include_plotlyjs=True).encode())
+        storage.write_atomically(plot, compaction.sensitivity_page(rows).encode())
     if as_json:
         print(json.dumps(rows, indent=2))
         return

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from cbnn.hw.accelerator import Accelerator
-from cbnn.hw.mvtu import Mvtu
 from cbnn.model.storage import write_atomically
+from cbnn.sim.cycles import slowest_kernel
 from cbnn.sim.dataflow import BLOCKED, BUSY, STARVED, Trace
 from cbnn.sim.timeline import write_timeline, write_trace
 
@@ -57,11 +57,9 @@ def kernel_performance(trace: Trace) -> list[KernelPerformance]:
 
 def network_performance(unit: Accelerator, trace: Trace, mhz: float) -> dict:
     """Return FINN's summary; throughput and latency at an assumed clock, of the kernels alone."""
-    # Of equals the matrix unit: it is what a folding can change.
-    slowest = max(unit.kernels, key=lambda kernel: (kernel.interval_cycles, isinstance(kernel, Mvtu)))
     interval = trace.interval_cycles if trace.n_images > 1 else unit.interval_cycles
     return {"critical_path_cycles": trace.latency_cycles, "max_cycles": interval,
-            "max_cycles_node_name": slowest.name, "assumed_clock_mhz": mhz,
+            "max_cycles_node_name": slowest_kernel(unit.kernels).name, "assumed_clock_mhz": mhz,
             "estimated_throughput_fps": round(1e6 * mhz / interval, 3),
             "estimated_latency_ns": round(1e3 * trace.latency_cycles / mhz, 3)}
 

@@ -37,6 +37,8 @@ def test_folder_holds_what_a_script_reads(tmp_path):
     assert summary["estimated_throughput_fps"] == round(2e8 / UNIT.interval_cycles, 3)
     layers = json.loads((tmp_path / "report" / "estimate_layer_cycles.json").read_text())
     assert layers == {mvtu.name: mvtu.interval_cycles for mvtu in UNIT.mvtus}
+    page = (tmp_path / "report" / "timeline.html").read_text()
+    assert f"Slowest kernel: {summary['max_cycles_node_name']}." in page
     write_performance(UNIT, TRACE, 100.0, tmp_path / "report")
     (tmp_path / "report" / "mine.txt").write_text("")
     with pytest.raises(ValueError, match=r"holds mine\.txt, which is no part of a report"):
