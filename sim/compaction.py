@@ -1,4 +1,4 @@
-"""Report of a compaction: rows of the baseline, of what was found, and of what was tried; a page with plots."""
+"""Report of a compaction: rows of the baseline, of what was found and tried; a page with plots."""
 
 import json
 from dataclasses import asdict
@@ -12,10 +12,10 @@ from cbnn.model.compact import Compaction, results
 from cbnn.model.evaluation import mean_and_spread
 from cbnn.model.folding import Folding
 from cbnn.model.network import Network
+from cbnn.model.points import Point, Result
 from cbnn.model.sensitivity import Sensitivity
 from cbnn.model.storage import save, write_atomically
-from cbnn.model.topology import Topology
-from cbnn.sim.cycles import Level, full_level, level
+from cbnn.sim.cycles import full_level, level
 from cbnn.sim.page import Heading, page
 from cbnn.sim.report import kept_text, level_grid, level_table, percent, text_table
 from cbnn.sim.search import DEVICES, Budget, Search
@@ -27,56 +27,64 @@ SUMMARY, PAGE = "compact.json", "compact.html"
 NETWORKS = ("baseline.npz", "compact.npz")
 MODES = {"single": "randomised", "cumulative": "randomised with all below", "zeroed": "zeroed",
          "zeroed cumulative": "zeroed with all below"}
-SIZES = ("topology", "kept_slices", "accuracy_after", "validation_accuracy", "weight_bits", "operations",
-         "interval_cycles")
+LINES = (("#0072b2", "circle"), ("#d55e00", "x"), ("#009e73", "diamond"), ("#cc79a7", "square"),
+         ("#e69f00", "triangle-up"), ("#56b4e9", "cross"), ("#000000", "star"))
+"""Colours of Okabe and Ito, which can be told apart by all, and markers."""
+SIZES = ("topology", "kept_slices", "accuracy_after", "validation_accuracy", "weight_bits",
+         "operations", "interval_cycles")
 """Columns for the terminal."""
 COLUMNS = (*SIZES[:-1], "input_beats", "first_layer_cycles", "interval_cycles", "latency_cycles",
            "refolded_interval_cycles", "saved_cycles", "saved_percent", "luts", "block_rams")
 """Columns for the page."""
-GROUPS = (("smallest of these", "#0072b2", "circle", lambda row: row["front"]),
-          ("within the loss allowed", "#009e73", "diamond", lambda row: row["within_budget"] and not row["front"]),
-          ("loses too much", "#d55e00", "x", lambda row: not row["within_budget"]))
-"""What was tried: name, colour (blue, green and red of Okabe and Ito), marker, and which rows."""
+GROUPS = {"smallest of these": ("#0072b2", "circle"),
+          "within the loss allowed": ("#009e73", "diamond"),
+          "loses too much": ("#d55e00", "x")}
+"""Groups of what was tried: colour (blue, green and red of `LINES`) and marker."""
 
 
 def summary(compaction: Compaction, folder: Path, data_dir: Path | None, device: str) -> dict:
-    """Return what is reported; here, and only here, the test split is looked at, for the baseline and what was found.
+    """Return what is reported.
 
-    Every network is folded as fast as the LUTs and block RAMs of the device allow, by their estimates.
+    Only here is the test split looked at, for the baseline and for what was found. Every network is
+    folded as fast as the LUTs and block RAMs of the device allow, by their estimates.
     """
     test = datasets.load(compaction.baseline[0].dataset, data_dir)
-    both = [results(points, folder) for points in (compaction.baseline, compaction.found)]
-    networks = [[result.load(folder) for result in found] for found in both]
-    accuracies = [[golden.accuracy(network, test.test_images, test.test_labels) for network in trained]
-                  for trained in networks]
-    full = full_level(networks[0][0], _fastest(networks[0][0].topology, device))
-    base, small = (
-        asdict(_level(trained[0], full, device)) | {
-            "accuracy_after": mean, "spread": spread, "test_accuracies": seen,
+
+    def folding(network: Network) -> Folding:
+        return Search(network.topology).fastest(Budget(*DEVICES[device])).folding
+
+    first = results(compaction.baseline[:1], folder)[0].load(folder)
+    full = full_level(first, folding(first))
+
+    def seeds(points: tuple[Point, ...]) -> dict:
+        found = results(points, folder)
+        networks = [result.load(folder) for result in found]
+        seen = [golden.accuracy(network, test.test_images, test.test_labels)
+                for network in networks]
+        mean, spread = mean_and_spread(seen)
+        row = level(networks[0], folding(networks[0]), full, accuracy_after=mean)
+        return asdict(row) | {
+            "spread": spread, "test_accuracies": seen,
             "validation_accuracies": [result.validation_accuracy for result in found]}
-        for found, trained, seen in zip(both, networks, accuracies, strict=True)
-        for mean, spread in [mean_and_spread(seen)])
+
+    def tried(result: Result) -> dict:
+        network = result.load(folder)
+        return asdict(level(network, folding(network), full)) | {
+            "validation_accuracy": result.validation_accuracy,
+            "within_budget": result.validation_accuracy >= compaction.budget,
+            "front": id(result) in front}
+
     front = {id(result) for _, result in compaction.front}
-    tried = [asdict(_level(result.load(folder), full, device)) | {
-        "validation_accuracy": result.validation_accuracy,
-        "within_budget": result.validation_accuracy >= compaction.budget, "front": id(result) in front}
-        for _, result in compaction.grid]
-    return {"dataset": compaction.baseline[0].dataset, "note": test.note, "device": device, "budget": compaction.budget,
-            "baseline": base, "compact": small,
+    base, small = seeds(compaction.baseline), seeds(compaction.found)
+    return {"dataset": compaction.baseline[0].dataset, "note": test.note, "device": device,
+            "budget": compaction.budget, "baseline": base, "compact": small,
             "points_lost": 100 * (base["accuracy_after"] - small["accuracy_after"]),
             "times_fewer_weight_bits": base["weight_bits"] / small["weight_bits"],
             "times_fewer_operations": base["operations"] / small["operations"],
             "times_fewer_cycles": base["interval_cycles"] / small["interval_cycles"],
-            "tried": tried, "sensitivity": [{"mode": s.mode, "slice": s.slice, "colour": s.colour, "mean": s.mean,
-                                             "spread": s.spread} for s in compaction.slices]}
-
-
-def _fastest(topology: Topology, device: str) -> Folding:
-    return Search(topology).fastest(Budget(*DEVICES[device])).folding
-
-
-def _level(network: Network, full: Level, device: str) -> Level:
-    return level(network, _fastest(network.topology, device), full)
+            "tried": [tried(result) for _, result in compaction.grid],
+            "sensitivity": [{"mode": s.mode, "slice": s.slice, "colour": s.colour, "mean": s.mean,
+                             "spread": s.spread} for s in compaction.slices]}
 
 
 def write(compaction: Compaction, facts: dict, folder: Path, out: Path) -> None:
@@ -88,11 +96,12 @@ def write(compaction: Compaction, facts: dict, folder: Path, out: Path) -> None:
 
 
 def tables(facts: dict) -> list[Table]:
-    """Both networks, and the front of what was tried."""
-    both = level_table([facts["baseline"], facts["compact"]], SIZES, title=f"{_data(facts)}, on {facts['device']}:",
+    """Return a table of both networks, and one of the front of what was tried."""
+    both = level_table([facts["baseline"], facts["compact"]], SIZES,
+                       title=f"{_data(facts)}, on {facts['device']}:",
                        caption=f"{_outcome(facts)}. {_fewer(facts)}.")
-    front = level_table(_front(facts), SIZES, title="smallest within the loss allowed, one training each, "
-                                                    "judged by images set apart")
+    front = level_table(_front(facts), SIZES, title="smallest within the loss allowed:",
+                        caption="One training each, judged by images set apart (validation).")
     return [both, front]
 
 
@@ -100,18 +109,22 @@ def page_text(facts: dict) -> str:
     """Return the page: outcome, tables and plots."""
     base, small = facts["baseline"], facts["compact"]
     became = (f"{_data(facts)}: {base['topology']} became {small['topology']} with slices "
-              f"{kept_text(small['kept_slices'])}. Test accuracy {_accuracy(base)} became {_accuracy(small)}, mean and "
-              f"standard deviation of {len(small['test_accuracies'])} trainings each. {_fewer(facts)}.")
-    folded = (f"Cycles per image, LUTs and block RAMs are those of the fastest folding within an {facts['device']}; "
-              "refolded: within the LUTs of the baseline.")
+              f"{kept_text(small['kept_slices'])}. Test accuracy {_accuracy(base)} became "
+              f"{_accuracy(small)}, mean and standard deviation of "
+              f"{len(small['test_accuracies'])} trainings each. {_fewer(facts)}.")
+    folded = ("Cycles per image, LUTs and block RAMs are those of the fastest folding within an "
+              f"{facts['device']}; refolded: within the LUTs of the baseline.")
     return page(f"Compaction: {_outcome(facts)}", [
-        became, Heading("Baseline, and what it became"), folded, level_grid([base, small], COLUMNS),
-        Heading("Smallest within the loss allowed"), "One training each, judged by images set apart.",
-        level_grid(_front(facts), COLUMNS), _front_figure(facts), sensitivity_figure(facts["sensitivity"])])
+        became, Heading("Baseline, and what it became"), folded,
+        level_grid([base, small], COLUMNS), Heading("Smallest within the loss allowed"),
+        "One training each, judged by images set apart (validation).",
+        level_grid(_front(facts), COLUMNS), _front_figure(facts),
+        sensitivity_figure(facts["sensitivity"])])
 
 
 def _front(facts: dict) -> list[dict]:
-    return sorted((row for row in facts["tried"] if row["front"]), key=lambda row: row["weight_bits"])
+    front = [row for row in facts["tried"] if row["front"]]
+    return sorted(front, key=lambda row: row["weight_bits"])
 
 
 def _data(facts: dict) -> str:
@@ -119,7 +132,8 @@ def _data(facts: dict) -> str:
 
 
 def _outcome(facts: dict) -> str:
-    return f"{facts['times_fewer_weight_bits']:.1f} times smaller, {facts['points_lost']:.2f} points lost"
+    return (f"{facts['times_fewer_weight_bits']:.1f} times smaller, "
+            f"{facts['points_lost']:.2f} points of accuracy lost")
 
 
 def _fewer(facts: dict) -> str:
@@ -135,15 +149,22 @@ def _accuracy(row: dict) -> str:
 def _front_figure(facts: dict) -> "go.Figure":
     import plotly.graph_objects as go
 
+    groups: dict[str, list[dict]] = {name: [] for name in GROUPS}
+    for row in facts["tried"]:
+        inside = "smallest of these" if row["front"] else "within the loss allowed"
+        groups[inside if row["within_budget"] else "loses too much"].append(row)
     figure = go.Figure()
-    for name, colour, symbol, chosen in GROUPS:
-        rows = [row for row in facts["tried"] if chosen(row)]
-        figure.add_scatter(x=[row["weight_bits"] for row in rows], y=[100 * row["validation_accuracy"] for row in rows],
-                           mode="markers", name=name, marker={"size": 10, "color": colour, "symbol": symbol},
-                           hovertext=[f"{row['topology']}, slices {kept_text(row['kept_slices'])}" for row in rows])
+    for name, rows in groups.items():
+        colour, symbol = GROUPS[name]
+        texts = [f"{row['topology']}, slices {kept_text(row['kept_slices'])}" for row in rows]
+        figure.add_scatter(x=[row["weight_bits"] for row in rows],
+                           y=[100 * row["validation_accuracy"] for row in rows], hovertext=texts,
+                           mode="markers", name=name,
+                           marker={"size": 10, "color": colour, "symbol": symbol})
     figure.add_hline(100 * facts["budget"], line_dash="dot", annotation_text="least allowed")
-    figure.update_layout(title="What was tried", template="plotly_white", xaxis_title="weight bits", xaxis_type="log",
-                         yaxis_title="accuracy on images set apart, %", showlegend=True)
+    figure.update_layout(title="What was tried", template="plotly_white", showlegend=True,
+                         xaxis_title="weight bits", xaxis_type="log",
+                         yaxis_title="accuracy on images set apart (validation), %")
     return figure
 
 
@@ -155,11 +176,14 @@ def sensitivity_figure(rows: list[dict]) -> "go.Figure":
     lines = [(text, [row for row in rows if row["mode"] == mode]) for mode, text in MODES.items()]
     lines += [(f"randomised, colour {colour}", [row for row in rows if row["colour"] == colour])
               for colour in sorted({row["colour"] for row in rows if row["colour"] is not None})]
-    for name, points in lines:
-        figure.add_scatter(x=[row["slice"] for row in points], y=[100 * row["mean"] for row in points], name=name,
-                           error_y={"array": [100 * row["spread"] for row in points]})
-    figure.update_layout(title="What each slice carries", template="plotly_white", xaxis_title="slice (0: LSB)",
-                         xaxis_dtick=1, yaxis_title="accuracy, %")
+    for i, (name, points) in enumerate(lines):
+        colour, symbol = LINES[i % len(LINES)]
+        figure.add_scatter(x=[row["slice"] for row in points],
+                           y=[100 * row["mean"] for row in points], name=name,
+                           error_y={"array": [100 * row["spread"] for row in points]},
+                           marker={"color": colour, "symbol": symbol, "size": 8})
+    figure.update_layout(title="What each slice carries", template="plotly_white",
+                         xaxis_title="slice (0: LSB)", xaxis_dtick=1, yaxis_title="accuracy, %")
     return figure
 
 
@@ -171,8 +195,8 @@ def sensitivity_table(results: list[Sensitivity]) -> Table:
         spread = f" ± {percent(result.spread)}" if len(result.accuracies) > 1 else ""
         rows.setdefault(result.slice, {})[column] = f"{percent(result.mean)}{spread}"
     columns = list(dict.fromkeys(name for row in rows.values() for name in row))
-    return text_table(["slice", *columns], [[str(b), *(row[column] for column in columns)] for b, row in rows.items()],
-                      [False] * (1 + len(columns)), title="accuracy, %")
+    cells = [[str(b), *(row[column] for column in columns)] for b, row in rows.items()]
+    return text_table(["slice", *columns], cells, [False] * (1 + len(columns)), title="accuracy, %")
 
 
 def sensitivity_page(rows: list[dict]) -> str:

@@ -33,8 +33,8 @@ class Level:
     input_beats, first_layer_cycles, interval_cycles, latency_cycles : predicted, see `Cycles`
     slowest : name of the slowest kernel, see `slowest_kernel`
     layer_cycles : cycles of every layer's matrix unit
-    refolded, refolded_interval_cycles : the fastest folding within the LUTs of the baseline, and its
-        interval; None where none fits
+    refolded, refolded_interval_cycles : the fastest folding within the LUTs of the baseline, and
+        its interval; None where none fits
     luts, block_rams : estimates at the given folding
     weight_bits, operations : of all layers
     saved_cycles, saved_percent : how much shorter the interval is than the baseline's

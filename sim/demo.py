@@ -29,7 +29,7 @@ N_IMAGES = 16
 TABLE = "table.json"
 REPORT = "report.html"
 COLUMNS = {"folding_name", "n_images", *(field.name for field in fields(Level))}
-"""Names in a row of the table: a `Level`, its folding's name, and how many images ran on the RTL."""
+"""Names in a row of the table: those of `Level`, the folding's name, and images run on the RTL."""
 
 
 class MismatchError(Exception):
@@ -109,12 +109,12 @@ def read_table(folder: Path) -> list[dict]:
 
 
 def takes_digits(topology: Topology) -> bool:
-    """Tell whether a network's input is that of the digits networks."""
+    """Return whether a network takes the images of the digits networks."""
     return (topology.in_shape, topology.input_bits) == (digits.IN_SHAPE, digits.INPUT_BITS)
 
 
 def sample_images(topology: Topology, n: int, seed: int) -> NDArray:
-    """Return `n` images that suit a network: digits of the test split where it takes digits, else random pixels."""
+    """Return `n` images that suit a network: digits of the test split if it takes digits, else random pixels."""
     if takes_digits(topology):
         return digits.load().test_images[:n]
     high = 1 << topology.input_bits
@@ -140,7 +140,7 @@ def _folder(name: str, n_pruned: int) -> str:
 
 
 def level(networks: list[Network], name: str, n: int, verilog: Path) -> dict:
-    """Return the row of `n` slices pruned at the folding `name`, measured on the RTL; see `COLUMNS`.
+    """Return the row of `n` slices pruned at the folding `name`, measured on the RTL.
 
     Raises
     ------
@@ -155,9 +155,9 @@ def level(networks: list[Network], name: str, n: int, verilog: Path) -> dict:
     result = verify(network, unit, data.test_images[:N_IMAGES], verilog)
     if result.differences:
         raise MismatchError(f"{name}, {len(kept)} slices: {result.differences[0]}")
-    row = cycles.level(
-        network, folding, cycles.full_level(full, Folding.parse(FOLDINGS[name], full.topology)),
-        accuracy_before=golden.accuracy(prune_slices(full, kept), data.test_images, data.test_labels),
-        accuracy_after=golden.accuracy(network, data.test_images, data.test_labels),
-        measured=result.measured)
+    before, after = (golden.accuracy(trained, data.test_images, data.test_labels)
+                     for trained in (prune_slices(full, kept), network))
+    baseline = cycles.full_level(full, Folding.parse(FOLDINGS[name], full.topology))
+    row = cycles.level(network, folding, baseline, accuracy_before=before, accuracy_after=after,
+                       measured=result.measured)
     return {"folding_name": name, "n_images": result.n_images} | asdict(row)

@@ -82,7 +82,8 @@ def cycles_command(
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    stdout.print(report.level_table(rows, caption=f"accuracy: {', '.join(note.values())}" if note else ""))
+    caption = f"accuracy: {', '.join(note.values())}. {report.CAPTION}" if note else report.CYCLES
+    stdout.print(report.level_table(rows, caption=caption))
 
 
 @app.command("simulate")

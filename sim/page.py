@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Union
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-STYLE = """body { font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em; }
+STYLE = """body { font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2em auto;
+padding: 0 1em; }
 table { border-collapse: collapse; margin: 1em 0 2em; }
 th, td { padding: .3em .7em; text-align: right; }
 th { border-bottom: 2px solid #444; vertical-align: bottom; font-weight: 600; }
-td { border-bottom: 1px solid #ddd; font-variant-numeric: tabular-nums; }
-.text { text-align: left; }"""
+td { border-bottom: 1px solid #ddd; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.text { text-align: left; white-space: normal; }"""
 
 
 @dataclass(frozen=True)

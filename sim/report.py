@@ -1,6 +1,6 @@
 """Rows of pruning levels as tables, for the terminal and for a page, and the demo's page.
 
-A row is a `Level` as JSON has it (a dict), with further keys beside the level's where there are any.
+A row is a `Level` as JSON has it (a dict); it may have further keys.
 """
 
 from collections.abc import Sequence
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 HEADINGS = {
     "topology": "topology", "kept_slices": "slices kept", "width": "width",
     "max_interval_cycles": "at most", "device": "device", "accuracy_before": "accuracy before %",
-    "accuracy_after": "accuracy after %", "validation_accuracy": "accuracy, set apart %",
-    "input_beats": "input beats", "first_layer_cycles": "first layer", "interval_cycles": "interval",
-    "latency_cycles": "latency", "slowest": "slowest kernel",
+    "accuracy_after": "accuracy after %", "validation_accuracy": "validation accuracy %",
+    "input_beats": "input beats", "first_layer_cycles": "first layer",
+    "interval_cycles": "interval", "latency_cycles": "latency", "slowest": "slowest kernel",
     "refolded_interval_cycles": "refolded interval", "saved_cycles": "cycles saved",
     "saved_percent": "saved %", "luts": "LUTs (est.)", "block_rams": "block RAMs",
     "weight_bits": "weight bits", "operations": "operations", "folding": "folding",
@@ -32,11 +32,13 @@ HEADINGS = {
 LONG = ("topology", "folding")
 """Columns that hold long text: set left, and broken into lines where there is no room."""
 LEVELS = ("kept_slices", "accuracy_before", "accuracy_after", "input_beats", "first_layer_cycles",
-          "interval_cycles", "latency_cycles", "slowest", "refolded_interval_cycles", "saved_cycles",
-          "saved_percent", "luts")
+          "interval_cycles", "latency_cycles", "slowest", "refolded_interval_cycles",
+          "saved_cycles", "saved_percent", "luts")
 """Columns of a report of levels."""
-CAPTION = ("Cycles per image; accuracy on the test split before and after retraining; refolded: the fastest folding "
-           "within the LUTs of all slices.")
+CYCLES = ("Cycles per image. Saved: cycles of the interval, against all slices. Refolded: the "
+          "fastest folding within the LUTs of all slices.")
+CAPTION = f"Accuracy on the test split, before and after retraining. {CYCLES}"
+"""What the columns mean, with and without accuracies."""
 COLOURS = (("#3b6fb6", "#a9c3e6"), ("#d9822b", "#f3cf9f"))
 """Of the foldings: as given, and refolded."""
 
@@ -54,7 +56,7 @@ def percent(fraction: float) -> str:
 
 
 def cell(row: dict, name: str) -> str:
-    """Return the text of one column; where prediction and measurement agree, as they must, one number."""
+    """Return the text of one column: one number where prediction and measurement agree."""
     value = row.get(name)
     if value is None:
         # Where no folding fits, a sweep says why.
@@ -66,11 +68,14 @@ def cell(row: dict, name: str) -> str:
     if name == "saved_percent":
         return f"{value:.1f}"
     measured = (row.get("measured") or {}).get(name, value)
-    return _number(value) if measured == value else f"{_number(measured)} (predicted {_number(value)})"
+    text = _number(measured)
+    return text if measured == value else f"{text} (predicted {_number(value)})"
 
 
 def _number(value: float | str) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, str):
+        return value
+    return f"{value:g}" if isinstance(value, float) else f"{value:,}"
 
 
 def level_grid(rows: Sequence[dict], columns: Sequence[str] = LEVELS) -> Grid:
@@ -91,12 +96,15 @@ def level_table(rows: Sequence[dict], columns: Sequence[str] = LEVELS, *, title:
 
 def text_table(headings: Sequence[str], rows: Sequence[Sequence[str]], is_text: Sequence[bool], *,
                title: str = "", caption: str = "") -> Table:
-    """Return a table for the terminal; what is in brackets is printed, not taken for markup."""
+    """Return a table for the terminal; brackets are printed, not taken for markup.
+
+    Where there is no room, text goes on in the next line, and an ellipsis marks cut numbers.
+    """
     table = Table(box=SIMPLE, title=Text(title) if title else None, title_justify="left",
                   caption=Text(caption) if caption else None, caption_justify="left")
     for heading, left in zip(headings, is_text, strict=True):
-        table.add_column(Text(heading), justify="left" if left else "right",
-                         no_wrap=not left, overflow="fold")
+        table.add_column(Text(heading), justify="left" if left else "right", no_wrap=not left,
+                         overflow="fold" if left else "ellipsis")
     for cells in rows:
         table.add_row(*map(Text, cells))
     return table
@@ -104,16 +112,18 @@ def text_table(headings: Sequence[str], rows: Sequence[Sequence[str]], is_text: 
 
 def terminal_tables(rows: Sequence[dict]) -> list[Table]:
     """Return the demo's tables, one per folding."""
-    return [level_table(group, title=f"{name}: {group[0]['folding']}") for name, group in _by_folding(rows).items()]
+    return [level_table(group, title=f"{name}: {group[0]['folding']}")
+            for name, group in _by_folding(rows).items()]
 
 
 def write_report(rows: Sequence[dict], path: Path) -> None:
     """Write the demo's page with plots and tables, atomically; it loads nothing from anywhere."""
     groups = _by_folding(rows)
     parts: list[Part] = [
-        "Handwritten digits, 8x8 pixels of 5 bits, test split of 540 images. For every row Verilog was generated and "
-        f"simulated by Icarus under cocotb. Every score of {rows[0]['n_images']} images equals the golden model's, and "
-        "input beats, first-layer cycles, interval and latency equal their predictions.",
+        "Handwritten digits, 8x8 pixels of 5 bits, test split of 540 images. For every row Verilog "
+        "was generated and simulated by Icarus under cocotb. Every score of "
+        f"{rows[0]['n_images']} images equals the golden model's, and input beats, first-layer "
+        "cycles, interval and latency equal their predictions.",
         CAPTION, _levels_figure(groups)]
     for name, group in groups.items():
         parts += [Heading(name), f"(PE,SIMD) per layer: {group[0]['folding']}", level_grid(group),
@@ -129,26 +139,29 @@ def _by_folding(rows: Sequence[dict]) -> dict[str, list[dict]]:
 
 
 def _levels_figure(groups: dict[str, list[dict]]) -> "go.Figure":
-    """Draw accuracy and intervals over levels; plotly is imported here, since that takes a third of a second."""
-    from plotly.subplots import make_subplots
+    """Draw accuracy and intervals over levels."""
+    from plotly.subplots import make_subplots  # imported here, since that takes a third of a second
 
-    figure = make_subplots(rows=2, shared_xaxes=True, vertical_spacing=0.08, row_heights=[0.4, 0.6],
-                           subplot_titles=("Accuracy on the test split, %", "Interval, cycles per image"))
-    for key, label, dash in (("accuracy_after", "retrained", "solid"), ("accuracy_before", "not retrained", "dot")):
-        rows = next(iter(groups.values()))
-        figure.add_scatter(x=_kept(rows), y=[100 * row[key] for row in rows], name=label,
-                           mode="lines+markers+text", texttemplate="%{y:.2f}",
-                           textposition="top center" if dash == "solid" else "bottom center",
+    figure = make_subplots(
+        rows=2, shared_xaxes=True, vertical_spacing=0.08, row_heights=[0.4, 0.6],
+        subplot_titles=("Accuracy on the test split, %", "Interval, cycles per image"))
+    first = next(iter(groups.values()))
+    for key, label, dash, place in (("accuracy_after", "retrained", "solid", "top center"),
+                                    ("accuracy_before", "not retrained", "dot", "bottom center")):
+        figure.add_scatter(x=_kept(first), y=[100 * row[key] for row in first], name=label,
+                           mode="lines+markers+text", texttemplate="%{y:.2f}", textposition=place,
                            line={"dash": dash, "color": "#444"}, row=1, col=1)
     for (name, rows), (colour, lighter) in zip(groups.items(), cycle(COLOURS), strict=False):
-        figure.add_bar(x=_kept(rows), y=[row["measured"]["interval_cycles"] for row in rows], name=name,
-                       marker_color=colour, offsetgroup=name, texttemplate="%{y:,}", row=2, col=1)
+        figure.add_bar(x=_kept(rows), y=[row["measured"]["interval_cycles"] for row in rows],
+                       name=name, marker_color=colour, offsetgroup=name, texttemplate="%{y:,}",
+                       row=2, col=1)
         figure.add_bar(x=_kept(rows), y=[row["refolded_interval_cycles"] for row in rows],
                        name=f"{name}, refolded in the same LUTs", marker_color=lighter,
                        offsetgroup=f"{name} refolded", texttemplate="%{y:,}", row=2, col=1)
     figure.update_yaxes(range=[0, 112], row=1, col=1)
     figure.update_xaxes(title="slices kept", row=2, col=1)
-    figure.update_layout(template="plotly_white", height=650, legend={"orientation": "h", "y": -0.12})
+    figure.update_layout(template="plotly_white", height=650,
+                         legend={"orientation": "h", "y": -0.12})
     return figure
 
 
@@ -161,12 +174,13 @@ def _layers_figure(name: str, rows: Sequence[dict]) -> "go.Figure":
     from plotly.colors import sample_colorscale
 
     # A legend shows no opacity, so that each level has a colour of its own.
-    colours = sample_colorscale("Viridis", [0.9 * i / max(1, len(rows) - 1) for i in range(len(rows))])
+    places = [0.9 * i / max(1, len(rows) - 1) for i in range(len(rows))]
+    colours = sample_colorscale("Viridis", places)
     figure = go.Figure()
     for row, colour in zip(rows, colours, strict=True):
         layers = [f"layer {i}" for i in range(len(row["layer_cycles"]))]
-        figure.add_bar(x=layers, y=row["layer_cycles"], name=f"slices {kept_text(row['kept_slices'])}",
-                       marker_color=colour)
-    figure.update_layout(title=f"Cycles per layer: {name}", barmode="group", template="plotly_white",
-                         yaxis_title="cycles per image", showlegend=True)
+        figure.add_bar(x=layers, y=row["layer_cycles"], marker_color=colour,
+                       name=f"slices {kept_text(row['kept_slices'])}")
+    figure.update_layout(title=f"Cycles per layer: {name}", barmode="group",
+                         template="plotly_white", yaxis_title="cycles per image", showlegend=True)
     return figure

@@ -1,7 +1,8 @@
-"""Sweeps: every combination of slices kept, widths, intervals and devices, in one SQLite table that can be continued.
+"""Sweeps: every combination of slices, widths, intervals and devices, in one SQLite table.
 
-Points are computed by processes of this machine, or on a Dask cluster; rows are written as they come, by this process
-alone, so that a worker that dies, or an interruption, loses no more than what was under way.
+Points are computed by processes of this machine, or on a Dask cluster. Only this process writes to
+the table, each row as soon as it is there. So a worker that dies, or an interruption, loses no more
+than the points that were being computed, and the same sweep goes on from the table.
 """
 
 import itertools
@@ -22,7 +23,7 @@ from cbnn.sim.cycles import Level, check_level, full_level, level
 from cbnn.sim.search import DEVICES, Budget, Search
 
 TRIES = 3
-"""How often a point is tried whose worker died."""
+"""How often a point is tried if its worker dies."""
 
 
 class WorkerError(Exception):
@@ -38,7 +39,8 @@ class Point:
     layers, in_shape, input_bits, first_layer : the network at full width
     all_slices, kept_slices : slices before pruning, and those kept, by number, the highest first
     width : factor of the channels of every layer but the last
-    max_interval_cycles : cycles per image at most, with the fewest LUTs; 0: as fast as the device allows
+    max_interval_cycles : cycles per image at most, with the fewest LUTs; 0: as fast as the device
+        allows
     device : name of the FPGA
     """
 
@@ -55,15 +57,17 @@ class Point:
     @property
     def topology(self) -> Topology:
         """The network that is asked for."""
-        full = Topology.parse(self.layers, self.in_shape, self.input_bits, self.kept_slices, self.first_layer)
-        return full.scaled(self.width)
+        wide = Topology.parse(self.layers, self.in_shape, self.input_bits, self.kept_slices,
+                              self.first_layer)
+        return wide.scaled(self.width)
 
     @property
     def folding(self) -> Folding:
         """The best folding; raises ValueError where nothing fits."""
         search, budget = Search(self.topology), Budget(*DEVICES[self.device])
-        unit = search.cheapest(self.max_interval_cycles, budget) if self.max_interval_cycles else search.fastest(budget)
-        return unit.folding
+        if self.max_interval_cycles:
+            return search.cheapest(self.max_interval_cycles, budget).folding
+        return search.fastest(budget).folding
 
 
 @dataclass(frozen=True)
@@ -74,19 +78,26 @@ class Result:
     why: str | None = None
 
 
-COLUMNS = ("kept_slices", "width", "max_interval_cycles", "device", "input_beats", "first_layer_cycles",
-           "interval_cycles", "latency_cycles", "saved_cycles", "saved_percent", "luts", "block_rams", "folding")
+COLUMNS = ("kept_slices", "width", "max_interval_cycles", "device", "input_beats",
+           "first_layer_cycles", "interval_cycles", "latency_cycles", "saved_cycles",
+           "saved_percent", "luts", "block_rams", "folding")
 """Columns of what is printed."""
 POINT_COLUMNS = tuple(field.name for field in fields(Point))
-NAMES = (*POINT_COLUMNS, *(field.name for field in fields(Level) if field.name != "kept_slices"), "why")
-"""Columns of the table: the point, the level, whose slices are the point's, and why there is none."""
+NAMES = (*POINT_COLUMNS,
+         *(field.name for field in fields(Level) if field.name not in POINT_COLUMNS), "why")
+"""Columns of the table: those of the point, of its level, and `why`."""
 LISTS = ("in_shape", "all_slices", "kept_slices", "layer_cycles")
 """Those that are stored as JSON."""
 
 
-def points(topology: Topology, levels: Sequence[tuple[int, ...]], widths: Sequence[float], intervals: Sequence[int],
-           devices: Sequence[str]) -> list[Point]:
-    """Return all combinations; of slices by number, the highest first.
+def points(topology: Topology, levels: Sequence[tuple[int, ...]], widths: Sequence[float],
+           intervals: Sequence[int], devices: Sequence[str]) -> list[Point]:
+    """Return all combinations.
+
+    Parameters
+    ----------
+    levels : slices kept at each level, by number, the highest first
+    widths, intervals, devices : see `Point`
 
     Raises
     ------
@@ -100,18 +111,19 @@ def points(topology: Topology, levels: Sequence[tuple[int, ...]], widths: Sequen
     for device in devices:
         if device not in DEVICES:
             raise ValueError(f"device {device!r} is not one of {', '.join(DEVICES)}")
-    return [Point(str(topology), topology.in_shape, topology.input_bits, topology.first_layer, topology.kept_slices,
-                  *combination)
+    return [Point(str(topology), topology.in_shape, topology.input_bits, topology.first_layer,
+                  topology.kept_slices, *combination)
             for combination in itertools.product(levels, widths, intervals, devices)]
 
 
 def evaluate(point: Point) -> Result:
-    """Find the folding of one point, and what it takes, against that of all slices."""
+    """Find the folding of one point; return its row, against that of all slices."""
     try:
         folding = point.folding
     except ValueError as error:
         return Result(why=str(error))
-    return Result(level(point.topology, folding, _baseline(replace(point, kept_slices=point.all_slices))))
+    baseline = _baseline(replace(point, kept_slices=point.all_slices))
+    return Result(level(point.topology, folding, baseline))
 
 
 @cache
@@ -154,7 +166,8 @@ def sweep(asked: Sequence[Point], path: Path, scheduler: str | None = None,
 
 def _stored(row: dict, names: Sequence[str]) -> tuple:
     """Return values of a row as they are stored."""
-    return tuple(json.dumps(row[name]) if name in LISTS and name in row else row.get(name) for name in names)
+    return tuple(json.dumps(row[name]) if name in LISTS and name in row else row.get(name)
+                 for name in names)
 
 
 def _row(values: tuple) -> dict:

@@ -23,9 +23,9 @@ STATES = ("starved", "blocked", "busy")
 COLOURS = np.array([(232, 232, 232), (214, 69, 65), (59, 111, 182)])
 """Of the states, red, green and blue."""
 COLUMNS = 600
-"""Most columns of the picture; each shows the mean of its cycles."""
+"""Columns of the picture at most; each shows the mean of its cycles."""
 RUN_CYCLES = 4000
-"""Most runs of a state per kernel in the trace; beyond that cycles are drawn in groups."""
+"""Runs of a state per kernel in the trace at most; cycles are drawn in groups to keep to it."""
 
 
 def write_trace(trace: Trace, path: Path) -> None:
@@ -45,7 +45,10 @@ def write_trace(trace: Trace, path: Path) -> None:
 
 
 def _runs(states: NDArray[np.uint8]) -> tuple[NDArray, NDArray, NDArray]:
-    """Return starts, states and ends of runs of a state; where there are too many, of groups by their commonest."""
+    """Return starts, states and ends of runs of a state.
+
+    Where there are too many, cycles are grouped, and a group has the state of most of its cycles.
+    """
     group = 1
     while True:
         n_groups = -(-len(states) // group)
@@ -59,10 +62,11 @@ def _runs(states: NDArray[np.uint8]) -> tuple[NDArray, NDArray, NDArray]:
 
 def write_timeline(trace: Trace, path: Path) -> None:
     """Write the picture as a page of its own that loads nothing from anywhere."""
-    facts = (f"{trace.n_simulated} images, {int(trace.taken(-1)[-1]) + 1:,} cycles. Blue: busy, moves a beat; red: "
-             "blocked, offers a beat that is not taken; grey: starved, waits for a beat. Slowest kernel: "
-             f"{slowest_kernel(trace.kernels).name}.")
-    write_atomically(path, page("Timeline", [facts, _states_figure(trace), _levels_figure(trace)]).encode())
+    facts = (f"{trace.n_simulated} images, {int(trace.taken(-1)[-1]) + 1:,} cycles. Blue: busy, moves "
+             "a beat; red: blocked, offers a beat that is not taken; grey: starved, waits for a beat. "
+             f"Slowest kernel: {slowest_kernel(trace.kernels).name}.")
+    text = page("Timeline", [facts, _states_figure(trace), _levels_figure(trace)])
+    write_atomically(path, text.encode())
 
 
 def _columns(n_cycles: int) -> NDArray[np.int64]:

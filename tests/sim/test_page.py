@@ -108,7 +108,7 @@ def test_every_kind_of_part_is_escaped() -> None:
 
 
 def test_marks_differ_by_more_than_red_and_green() -> None:
-    colours, symbols = zip(*((colour, symbol) for _, colour, symbol, _ in compaction.GROUPS), strict=True)
+    colours, symbols = zip(*compaction.GROUPS.values(), strict=True)
     assert len(set(colours)) == len(set(symbols)) == 3
     figure = compaction._front_figure(FACTS)
     traces = {trace.name: trace.marker for trace in figure.data}
