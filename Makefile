@@ -1,5 +1,7 @@
 # make demo and make test set up everything they need; a second run installs nothing again.
 EXAMPLES ?= 200
+MUTATIONS ?= 10000
+KILLS ?= 40
 .PHONY: setup setup-test setup-bench demo test test-long bench-rtl bench-dataflow bench-golden lint clean
 
 setup:
@@ -15,11 +17,12 @@ demo: setup
 	.venv/bin/cbnn demo --out out/demo
 
 test: setup-test
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n auto
 
-# EXAMPLES random networks through the RTL, about three seconds each.
+# EXAMPLES random networks through the RTL, about three seconds each; MUTATIONS of every kind of file; KILLS of commands.
 test-long: setup-test
-	CBNN_EXAMPLES=$(EXAMPLES) .venv/bin/python -m pytest tests/system
+	CBNN_EXAMPLES=$(EXAMPLES) CBNN_MUTATIONS=$(MUTATIONS) CBNN_KILLS=$(KILLS) \
+		.venv/bin/python -m pytest -n auto tests/system
 
 # Networks of others' sizes on the RTL: cycles, scores, LUTs, clock; about an hour.
 bench-rtl: setup-bench

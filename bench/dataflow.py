@@ -21,8 +21,8 @@ from rtl import NETWORKS, unit_of, write_table
 
 from cbnn.hw.accelerator import Accelerator, accelerator, input_beats
 from cbnn.hw.verilog import FILE_LIST, generate
+from cbnn.model.files import write_atomically
 from cbnn.model.folding import Folding
-from cbnn.model.storage import write_atomically
 from cbnn.model.topology import Topology
 from cbnn.sim.cosim import Run, cosimulate
 from cbnn.sim.dataflow import simulate

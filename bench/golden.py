@@ -32,9 +32,9 @@ from rtl import VGG, write_table
 from threadpoolctl import threadpool_limits
 
 from cbnn.model import golden, packed, packed_kernels
+from cbnn.model.files import write_atomically
 from cbnn.model.network import random_network
 from cbnn.model.slices import bit_slices
-from cbnn.model.storage import write_atomically
 from cbnn.model.topology import Conv, Topology
 
 RESULTS = Path(__file__).parent / "results" / "golden.json"

@@ -21,7 +21,7 @@ from golden import float_call, rates
 from matplotlib import pyplot
 from rtl import write_table
 
-from cbnn.model import datasets, golden, points, storage
+from cbnn.model import datasets, files, golden, points, storage
 from cbnn.model.binary_module import export
 from cbnn.model.evaluation import mean_and_spread
 from cbnn.model.network import prune_slices, random_network
@@ -162,7 +162,7 @@ def ship(name: str, results: dict) -> None:
         storage.save(result.load(FOLDER), ROOT / "model" / "pretrained" / f"{name}{suffix}.npz")
         card = {**results["rows"][row], "dataset": STUDIES[name].dataset, "trained_by": "python bench/method.py",
                 "shipped_seed": 0, "interval_cycles": results["interval_cycles"][row], "device": results["device"]}
-        storage.write_atomically(ROOT / "model" / "pretrained" / f"{name}{suffix}.json",
+        files.write_atomically(ROOT / "model" / "pretrained" / f"{name}{suffix}.json",
                                  (json.dumps(card, indent=1) + "\n").encode())
 
 
@@ -243,7 +243,7 @@ def main() -> None:
     for name in names:
         results[name] = {"rows": measure(name, arguments.data_dir), "sensitivity": carried(name, arguments.data_dir),
                          **speeds(name, arguments.data_dir)}
-        storage.write_atomically(RESULTS, (json.dumps(results, indent=1) + "\n").encode())
+        files.write_atomically(RESULTS, (json.dumps(results, indent=1) + "\n").encode())
         if name in SHIPPED:
             ship(name, results[name])
     write_table("method", table(results), PAGE)

@@ -25,9 +25,10 @@ import numpy as np
 
 from cbnn.hw.accelerator import Accelerator, accelerator
 from cbnn.hw.verilog import generate
+from cbnn.model.files import write_atomically
 from cbnn.model.folding import Folding
 from cbnn.model.network import Network, random_network
-from cbnn.model.storage import load, write_atomically
+from cbnn.model.storage import load
 from cbnn.model.topology import Conv, Topology
 from cbnn.sim.place import clocks
 from cbnn.sim.synth import SynthesisError, read_areas, synthesize

@@ -1,9 +1,9 @@
 """Verilog on disk: a module and a file per kernel, a top that instantiates them, .mem files, a manifest."""
 
+import contextlib
+import hashlib
 import json
 import re
-import shutil
-import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -12,15 +12,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from myhdl import ToVerilogWarning, _block, _simulator
 
 from cbnn.hw.accelerator import Accelerator
 from cbnn.hw.classify import Classify
 from cbnn.hw.instance import converting
 from cbnn.hw.stream import Kernel, Stream, clock_and_reset
+from cbnn.model.files import check_own_folder, decode_json, folder_written, read_bounded
 
 MANIFEST = "manifest.json"
 FILE_LIST = "files.f"
+MAX_MANIFEST_BYTES = 1 << 24
 
 
 def generate(accelerator: Accelerator, folder: Path) -> Path:
@@ -38,45 +41,41 @@ def generate(accelerator: Accelerator, folder: Path) -> Path:
         When `folder` holds anything that `generate` did not write.
     """
     check_replaceable(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        fresh.chmod(0o755)
+    with folder_written(folder) as fresh:
         modules = [module for kernel in accelerator.kernels for module in write_kernel(kernel, fresh)]
         (fresh / f"{accelerator.name}.v").write_text(top_module(accelerator))
         files = [f"{module}.v" for module in [*modules, accelerator.name]]
         (fresh / FILE_LIST).write_text("".join(f"{file}\n" for file in files))
-        (fresh / MANIFEST).write_text(json.dumps(manifest(accelerator, files), indent=2) + "\n")
-        _replace(folder, fresh)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        content = manifest(accelerator, files)
+        content["sha256"] = {path.name: _sha256(path) for path in sorted(fresh.iterdir())}
+        (fresh / MANIFEST).write_text(json.dumps(content, indent=2) + "\n")
     return folder / MANIFEST
 
 
+class _Manifest(msgspec.Struct):
+    """What a manifest says of the other files in its folder."""
+
+    generator: str
+    sha256: dict[str, str]
+
+
 def check_replaceable(folder: Path) -> None:
-    """Raise ValueError unless `folder` is new, empty, or holds nothing but what `generate` wrote."""
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file; Verilog is written to a folder")
-    present = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    known: set[str] = set()
-    if MANIFEST in present:
-        try:
-            content = json.loads((folder / MANIFEST).read_text())
-            known = {MANIFEST, FILE_LIST, *content["files"], *content["mem_files"]}
-        except (ValueError, KeyError, TypeError):
-            known = set()
-    if stray := present - known:
-        raise ValueError(f"{folder} holds {min(stray)}, which cbnn did not write; name an empty or a new folder")
+    """Raise ValueError unless `folder` is new, empty, or holds nothing but what `generate` wrote, unchanged.
+
+    A file is known as ours by its digest in the manifest.
+    """
+    digests: dict[str, str] = {}
+    if (folder / MANIFEST).is_file():
+        with contextlib.suppress(ValueError):  # then it is not ours
+            content = read_bounded(folder / MANIFEST, MAX_MANIFEST_BYTES)
+            digests = decode_json(content, _Manifest).sha256 | {MANIFEST: ""}
+    check_own_folder(folder, lambda path: path.name in digests and path.is_file() and not path.is_symlink()
+                     and (path.name == MANIFEST or _sha256(path) == digests[path.name]))
 
 
-def _replace(folder: Path, fresh: Path) -> None:
-    if not folder.exists():
-        fresh.rename(folder)
-        return
-    old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    folder.rename(old / "old")
-    fresh.rename(folder)
-    shutil.rmtree(old)
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_kernel(kernel: Kernel, folder: Path) -> list[str]:

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cbnn.model.files import read_bounded
 from cbnn.model.folding import Folding
 from cbnn.model.network import Network, Parameters
-from cbnn.model.storage import read_bounded
 from cbnn.model.topology import Conv, Dense, LayerShape, Topology
 
 MAX_BYTES = 1 << 24

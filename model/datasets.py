@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from cbnn.model import digits
 from cbnn.model.digits import Data
-from cbnn.model.storage import read_bounded
+from cbnn.model.files import read_bounded
 from cbnn.model.topology import Shape
 
 VARIABLE = "CBNN_DATA_DIR"

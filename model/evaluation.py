@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cbnn.model import golden
+from cbnn.model.files import read_bounded, write_atomically
 from cbnn.model.network import Network
-from cbnn.model.storage import read_bounded, write_atomically
 
 BATCH = 256
 """Images between two calls of `progress`; those after an interruption are counted again."""

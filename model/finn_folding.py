@@ -12,11 +12,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+from cbnn.model.files import MAX_JSON_BYTES, decode_json, read_bounded, write_atomically
 from cbnn.model.folding import RAM_STYLES, Folding, next_divisor
-from cbnn.model.storage import read_bounded, write_atomically
 from cbnn.model.topology import Topology
 
-MAX_BYTES = 1 << 20
 UNIT = re.compile(r"(?:MVAU|MatrixVectorActivation|StreamingFCLayer_Batch)(?:_hls|_rtl)?_(\d+)")
 MAX_FOLD = 1 << 16
 FOLDED = ("PE", "SIMD", "ram_style")
@@ -30,10 +29,13 @@ def load(path: Path, topology: Topology) -> Folding:
     ValueError
         When the file is no such JSON, or has not one matrix unit per layer.
     """
+    content = read_bounded(path, MAX_JSON_BYTES)
     try:
-        nodes = json.loads(read_bounded(path, MAX_BYTES))
+        nodes = decode_json(content, dict[str, Any])
         named = [(int(match[1]), node) for name, node in nodes.items() if (match := UNIT.fullmatch(name))]
         units = dict(named)
+        if not all(isinstance(node, dict) for node in (*units.values(), nodes.get("Defaults", {}))):
+            raise ValueError("its matrix units and Defaults are not objects")
         if len(units) < len(named):
             raise ValueError("two of its matrix units have the same number")
         if any(nodes.get("Defaults", {}).get(key) is not None for key in FOLDED):
@@ -43,8 +45,6 @@ def load(path: Path, topology: Topology) -> Folding:
         pairs = [(_whole(i, units[i], "PE"), _whole(i, units[i], "SIMD")) for i in sorted(units)]
         styles = [units[i].get("ram_style", "auto") for i in sorted(units)]
         return Folding.at_least(topology, pairs, [style if style in RAM_STYLES else "auto" for style in styles])
-    except (TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{path} is not a folding of FINN's: it is not JSON with a node per kernel") from error
     except ValueError as error:
         raise ValueError(f"{path} is not a folding of FINN's for this network: {error}") from error
 

@@ -12,15 +12,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
-from cbnn.model.storage import read_bounded, write_atomically
+import msgspec
+
+from cbnn.model.files import MAX_JSON_BYTES, decode_json, read_bounded, write_atomically
 from cbnn.model.topology import Conv, LayerShape, Topology
 
 MAX_INPUT_WIDTH = 64
 """Most elements of the input per beat by default."""
 RAM_STYLES = ("auto", "block", "distributed")
-MAX_BYTES = 1 << 20
-"""Largest folding read from a file, in bytes."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -154,26 +156,46 @@ class Folding:
         ValueError
             When the file cannot be read, is no such JSON, or its folding does not fit the topology.
         """
-        content = read_bounded(path, MAX_BYTES)
+        content = read_bounded(path, MAX_JSON_BYTES)
+        names = [f"MVTU_{i}" for i in range(len(topology.layers))]
         try:
-            nodes = json.loads(content)
-            units = [nodes[f"MVTU_{i}"] for i in range(len(topology.layers))]
-            pairs = tuple((unit["PE"], unit["SIMD"]) for unit in units)
-            depths = [unit.get("inFIFODepths", [None])[0] for unit in units]
-            styles = [unit.get("ram_style", "auto") for unit in units]
-            width = nodes.get("Input", {}).get("SIMD")
-            stray = set(nodes) - {"Input"} - {f"MVTU_{i}" for i in range(len(topology.layers))}
-        except KeyError as error:
-            raise ValueError(f"{path} is not a folding for this network: it lacks {error}") from error
-        except (ValueError, TypeError, IndexError, AttributeError, RecursionError) as error:
-            raise ValueError(f"{path} is not a folding: it is not JSON like {{\"MVTU_0\": {{\"PE\": 16, \"SIMD\": 9, "
-                             f'"inFIFODepths": [2]}}}}') from error
-        if stray:
-            raise ValueError(f"{path} folds {min(stray)!r}, which this network does not have")
+            nodes = decode_json(content, dict[str, msgspec.Raw])
+            if stray := set(nodes) - {"Input", *names}:
+                raise ValueError(f"it folds {min(stray)!r}, which this network does not have")
+            if missing := [name for name in names if name not in nodes]:
+                raise ValueError(f"it lacks {missing[0]!r}, a layer of this network")
+            units = [_decoded(name, nodes[name], _Unit) for name in names]
+            width = _decoded("Input", nodes["Input"], _Input).SIMD if "Input" in nodes else None
+        except ValueError as error:
+            raise ValueError(f"{path} is not a folding of this network: {error}") from error
+        pairs = tuple((unit.PE, unit.SIMD) for unit in units)
         folding = cls.of(topology, pairs, width)
-        layers = tuple(_layer_folding(i, layer.pe, layer.simd, layer.fifo_depth if depth is None else depth, style)
-                       for i, (layer, depth, style) in enumerate(zip(folding.layers, depths, styles, strict=True)))
+        layers = tuple(_layer_folding(i, layer.pe, layer.simd, (unit.inFIFODepths or [layer.fifo_depth])[0],
+                                      unit.ram_style)
+                       for i, (layer, unit) in enumerate(zip(folding.layers, units, strict=True)))
         return cls(layers, folding.input_width)
+
+
+class _Unit(msgspec.Struct, forbid_unknown_fields=True):
+    """A layer on disk; `LayerFolding` checks the values."""
+
+    PE: Any
+    SIMD: Any
+    inFIFODepths: Annotated[list[Any], msgspec.Meta(min_length=1, max_length=1)] | None = None  # noqa: N815
+    ram_style: Any = "auto"
+
+
+class _Input(msgspec.Struct, forbid_unknown_fields=True):
+    """The input on disk."""
+
+    SIMD: Any
+
+
+def _decoded(name: str, content: msgspec.Raw, kind: type[T]) -> T:
+    try:
+        return decode_json(content, kind)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
 def _layer_folding(index: int, pe: int, simd: int, fifo_depth: int, ram_style: str = "auto") -> LayerFolding:

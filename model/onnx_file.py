@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cbnn.model.storage import read_bounded
+from cbnn.model.files import read_bounded
 
 try:
     import onnx

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from cbnn.model.files import read_array, write_atomically
 from cbnn.model.network import Network
 from cbnn.model.slices import bit_slices, check_images
-from cbnn.model.storage import read_array, write_atomically
 from cbnn.model.topology import Topology
 
 FILE_BITS = 8

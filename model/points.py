@@ -6,19 +6,22 @@ work which was interrupted goes on where it stopped, and another search finds wh
 
 import hashlib
 import json
-import multiprocessing
-import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass, fields
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
+import msgspec
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from cbnn.model import datasets, golden, storage
+from cbnn.model.files import MAX_JSON_BYTES, decode_json, read_bounded, write_atomically
 from cbnn.model.network import Network
+from cbnn.model.processes import completed, report
 from cbnn.model.topology import Topology
 from cbnn.model.training import Recipe, accuracy, train
 
@@ -67,8 +70,10 @@ class Point:
         return f"{self.dataset}-{digest[:16]}"
 
 
-@dataclass(frozen=True)
-class Result:
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+
+
+class Result(msgspec.Struct, frozen=True):
     """What came of a point.
 
     Attributes
@@ -80,9 +85,9 @@ class Result:
     note : says where the data are not the original
     """
 
-    validation_accuracy: float
-    test_accuracy: float | None
-    seconds: float
+    validation_accuracy: Fraction
+    test_accuracy: Fraction | None
+    seconds: Annotated[float, Meta(ge=0)]
     network: str | None
     note: str
 
@@ -108,16 +113,28 @@ def read_result(point: Point, folder: Path) -> Result | None:
     path = folder / f"{point.name}.json"
     if not path.exists():
         return None
+    content = read_bounded(path, MAX_JSON_BYTES)
     try:
-        entry = json.loads(storage.read_bounded(path, 1 << 16))
-        result = Result(**{field.name: entry[field.name] for field in fields(Result)})
-        if (point.precision == "binary") != (result.network == f"{point.name}.npz"):
+        entry = decode_json(content, _Entry)
+        if msgspec.to_builtins(entry.point) != msgspec.to_builtins(point):
+            raise ValueError("it is of another point")
+        if (point.precision == "binary") != (entry.result.network == f"{point.name}.npz"):
             raise ValueError("it names another network")
-        if result.network is not None:
-            storage.load(folder / result.network)
-    except (ValueError, KeyError, TypeError) as error:
+        if entry.result.network is not None:
+            network = read_bounded(folder / entry.result.network, storage.MAX_BYTES)
+            if hashlib.sha256(network).hexdigest() != entry.network_sha256:
+                raise ValueError(f"{entry.result.network} is not the network that was trained")
+    except ValueError as error:
         raise ValueError(f"{path} is not the result of a training: {error}; delete it to train again") from error
-    return result
+    return entry.result
+
+
+class _Entry(msgspec.Struct, forbid_unknown_fields=True):
+    """A result on disk."""
+
+    point: Point
+    result: Result
+    network_sha256: str
 
 
 def train_points(points: Sequence[Point], folder: Path, data_dir: Path | None = None,
@@ -145,28 +162,19 @@ def train_points(points: Sequence[Point], folder: Path, data_dir: Path | None = 
 
 
 def _train(points: list[Point], folder: Path, data_dir: Path | None, progress: Callable[[float], None]) -> None:
-    # Not forked from here, since PyTorch's and numba's threads do not survive that, but from a server that has imported
-    # everything and run nothing.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cbnn.model.points"])
-    with context.Manager() as manager, ProcessPoolExecutor(min(len(points), os.cpu_count() or 1), context) as pool:
-        parts = manager.dict()
-        futures = {pool.submit(train_point, point, folder, data_dir, parts) for point in points}
-        try:
-            while futures:
-                done, futures = wait(futures, 1.0, FIRST_COMPLETED)
-                for future in done:
-                    future.result()
-                progress(sum(parts.values()))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
-                process.terminate()
-            raise
+    parts: dict[str, float] = {}
+
+    def hear(told: tuple[str, float]) -> None:
+        parts.update([told])
+        progress(sum(parts.values()))
+
+    with closing(completed(partial(train_point, folder=folder, data_dir=data_dir), points, hear)) as done:
+        for point, _ in done:
+            hear((point.name, 1.0))
 
 
-def train_point(point: Point, folder: Path, data_dir: Path | None, parts: Any) -> None:
-    """Train a point, write its network and its result; `parts` is told how far it is."""
+def train_point(point: Point, folder: Path, data_dir: Path | None) -> None:
+    """Train a point, write its network and its result; `report` how far it is."""
     from cbnn.model.binary_module import export
 
     data = datasets.load(point.dataset, data_dir)
@@ -178,18 +186,18 @@ def train_point(point: Point, folder: Path, data_dir: Path | None, parts: Any) -
         teacher = train(full, images, labels, point.recipe, precision="float")
 
     def progress(epoch: int, loss: float) -> None:
-        parts[point.name] = epoch / point.recipe.epochs
+        report((point.name, epoch / point.recipe.epochs))
 
     module = train(point.topology, images, labels, point.recipe, progress, point.precision, teacher)
-    seconds, test = time.perf_counter() - start, None
+    seconds, test, digest = time.perf_counter() - start, None, ""
     if point.precision == "binary":
-        network = export(module)
-        storage.save(network, folder / f"{point.name}.npz")
+        network, path = export(module), folder / f"{point.name}.npz"
+        storage.save(network, path)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
         validation = golden.accuracy(network, validation_images, validation_labels)
     else:
         validation = accuracy(module, validation_images, validation_labels)
         test = accuracy(module, data.test_images, data.test_labels)
-    result = Result(validation, test, seconds, f"{point.name}.npz" if point.precision == "binary" else None, data.note)
-    content = asdict(result) | {"point": asdict(point)}
-    storage.write_atomically(folder / f"{point.name}.json", (json.dumps(content, indent=1) + "\n").encode())
-    parts[point.name] = 1.0
+    result = Result(validation, test, seconds, f"{point.name}.npz" if digest else None, data.note)
+    entry = msgspec.json.encode(_Entry(point, result, digest))
+    write_atomically(folder / f"{point.name}.json", msgspec.json.format(entry, indent=1) + b"\n")

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cbnn.model.files import write_atomically
 from cbnn.model.network import Network, Parameters
-from cbnn.model.storage import write_atomically
 from cbnn.model.topology import Conv, LayerShape
 
 try:

@@ -2,17 +2,18 @@
 
 import io
 import json
-import os
 import re
 import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cbnn.model.files import decode_json, read_bounded, write_atomically
 from cbnn.model.network import Network, Parameters
 from cbnn.model.topology import LayerShape, Topology
 
@@ -23,49 +24,6 @@ MAX_BYTES = 1 << 25
 268 million weights fit, twice those of VGG-16.
 """
 MAX_HEADER_BYTES = 1 << 16
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write the file whole or not at all: into a neighbour first, then renamed."""
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; a file is to be written")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    neighbour = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
-    try:
-        neighbour.write_bytes(content)
-        neighbour.replace(path)
-    except BaseException:
-        neighbour.unlink(missing_ok=True)
-        raise
-
-
-def read_bounded(path: Path, max_bytes: int) -> bytes:
-    """Return what the file holds; raise ValueError where it cannot be read or is larger than `max_bytes`."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(max_bytes + 1)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-    if len(content) > max_bytes:
-        raise ValueError(f"{path} is larger than {max_bytes} bytes, the most that is read")
-    return content
-
-
-def read_array(path: Path, in_place: bool = False) -> NDArray:
-    """Return the array of an .npy file; `in_place` leaves it on disk, for arrays larger than memory.
-
-    Raises
-    ------
-    ValueError
-        When the file cannot be read, or holds several.
-    """
-    try:
-        array = np.load(path, "r" if in_place else None, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f"{path} holds several arrays; images come as one, in an .npy file")
-    return array
 
 
 def save(network: Network, path: Path) -> None:
@@ -175,9 +133,8 @@ def _refusing(sentence: str) -> Iterator[None]:
 def _topology(header: bytes) -> Topology:
     if len(header) > MAX_HEADER_BYTES:
         raise ValueError(f"its header is of {len(header)} bytes; at most {MAX_HEADER_BYTES} are read")
-    with _refusing("its header is not JSON"):
-        fields = json.loads(header)
-    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+    fields = decode_json(header, dict[str, Any], "header")
+    if fields.get("format") != FORMAT:
         raise ValueError(f"its header does not name the format {FORMAT!r}")
     layers, in_shape, kept = fields["layers"], fields["in_shape"], fields["kept_slices"]
     if not isinstance(layers, str) or not isinstance(in_shape, list) or not isinstance(kept, list):

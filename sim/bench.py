@@ -53,7 +53,7 @@ class Bench:
     """Plays the runs of a job, one after another, each behind a reset."""
 
     def __init__(self, dut, job: dict) -> None:
-        self.dut, self.job = dut, job
+        self.dut, self.job, self.parent = dut, job, os.getppid()
         self.clock, self.reset = getattr(dut, job["clock"]), getattr(dut, job["reset"])
         self.source, self.sink = Link(dut, "s_axis"), Link(dut, "m_axis")
         self.links = [self.source, self.sink, *(Link(dut, name) for name in job["watch"])]
@@ -107,6 +107,8 @@ class Bench:
                 self.source.data.value = beats[sent]
                 self.source.last.value = int((sent + 1) % period == 0)
                 self.source.valid.value = 1
+            if os.getppid() != self.parent:  # whoever started the simulator was killed
+                os._exit(1)
             self.sink.ready.value = int(not stall.next())
             await Timer(HALF_PERIOD_NS, unit="ns")
             seen["breaches"] += [breach for link in self.links if (breach := link.watch(cycle))]

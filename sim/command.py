@@ -1,12 +1,14 @@
 """The command `cbnn`: a thin layer, one verb per function of the package.
 
 Tables and results go to stdout, messages and progress to stderr. Exit codes: 0 done, 1 RTL and model differ,
-2 the input, the machine or the usage is at fault.
+2 the input, the machine or the usage is at fault, 3 cbnn itself is; 128 and the number of a signal that ended it.
 """
 
 import json
+import os
+import signal
 import sys
-import tempfile
+import traceback
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -17,10 +19,10 @@ from rich.table import Table
 
 from cbnn.hw.accelerator import accelerator
 from cbnn.hw.verilog import generate
-from cbnn.model import storage
+from cbnn.model import files
 from cbnn.model.network import random_network
-from cbnn.sim import demo, exchange, explore, learn, place, report, sweep, synth, volume
-from cbnn.sim.cosim import SimulationError
+from cbnn.model.processes import ToolError, scratch_folder
+from cbnn.sim import demo, exchange, explore, learn, place, report, synth, volume
 from cbnn.sim.options import (
     BeatOption,
     BitsOption,
@@ -53,17 +55,35 @@ assert exchange
 
 def main() -> None:
     """Run the command; every expected failure is one sentence on stderr."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
     try:
         app()
     except demo.MismatchError as error:
         sys.exit(complain(error, 1))
-    except (ValueError, SimulationError, synth.SynthesisError, sweep.WorkerError, OSError,
-            ModuleNotFoundError) as error:
+    except BrokenPipeError:  # whoever read what we print has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+    except OSError as error:
+        named = f"{error.filename}: " if error.filename is not None else ""
+        sys.exit(complain(f"{named}{error.strerror or error}", 2))
+    except (ValueError, ToolError, ImportError) as error:
         sys.exit(complain(error, 2))
+    except MemoryError:
+        sys.exit(complain("out of memory", 2))
     except SystemExit as end:
         if end.code == 130:  # what typer makes of Ctrl-C, without a word
             complain("interrupted", 130)
         raise
+    except Exception:
+        traceback.print_exc()
+        sys.exit(complain("this is a defect of cbnn, not of what it was given; please report the lines above", 3))
+
+
+def _end(number: int, frame: object) -> None:
+    """End as on Ctrl-C, so that work under way is kept or cleaned up; another signal does not interrupt that."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 @app.command("demo")
@@ -141,7 +161,7 @@ def volume_command(
     unit = accelerator(weights, read_folding(folding, topology, input_width))
     if images < 1:
         raise ValueError(f"{images} images are to be sent; at least 1 is needed")
-    pixels = (weights.coded(storage.read_array(images_file)[:images]) if images_file
+    pixels = (weights.coded(files.read_array(images_file)[:images]) if images_file
               else demo.sample_images(topology, images, seed)[:images])
     with progress_bar() as progress:
         task = progress.add_task("compiling", total=None)
@@ -172,8 +192,8 @@ def synth_command(
     unit = accelerator(weights, read_folding(folding, topology, input_width))
     synth.check_target(target)
     place.check_place(place_what, target)
-    with tempfile.TemporaryDirectory(prefix="cbnn-synth-") as name, progress_bar() as progress:
-        verilog = generate(unit, Path(name) / "verilog").parent
+    with scratch_folder() as folder, progress_bar() as progress:
+        verilog = generate(unit, folder / "verilog").parent
         progress.add_task("synthesising", total=None)
         rows = [asdict(area) for area in synth.synthesize(unit, verilog, target)]
         if place_what:

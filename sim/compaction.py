@@ -10,11 +10,12 @@ from rich.table import Table
 from cbnn.model import datasets, golden
 from cbnn.model.compact import Compaction, results
 from cbnn.model.evaluation import mean_and_spread
+from cbnn.model.files import write_atomically
 from cbnn.model.folding import Folding
 from cbnn.model.network import Network
 from cbnn.model.points import Point, Result
 from cbnn.model.sensitivity import Sensitivity
-from cbnn.model.storage import save, write_atomically
+from cbnn.model.storage import save
 from cbnn.sim.cycles import full_level, level
 from cbnn.sim.page import Heading, page
 from cbnn.sim.report import kept_text, level_grid, level_table, percent, text_table

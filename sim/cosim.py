@@ -2,14 +2,14 @@
 
 import json
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cocotb_tools.config
 
-from cbnn.model.storage import write_atomically
+from cbnn.model.files import write_atomically
+from cbnn.model.processes import scratch_folder
 from cbnn.sim import verilated
 from cbnn.sim.verilated import SimulationError
 
@@ -90,8 +90,7 @@ def cosimulate(verilog: Path, top: str, sources: Sequence[str], runs: Sequence[R
     check_simulator(simulator)
     if waves is not None and simulator != "icarus":
         raise ValueError(f"{simulator} writes no waves here; icarus does")
-    with tempfile.TemporaryDirectory(prefix="cbnn-") as name:
-        work = Path(name)
+    with scratch_folder() as work:
         job = {"clock": clock, "reset": reset, "reset_level": reset_level, "watch": list(watch), "busy": list(busy),
                "runs": [asdict(run) for run in runs]}
         (work / "job.json").write_text(json.dumps(job))

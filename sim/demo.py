@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import asdict, fields
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from numpy.typing import NDArray
 from cbnn.hw.accelerator import accelerator
 from cbnn.hw.verilog import check_replaceable
 from cbnn.model import digits, golden, storage
+from cbnn.model.files import write_atomically
 from cbnn.model.folding import Folding
 from cbnn.model.network import Network, prune_slices
-from cbnn.model.storage import write_atomically
+from cbnn.model.processes import completed
 from cbnn.model.topology import Topology
 from cbnn.sim import cycles
 from cbnn.sim.cosim import check_simulator
@@ -70,16 +72,10 @@ def run_demo(out: Path, progress: Callable[[int, int], None] = lambda done, tota
     check_out(out)
     rows: dict[tuple[str, int], dict] = {}
     progress(0, len(jobs))
-    with ProcessPoolExecutor() as pool:
-        futures = {pool.submit(level, networks, name, n, out / "verilog" / _folder(name, n)): (name, n)
-                   for name, n in jobs}
-        try:
-            for future in as_completed(futures):
-                rows[futures[future]] = future.result()
-                progress(len(rows), len(jobs))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    with closing(completed(partial(level, out=out), jobs)) as done:
+        for job, row in done:
+            rows[job] = row
+            progress(len(rows), len(jobs))
     ordered = [rows[job] for job in jobs]
     write_table(ordered, out)
     write_report(json.loads((out / TABLE).read_text()), out / REPORT)
@@ -139,15 +135,16 @@ def _folder(name: str, n_pruned: int) -> str:
     return f"{name.replace(' ', '-')}-{digits.INPUT_BITS - n_pruned}"
 
 
-def level(networks: list[Network], name: str, n: int, verilog: Path) -> dict:
-    """Return the row of `n` slices pruned at the folding `name`, measured on the RTL.
+def level(job: tuple[str, int], out: Path) -> dict:
+    """Return the row of a folding, by name, and a number of slices pruned, measured on the RTL.
 
     Raises
     ------
     MismatchError
         When RTL and model differ.
     """
-    full, network = networks[0], networks[n]
+    (name, n), networks = job, shipped_digits()
+    full, network, verilog = networks[0], networks[n], out / "verilog" / _folder(name, n)
     kept = network.topology.kept_slices
     data = digits.load()
     folding = Folding.parse(FOLDINGS[name], network.topology)

@@ -11,7 +11,7 @@ import typer
 from numpy.typing import NDArray
 from rich.table import Table
 
-from cbnn.model import datasets, golden, storage
+from cbnn.model import datasets, files, golden, storage
 from cbnn.model.evaluation import Evaluation, evaluate, read_partial, write_partial
 from cbnn.model.network import Network
 from cbnn.model.sensitivity import n_steps, sensitivity
@@ -160,7 +160,7 @@ def sensitivity_command(model: ModelArgument, dataset: DatasetOption = "", data_
         results = list(steps)
     rows = [asdict(result) | note | {"mean": result.mean, "spread": result.spread} for result in results]
     if plot is not None:
-        storage.write_atomically(plot, compaction.sensitivity_page(rows).encode())
+        files.write_atomically(plot, compaction.sensitivity_page(rows).encode())
     if as_json:
         print(json.dumps(rows, indent=2))
         return
@@ -222,7 +222,7 @@ def _labelled(network: Network, dataset: str, data_dir: Path | None, images: Pat
     if (images is None) != (labels is None):
         raise ValueError("images and labels come in two files; both are needed")
     if images is not None and labels is not None:
-        return storage.read_array(images, in_place=True), storage.read_array(labels), {}
+        return files.read_array(images, in_place=True), files.read_array(labels), {}
     data, name = load_data(network, dataset, data_dir)
     return data.test_images, data.test_labels, {"dataset": name, **_note(data)}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cbnn.hw.accelerator import Accelerator
-from cbnn.model.storage import write_atomically
+from cbnn.model.files import write_atomically
 from cbnn.sim.cycles import slowest_kernel
 from cbnn.sim.dataflow import BLOCKED, BUSY, STARVED, Trace
 from cbnn.sim.timeline import write_timeline, write_trace

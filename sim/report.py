@@ -12,7 +12,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
-from cbnn.model.storage import write_atomically
+from cbnn.model.files import write_atomically
 from cbnn.sim.page import Grid, Heading, Part, page
 
 if TYPE_CHECKING:

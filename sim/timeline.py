@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cbnn.model.storage import write_atomically
+from cbnn.model.files import write_atomically
 from cbnn.sim.cycles import slowest_kernel
 from cbnn.sim.dataflow import Trace
 from cbnn.sim.page import page

@@ -7,11 +7,13 @@ those of the wheel name programs of the machine that it was built on.
 import os
 import shlex
 import shutil
-import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
+
+from cbnn.model import processes
+from cbnn.model.processes import ToolError
 
 TIMEOUT_S = 3600
 """Longest run of Verilator or of the compiler, in seconds."""
@@ -19,7 +21,7 @@ RUNTIME = ("verilated.cpp", "verilated_threads.cpp")
 """Sources of Verilator's run time that every executable needs."""
 
 
-class SimulationError(Exception):
+class SimulationError(ToolError):
     """The simulator is missing or failed, or the hardware hung: nothing can be said about results."""
 
 
@@ -106,12 +108,8 @@ def _run_all(commands: list[list[str]], work: Path, what: str) -> None:
 
 def _run(command: list[str], work: Path, what: str, environment: dict[str, str] | None = None) -> None:
     """Run a tool in `work`; raise SimulationError with its first complaint where it fails."""
-    try:
-        done = subprocess.run(command, cwd=work, env={**os.environ, **(environment or {})}, text=True, errors="replace",
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=TIMEOUT_S, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise SimulationError(f"{what} took more than {TIMEOUT_S} s") from error
-    if done.returncode:
-        lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+    code, printed = processes.run_tool(command, work, what, TIMEOUT_S, environment)
+    if code:
+        lines = [line.strip() for line in printed.splitlines() if line.strip()]
         complaint = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "")
-        raise SimulationError(f"{what} failed: {complaint or f'exit code {done.returncode}'}")
+        raise SimulationError(f"{what} failed: {complaint or f'exit code {code}'}")

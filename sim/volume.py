@@ -4,7 +4,6 @@ import random
 import shutil
 import struct
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -20,6 +19,7 @@ from cbnn.hw.classify import Classify
 from cbnn.hw.verilog import FILE_LIST, generate, padded
 from cbnn.model import golden
 from cbnn.model.network import Network
+from cbnn.model.processes import scratch_folder, started
 from cbnn.sim.dataflow import check_percentages, simulate
 from cbnn.sim.verilated import SimulationError, build, check_verilator
 
@@ -124,13 +124,13 @@ def stream(network: Network, accelerator: Accelerator, images: NDArray, *, idle_
 def compiled(accelerator: Accelerator) -> Iterator[Path]:
     """Give an executable for `stream`, in a temporary folder of its own that goes with the context."""
     check_verilator()
-    with tempfile.TemporaryDirectory(prefix="cbnn-volume-") as name:
-        verilog, work = Path(name) / "verilog", Path(name) / "work"
+    with scratch_folder() as folder:
+        verilog, work = folder / "verilog", folder / "work"
         generate(accelerator, verilog)
         work.mkdir()
         for content in verilog.glob("*.mem"):
             shutil.copy(content, work)
-        control = Path(name) / "elements.vlt"
+        control = folder / "elements.vlt"
         control.write_text(_control(accelerator))
         yield build(verilog, accelerator.name, (verilog / FILE_LIST).read_text().split(), work, "Vdut",
                     Path(str(files("cbnn.sim"))) / "volume.cpp", compiler_options=["-DVL_TIME_CONTEXT"],
@@ -177,20 +177,15 @@ def _play(program: Path, accelerator: Accelerator, n_images: int, numbers: list[
     words = [padded(first.s_width) // 8, padded(last.m_width) // 8, n_in, first.s_beats, n_out, *numbers]
     line = ""
     progress(0, n_images)
-    with subprocess.Popen([str(program), *map(str, words)], cwd=program.parent, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stderr is not None
-            for line in process.stdout:
-                progress(int(line.split()[2]) // last.m_beats, n_images)
-            complaint = process.stderr.read().strip()
-        except BaseException:
-            process.kill()
-            raise
-    if process.returncode:
-        raise SimulationError(f"simulation of {accelerator.name} failed: "
-                              f"{complaint or f'exit code {process.returncode}'}")
+    with started([str(program), *map(str, words)], cwd=program.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                 text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for line in process.stdout:
+            progress(int(line.split()[2]) // last.m_beats, n_images)
+        complaint, code = process.stderr.read().strip(), process.wait()
+    if code:
+        raise SimulationError(f"simulation of {accelerator.name} failed: {complaint or f'exit code {code}'}")
     n_cycles, taken, given, n_breaches = map(int, line.split())
     if given < n_out:
         raise SimulationError(f"{accelerator.name} hangs: {taken} of {n_in} beats in, {given} of {n_out} out after "

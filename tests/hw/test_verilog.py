@@ -155,22 +155,44 @@ def test_refuses_a_folder_with_foreign_content(tmp_path, own_output):
     folder.mkdir(exist_ok=True)
     (folder / "thesis.txt").write_text("years of work")
     before = contents(folder)
-    sentence = f"{folder} holds thesis.txt, which cbnn did not write; name an empty or a new folder"
+    sentence = f"{folder} holds thesis.txt, which is not as cbnn wrote it; name an empty or a new folder"
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         generate(unit_of(SMALL), folder)
     assert contents(folder) == before
     assert [path.name for path in tmp_path.iterdir()] == [folder.name]
 
 
+def test_refuses_its_own_output_where_it_was_changed(folder):
+    (folder / f"{SMALL}.v").write_text("// by hand")
+    before = contents(folder)
+    with pytest.raises(ValueError, match=f"holds {SMALL}.v, which is not as cbnn wrote it; name an empty or a new "):
+        generate(unit_of(SMALL), folder)
+    assert contents(folder) == before
+
+
+def test_removes_nothing_that_a_manifest_only_names(folder):
+    foreign = folder.parent / "foreign"
+    foreign.mkdir()
+    (foreign / "thesis.v").write_text("years of work")
+    (foreign / "chapter").mkdir()
+    manifest = {"generator": "cbnn", "files": ["thesis.v", "chapter"], "mem_files": [],
+                "sha256": {"thesis.v": "0", "chapter": "0", "../verilog": "0"}}
+    (foreign / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match="holds chapter, which is not as cbnn wrote it"):
+        generate(unit_of(SMALL), foreign)
+    assert (foreign / "thesis.v").read_text() == "years of work"
+    assert (foreign / "chapter").is_dir()
+
+
 def test_refuses_a_file_as_folder(tmp_path):
     file = tmp_path / "thesis.txt"
     file.write_text("years of work")
-    with pytest.raises(ValueError, match=f"^{re.escape(str(file))} is a file; Verilog is written to a folder$"):
+    with pytest.raises(ValueError, match=f"^{re.escape(str(file))} is not a folder; a folder is to be written$"):
         generate(unit_of(SMALL), file)
     assert file.read_text() == "years of work"
 
 
-@pytest.mark.parametrize("step", ["write_kernel", "manifest", "_replace"])
+@pytest.mark.parametrize("step", ["write_kernel", "manifest"])
 def test_interrupted_generation_leaves_the_old_output(folder, monkeypatch, step):
     before = contents(folder)
 

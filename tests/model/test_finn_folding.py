@@ -49,9 +49,9 @@ def test_there_and_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("nodes", "sentence"), [
-    ("{", "is not a folding of FINN's for this network: Expecting property name"),
-    ("[1]", "it is not JSON with a node per kernel"),
-    ({"MVAU_hls_0": 3, "MVAU_hls_1": 3, "MVAU_hls_2": 3, "MVAU_hls_3": 3}, "it is not JSON with a node per kernel"),
+    ("{", "is not a folding of FINN's for this network: its JSON is wrong: input data was truncated"),
+    ("[1]", "its JSON is wrong: expected `object`, got `array`"),
+    ({f"MVAU_hls_{i}": 3 for i in range(4)}, "its matrix units and Defaults are not objects"),
     (units("MVAU_hls", [(16, 49), (8, 8)]), "it has 2 matrix units, the network 4 layers"),
     (units("MVAU_hls", [(16, 49), (8, 8), (8, 8), (0, 8)]), "PE of matrix unit 3 is 0; it must be a whole number of"),
     (units("MVAU_hls", [(16, 49), (8, 8), (8, 8), (10, True)]), "SIMD of matrix unit 3 is True; it must be a whole"),

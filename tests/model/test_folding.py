@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cbnn.model.folding import MAX_BYTES, Folding, LayerFolding
+from cbnn.model.files import MAX_JSON_BYTES
+from cbnn.model.folding import Folding, LayerFolding
 from cbnn.model.topology import Topology
 
 TOPOLOGY = Topology.parse("16C3-16C3-MP2-32FC-10FC", (8, 8, 1), 5, (4, 3, 2))
@@ -116,23 +117,34 @@ def changed(**units: dict) -> str:
     return json.dumps(nodes)
 
 
-NOT_JSON = '{path} is not a folding: it is not JSON like {{"MVTU_0": {{"PE": 16, "SIMD": 9, "inFIFODepths": [2]}}}}'
+NOT_IT = "{path} is not a folding of this network: "
+WRONG = f"{NOT_IT}its JSON is wrong: "
 
 
 @pytest.mark.parametrize(("text", "sentence"), [
-    ("", NOT_JSON), ("[1, 2]", NOT_JSON), ("3", NOT_JSON), ("{", NOT_JSON), ("null", NOT_JSON),
-    ("[" * 100_000, NOT_JSON), ("\udcff", NOT_JSON), (changed(MVTU_1=[16, 9]), NOT_JSON), (changed(Input=5), NOT_JSON),
-    (changed(MVTU_1={"inFIFODepths": 2}), NOT_JSON), (changed(MVTU_1={"inFIFODepths": []}), NOT_JSON),
-    ('{"MVTU_0": {"PE": 16, "SIMD": 9}}', "{path} is not a folding for this network: it lacks 'MVTU_1'"),
-    (changed(MVTU_1=None).replace("null", '{"SIMD": 3}'), "{path} is not a folding for this network: it lacks 'PE'"),
-    (changed(MVTU_4={"PE": 1, "SIMD": 1}), "{path} folds 'MVTU_4', which this network does not have"),
-    (changed(Pool={}), "{path} folds 'Pool', which this network does not have"),
+    ("", f"{WRONG}input data was truncated"), ("{", f"{WRONG}input data was truncated"),
+    ("[1, 2]", f"{WRONG}expected `object`, got `array`"), ("3", f"{WRONG}expected `object`, got `int`"),
+    ("null", f"{WRONG}expected `object`, got `null`"), ("[" * 100_000, f"{WRONG}expected `object`, got `array`"),
+    ('{"MVTU_0": ' * 50_000, f"{WRONG}it is nested too deeply"), ("\udcff", f"{WRONG}invalid character (byte 0)"),
+    (changed(MVTU_1=[16, 9]), f"{NOT_IT}MVTU_1: its JSON is wrong: expected `object`, got `array`"),
+    (changed(Input=5), f"{NOT_IT}Input: its JSON is wrong: expected `object`, got `int`"),
+    (changed(MVTU_1={"inFIFODepths": 2}),
+     f"{NOT_IT}MVTU_1: its JSON is wrong: expected `array | null`, got `int` at `inFIFODepths`"),
+    (changed(MVTU_1={"inFIFODepths": []}),
+     f"{NOT_IT}MVTU_1: its JSON is wrong: expected `array` of length >= 1 at `inFIFODepths`"),
+    (changed(MVTU_1={"simd": 9}), f"{NOT_IT}MVTU_1: its JSON is wrong: object contains unknown field `simd`"),
+    ('{"MVTU_0": {"PE": 16, "SIMD": 9}}', f"{NOT_IT}it lacks 'MVTU_1', a layer of this network"),
+    (changed(MVTU_1=None).replace("null", '{"SIMD": 3}'),
+     f"{NOT_IT}MVTU_1: its JSON is wrong: object missing required field `PE`"),
+    (changed(MVTU_4={"PE": 1, "SIMD": 1}), f"{NOT_IT}it folds 'MVTU_4', which this network does not have"),
+    (changed(Pool={}), f"{NOT_IT}it folds 'Pool', which this network does not have"),
     (changed(MVTU_0={"PE": "16"}), f"layer 0: pe is '16'; {AT_LEAST_1}"),
     (changed(MVTU_0={"PE": 3.5}), f"layer 0: pe is 3.5; {AT_LEAST_1}"),
     (changed(MVTU_0={"PE": 16.0}), f"layer 0: pe is 16.0; {AT_LEAST_1}"),
     (changed(MVTU_0={"PE": True}), f"layer 0: pe is True; {AT_LEAST_1}"),
     (changed(MVTU_0={"PE": None}), f"layer 0: pe is None; {AT_LEAST_1}"),
-    (changed(MVTU_0={"SIMD": float("nan")}), f"layer 0: simd is nan; {AT_LEAST_1}"),
+    (changed(MVTU_0={"SIMD": float("nan")}), f"{WRONG}invalid character (byte 30)"),
+    (changed(MVTU_0={"SIMD": 1e300}), f"layer 0: simd is 1e+300; {AT_LEAST_1}"),
     (changed(MVTU_3={"SIMD": -8}), f"layer 3: simd is -8; {AT_LEAST_1}"),
     (changed(MVTU_3={"SIMD": 0}), f"layer 3: simd is 0; {AT_LEAST_1}"),
     (changed(MVTU_0={"inFIFODepths": [-1]}), f"layer 0: fifo_depth is -1; {AT_LEAST_1}"),
@@ -146,7 +158,7 @@ NOT_JSON = '{path} is not a folding: it is not JSON like {{"MVTU_0": {{"PE": 16,
     (changed(Input={"SIMD": 0}), f"input_width is 0; {AT_LEAST_1}"),
     (changed(Input={"SIMD": 5}), "input: 192 elements do not fold into beats of 5"),
     (changed(MVTU_0={"PE": 5}), "layer 0: 16 rows do not fold onto 5 PEs"),
-    (" " * (MAX_BYTES + 1), "{path} is larger than 1048576 bytes, the most that is read"),
+    (" " * (MAX_JSON_BYTES + 1), "{path} is larger than 1048576 bytes, the most that is read"),
 ])
 def test_bad_file(tmp_path: Path, text: str, sentence: str) -> None:
     path = tmp_path / "folding.json"

@@ -57,6 +57,6 @@ def test_what_does_not_suit_is_refused(tmp_path):
     assert refused("large.png") == "large.png is 4x4x1; the network takes 3x4x1"
     assert refused("high.npy") == "pixels 32 to 32 given; 5 bits hold 0 to 31"
     assert refused("nan.npy") == "images are float64; pixels must be integers"
-    assert refused("objects.npy").startswith("objects.npy cannot be read: ")
+    assert refused("objects.npy").startswith("objects.npy holds object (1,); ")
     assert refused("large.png", Topology.parse("4FC-3FC", (4, 4, 2), 5)).startswith(
         "the network takes 2 colours of 5 bits; pictures have 1 or 3 of 8")

@@ -1,0 +1,221 @@
+"""Files: what is read is bounded and whole, what is written is whole or not there, what is not ours stays."""
+
+import io
+import os
+import stat
+import tracemalloc
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cbnn.model import files
+from cbnn.model.files import check_own_folder, decode_json, folder_written, read_array, read_bounded, write_atomically
+
+
+class Row(msgspec.Struct, forbid_unknown_fields=True):
+    n: int
+    x: float = 0.0
+
+
+def sentence(action, *arguments, **options) -> str:
+    with pytest.raises(ValueError) as caught:
+        action(*arguments, **options)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+# Reading
+
+
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert sentence(read_bounded, tmp_path / "pipe", 9) == f"{tmp_path / 'pipe'} is not a regular file"
+    assert sentence(read_bounded, Path("/dev/zero"), 9) == "/dev/zero is not a regular file"
+    assert sentence(read_bounded, tmp_path, 9) == f"{tmp_path} cannot be read: Is a directory"
+    assert sentence(read_bounded, Path("a\0b"), 9) == r"'a\x00b' is not the name of a file"
+    (tmp_path / "ten").write_bytes(b"0123456789")
+    assert read_bounded(tmp_path / "ten", 10) == b"0123456789"
+    assert sentence(read_bounded, tmp_path / "ten", 9).endswith("is larger than 9 bytes, the most that is read")
+
+
+@pytest.mark.parametrize(("content", "complaint"), [
+    (b"", "input data was truncated"), (b"{", "input data was truncated"), (b"\xff", "invalid character (byte 0)"),
+    (b'{"n": NaN}', "invalid character (byte 6)"), (b'{"n": 1} x', "trailing characters (byte 10)"),
+    (b'{"n": true}', "expected `int`, got `bool` at `n`"), (b'{"n": 1.5}', "expected `int`, got `float` at `n`"),
+    (b'{"n": 1, "x": 1e999}', "number out of range at `x`"), (b'{"x": 1}', "object missing required field `n`"),
+    (b'{"n": 1, "m": 2}', "object contains unknown field `m`"), (b"[" * 99_999, "expected `object`, got `array`"),
+    (b'{"n":' * 99_999, "expected `int`, got `object` at `n`")])
+def test_json_has_to_be_of_its_type(content: bytes, complaint: str) -> None:
+    assert sentence(decode_json, content, Row) == f"its JSON is wrong: {complaint}"
+
+
+def test_json_that_is_deep_where_anything_goes(tmp_path: Path) -> None:
+    assert sentence(decode_json, b"[" * 99_999, object) == "its JSON is wrong: it is nested too deeply"
+    assert decode_json(b'{"n": 3, "x": 2}', Row) == Row(3, 2.0)
+
+
+def npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("array", [
+    np.arange(24, dtype=np.uint8).reshape(2, 3, 4), np.asfortranarray(np.arange(6).reshape(2, 3)),
+    np.zeros((0, 8, 8, 1), np.uint8), np.float32(3.5) * np.ones(2), np.array([True, False]), np.array(7)])
+def test_arrays_come_back(tmp_path: Path, array: np.ndarray) -> None:
+    np.save(tmp_path / "a.npy", array)
+    for in_place in (False, True):
+        back = read_array(tmp_path / "a.npy", in_place)
+        assert (back.dtype, back.shape) == (array.dtype, array.shape)
+        np.testing.assert_array_equal(back, array)
+
+
+WHOLE = npy(np.zeros(8, np.uint8))
+
+
+@pytest.mark.parametrize(("content", "complaint"), [
+    (b"", "is not an .npy file"), (b"PK\x03\x04junk", "is not an .npy file"), (b"(((", "is not an .npy file"),
+    (WHOLE[:60], "is not an .npy file"), (WHOLE[:-1], "claims an array of 8 bytes and holds 7"),
+    (WHOLE + b"x", "claims an array of 8 bytes and holds 9"),
+    (WHOLE.replace(b"(8,)", b"((((" ), "is not an .npy file"),
+    (WHOLE.replace(b"(8,), }  ", b"(8L,), } "), "is not an .npy file"),
+    (WHOLE.replace(b"(8,), }             ", b"(1649267441664,), } "),
+     "claims an array of 1649267441664 bytes and holds 8"),
+    (WHOLE.replace(b"(8,), } ", b"(-8,), }"), "holds uint8 (-8,); arrays of little-endian integers or floats are read"),
+    (npy(np.zeros(8, ">i4")), "holds >i4 (8,); arrays of little-endian integers or floats are read"),
+    (npy(np.zeros(1, "U3")), "holds <U3 (1,); arrays of little-endian integers or floats are read"),
+    (npy(np.zeros(1, complex)), "holds complex128 (1,); arrays of little-endian integers or floats are read"),
+    (npy(np.zeros(1, [("a", "u1")])), "holds [('a', 'u1')] (1,); arrays of little-endian integers or floats are read"),
+])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_arrays_that_are_none(tmp_path: Path, content: bytes, complaint: str, in_place: bool) -> None:
+    path = tmp_path / "a.npy"
+    path.write_bytes(content)
+    assert sentence(read_array, path, in_place) == f"{path} {complaint}"
+
+
+def test_pickles_are_not_opened(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([{}], object), allow_pickle=True)
+    assert "holds object (1,)" in sentence(read_array, tmp_path / "a.npy")
+
+
+def test_large_arrays_are_left_on_disk_or_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    header = npy(np.zeros(1 << 20, np.uint8))[:128].replace(b"(1048576,), }      ", b"(1099511627776,), }")
+    with path.open("wb") as file:
+        file.write(header)
+        file.truncate(128 + (1 << 40))  # sparse
+    tracemalloc.start()
+    assert read_array(path, in_place=True).shape == (1 << 40,)
+    assert sentence(read_array, path).endswith("at most 1073741824 are read")
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.data())
+def test_damaged_arrays(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    path = tmp_path_factory.mktemp("damaged") / "a.npy"
+    content = bytearray(npy(np.arange(6, dtype=np.int32).reshape(2, 3)))
+    for position in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=3)):
+        content[position] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(content)
+    try:
+        assert read_array(path).size <= 24
+    except ValueError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+
+
+# Writing
+
+
+def test_a_file_that_is_replaced_keeps_its_mode(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a"
+    write_atomically(path, b"1")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~current_umask()
+    path.chmod(0o600)
+    write_atomically(path, b"2")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert path.read_bytes() == b"2"
+    assert os.listdir(path.parent) == ["a"]  # noqa: PTH208
+
+
+def current_umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_only_regular_files_are_replaced(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("before")
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "broken").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "broken", "pipe"):
+        assert sentence(write_atomically, tmp_path / name, b"") == \
+            f"{tmp_path / name} is not a regular file; name a file to be written"
+    assert sentence(write_atomically, Path("/dev/null"), b"") == \
+        "/dev/null is not a regular file; name a file to be written"
+    assert sorted(os.listdir(tmp_path)) == ["broken", "file", "link", "pipe"]  # noqa: PTH208
+    assert (tmp_path / "link").read_text() == "before"
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    for content in ("1", "2"):
+        with folder_written(folder) as fresh:
+            (fresh / content).write_text(content)
+        assert os.listdir(folder) == [content]  # noqa: PTH208
+        assert os.listdir(tmp_path) == ["out"]  # noqa: PTH208
+
+
+@pytest.mark.parametrize("moment", [0, 1, 2])
+def test_a_folder_whose_writing_fails_is_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                  moment: int) -> None:
+    """While it is filled, when the old one is to go, and when the new one is to come."""
+    folder = tmp_path / "out"
+    with folder_written(folder) as fresh:
+        (fresh / "old").touch()
+    calls, rename = [], Path.rename
+
+    def failing(self: Path, target: Path) -> Path:
+        calls.append(target)
+        if len(calls) == moment:
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError, match="No space left"), folder_written(folder) as fresh:  # noqa: PT012
+        (fresh / "new").touch()
+        if moment == 0:
+            raise OSError(28, "No space left on device")
+    assert os.listdir(tmp_path) == ["out"]  # noqa: PTH208
+    assert os.listdir(folder) == ["old"]  # noqa: PTH208
+
+
+def test_a_linked_folder_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    with pytest.raises(ValueError, match="is a link; name the folder itself"), folder_written(tmp_path / "link"):
+        pass
+
+
+def test_what_a_killed_run_left_does_not_make_a_folder_foreign(tmp_path: Path) -> None:
+    (tmp_path / ".a.cbnn-0123abcd").mkdir()
+    check_own_folder(tmp_path, lambda path: False)
+    check_own_folder(tmp_path / "new", lambda path: False)
+    (tmp_path / "thesis.txt").touch()
+    assert sentence(check_own_folder, tmp_path, lambda path: path.name == "a") == \
+        f"{tmp_path} holds thesis.txt, which is not as cbnn wrote it; name an empty or a new folder"
+    check_own_folder(tmp_path, lambda path: path.name == "thesis.txt")
+
+
+def test_names_beside_are_known_as_ours() -> None:
+    assert files.LEFTOVER.fullmatch(files._neighbour(Path("v")).name)
+    assert not files.LEFTOVER.fullmatch("v.cbnn-0123abcd")
