@@ -58,12 +58,20 @@ def test_slices_that_a_network_has_pruned_cannot_be_kept() -> None:
     assert str(caught.value) == "slice 0 cannot be kept; the network has the slices 2, 1"
 
 
-def test_counts_are_the_predicted_ones_with_shallow_fifos_too() -> None:
-    shallow = OF_ALL.with_fifo_depths((1, 1, 1))
-    for folding in (OF_ALL, shallow):
-        row = full_level(SMALL, folding)
-        assert Cycles(row.input_beats, row.first_layer_cycles, row.interval_cycles,
-                      row.latency_cycles) == predict(accelerator(SMALL, folding))
+def test_counts_are_the_predicted_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No formula of the kernels stands in for what the dataflow simulation says."""
+    def said(unit):
+        return Cycles(11, 22, 1000 * len(unit.topology.kept_slices), 44)
+
+    row = full_level(SMALL, OF_ALL)
+    assert Cycles(row.input_beats, row.first_layer_cycles, row.interval_cycles,
+                  row.latency_cycles) == predict(accelerator(SMALL, OF_ALL))
+    monkeypatch.setattr("cbnn.sim.cycles.predict", said)
+    rows = level_cycles(SMALL, small, [(2,)])
+    assert [(row.input_beats, row.first_layer_cycles, row.interval_cycles, row.latency_cycles,
+             row.refolded_interval_cycles, row.saved_cycles) for row in rows] == [
+                 (11, 22, 1000, 44, 1000, 2000)]
+    assert rows[0].saved_percent == pytest.approx(200 / 3)
 
 
 def test_refolding_keeps_within_the_luts_of_the_baseline() -> None:
