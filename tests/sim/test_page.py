@@ -8,7 +8,6 @@ import plotly.graph_objects as go
 import pytest
 from plotly.offline import get_plotlyjs
 
-from cbnn.model import digits
 from cbnn.sim import compaction, demo, report
 from cbnn.sim.page import Grid, Heading, page
 
@@ -131,4 +130,3 @@ def test_every_swatch_of_a_legend_is_another() -> None:
 def test_accuracies_are_percent(accuracy: float) -> None:
     row = LEVEL | {"accuracy_before": accuracy}
     assert report.cell(row, "accuracy_before") == f"{100 * accuracy:.2f}"
-    assert digits.INPUT_BITS == 5
