@@ -1,21 +1,24 @@
-"""Report of a compaction: accuracy, size, operations and, within one device, cycles; tables and a page with plots."""
+"""Report of a compaction: rows of the baseline, of what was found and tried; a page with plots."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE
 from rich.table import Table
 
 from cbnn.model import datasets, golden
 from cbnn.model.compact import Compaction, results
 from cbnn.model.evaluation import mean_and_spread
 from cbnn.model.files import write_atomically
-from cbnn.model.points import Point
+from cbnn.model.folding import Folding
+from cbnn.model.network import Network
+from cbnn.model.points import Point, Result
 from cbnn.model.sensitivity import Sensitivity
 from cbnn.model.storage import save
-from cbnn.model.topology import Topology
-from cbnn.sim.report import kept_text
+from cbnn.sim.cycles import full_level, level
+from cbnn.sim.page import Heading, page
+from cbnn.sim.report import kept_text, level_grid, level_table, percent, text_table
 from cbnn.sim.search import DEVICES, Budget, Search
 
 if TYPE_CHECKING:
@@ -25,35 +28,64 @@ SUMMARY, PAGE = "compact.json", "compact.html"
 NETWORKS = ("baseline.npz", "compact.npz")
 MODES = {"single": "randomised", "cumulative": "randomised with all below", "zeroed": "zeroed",
          "zeroed cumulative": "zeroed with all below"}
+LINES = (("#0072b2", "circle"), ("#d55e00", "x"), ("#009e73", "diamond"), ("#cc79a7", "square"),
+         ("#e69f00", "triangle-up"), ("#56b4e9", "cross"), ("#000000", "star"))
+"""Colours of Okabe and Ito, which can be told apart by all, and markers."""
+SIZES = ("topology", "kept_slices", "accuracy_after", "validation_accuracy", "weight_bits",
+         "operations", "interval_cycles")
+"""Columns for the terminal."""
+COLUMNS = (*SIZES[:-1], "input_beats", "first_layer_cycles", "interval_cycles", "latency_cycles",
+           "refolded_interval_cycles", "saved_cycles", "saved_percent", "luts", "block_rams")
+"""Columns for the page."""
+GROUPS = {"smallest of these": ("#0072b2", "circle"),
+          "within the loss allowed": ("#009e73", "diamond"),
+          "loses too much": ("#d55e00", "x")}
+"""Groups of what was tried: colour (blue, green and red of `LINES`) and marker."""
 
 
 def summary(compaction: Compaction, folder: Path, data_dir: Path | None, device: str) -> dict:
-    """Return what is reported; here, and only here, the test split is looked at, for the baseline and what was found.
+    """Return what is reported.
 
-    Cycles per image are of the fastest folding whose estimated LUTs and block RAMs the device has.
+    Only here is the test split looked at, for the baseline and for what was found. Every network is
+    folded as fast as the LUTs and block RAMs of the device allow, by their estimates.
     """
     test = datasets.load(compaction.baseline[0].dataset, data_dir)
-    rows = {}
-    for name, points in (("baseline", compaction.baseline), ("compact", compaction.found)):
+
+    def folding(network: Network) -> Folding:
+        return Search(network.topology).fastest(Budget(*DEVICES[device])).folding
+
+    first = results(compaction.baseline[:1], folder)[0].load(folder)
+    full = full_level(first, folding(first))
+
+    def seeds(points: tuple[Point, ...]) -> dict:
         found = results(points, folder)
-        accuracies = [golden.accuracy(result.load(folder), test.test_images, test.test_labels) for result in found]
-        mean, spread = mean_and_spread(accuracies)
-        rows[name] = _point(points[0], device) | {
-            "test_accuracies": accuracies, "mean": mean, "spread": spread,
+        networks = [result.load(folder) for result in found]
+        seen = [golden.accuracy(network, test.test_images, test.test_labels)
+                for network in networks]
+        mean, spread = mean_and_spread(seen)
+        row = level(networks[0], folding(networks[0]), full, accuracy_after=mean)
+        return asdict(row) | {
+            "spread": spread, "test_accuracies": seen,
             "validation_accuracies": [result.validation_accuracy for result in found]}
+
+    def tried(result: Result) -> dict:
+        network = result.load(folder)
+        return asdict(level(network, folding(network), full)) | {
+            "validation_accuracy": result.validation_accuracy,
+            "within_budget": result.validation_accuracy >= compaction.budget,
+            "front": id(result) in front}
+
     front = {id(result) for _, result in compaction.front}
-    tried = [{**_size(point.topology), "validation_accuracy": result.validation_accuracy,
-              "within_budget": result.validation_accuracy >= compaction.budget, "front": id(result) in front}
-             | ({"interval_cycles": _interval(point.topology, device)} if id(result) in front else {})
-             for point, result in compaction.grid]
-    base, small = rows["baseline"], rows["compact"]
-    return {"dataset": compaction.baseline[0].dataset, "note": test.note, "device": device, "budget": compaction.budget,
-            "baseline": base, "compact": small, "points_lost": 100 * (base["mean"] - small["mean"]),
+    base, small = seeds(compaction.baseline), seeds(compaction.found)
+    return {"dataset": compaction.baseline[0].dataset, "note": test.note, "device": device,
+            "budget": compaction.budget, "baseline": base, "compact": small,
+            "points_lost": 100 * (base["accuracy_after"] - small["accuracy_after"]),
             "times_fewer_weight_bits": base["weight_bits"] / small["weight_bits"],
             "times_fewer_operations": base["operations"] / small["operations"],
             "times_fewer_cycles": base["interval_cycles"] / small["interval_cycles"],
-            "tried": tried, "sensitivity": [{"mode": s.mode, "slice": s.slice, "colour": s.colour, "mean": s.mean,
-                                             "spread": s.spread} for s in compaction.slices]}
+            "tried": [tried(result) for _, result in compaction.grid],
+            "sensitivity": [{"mode": s.mode, "slice": s.slice, "colour": s.colour, "mean": s.mean,
+                             "spread": s.spread} for s in compaction.slices]}
 
 
 def write(compaction: Compaction, facts: dict, folder: Path, out: Path) -> None:
@@ -61,64 +93,79 @@ def write(compaction: Compaction, facts: dict, folder: Path, out: Path) -> None:
     for name, points in zip(NETWORKS, (compaction.baseline, compaction.found), strict=True):
         save(results(points[:1], folder)[0].load(folder), out / name)
     write_atomically(out / SUMMARY, (json.dumps(facts, indent=1) + "\n").encode())
-    write_atomically(out / PAGE, page(facts).encode())
+    write_atomically(out / PAGE, page_text(facts).encode())
 
 
 def tables(facts: dict) -> list[Table]:
-    """Both networks, and the front of what was tried."""
-    copy = f" ({facts['note']})" if facts["note"] else ""
-    both = Table(title=f"{facts['dataset']}{copy}", title_justify="left", box=SIMPLE)
-    for heading in ("", "topology", "slices", "test accuracy %", "weight bits", "operations",
-                    f"cycles in {facts['device']}"):
-        both.add_column(heading, justify="left" if heading in ("", "topology") else "right")
-    for name in ("baseline", "compact"):
-        row = facts[name]
-        both.add_row(name, row["layers"], kept_text(row["kept_slices"]),
-                     f"{100 * row['mean']:.2f} ± {100 * row['spread']:.2f}", f"{row['weight_bits']:,}",
-                     f"{row['operations']:,}", f"{row['interval_cycles']:,}")
-    both.add_row("", "", "", f"{-facts['points_lost']:+.2f}", *(
-        f"{facts[f'times_fewer_{what}']:.1f} x fewer" for what in ("weight_bits", "operations", "cycles")))
-    front = Table(title="smallest within the loss allowed, one training each, by images set apart",
-                  title_justify="left", box=SIMPLE)
-    for heading in ("topology", "slices", "accuracy %", "weight bits", "operations", "cycles"):
-        front.add_column(heading, justify="left" if heading == "topology" else "right")
-    for row in sorted((row for row in facts["tried"] if row["front"]), key=lambda row: row["weight_bits"]):
-        front.add_row(row["layers"], kept_text(row["kept_slices"]), f"{100 * row['validation_accuracy']:.2f}",
-                      f"{row['weight_bits']:,}", f"{row['operations']:,}", f"{row['interval_cycles']:,}")
+    """Return a table of both networks, and one of the front of what was tried."""
+    both = level_table([facts["baseline"], facts["compact"]], SIZES,
+                       title=f"{_data(facts)}, on {facts['device']}:",
+                       caption=f"{_outcome(facts)}. {_fewer(facts)}.")
+    front = level_table(_front(facts), SIZES, title="smallest within the loss allowed:",
+                        caption="One training each, judged by images set apart (validation).")
     return [both, front]
 
 
-def page(facts: dict) -> str:
-    """One self-contained page."""
-    copy = f", {facts['note']}" if facts["note"] else ""
-    plots = "".join(figure.to_html(full_html=False, include_plotlyjs=i == 0)
-                    for i, figure in enumerate((_front_figure(facts), sensitivity_figure(facts["sensitivity"]))))
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>cbnn: compaction</title>
-<style>body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; }}</style>
-</head><body><h1>{facts['times_fewer_weight_bits']:.1f} times smaller, {facts['points_lost']:.2f} points lost</h1>
-<p>{facts['dataset']}{copy}: {facts['baseline']['layers']} became {facts['compact']['layers']} with slices
-{kept_text(facts['compact']['kept_slices'])}. Test accuracy {100 * facts['baseline']['mean']:.2f} ±
-{100 * facts['baseline']['spread']:.2f} % became {100 * facts['compact']['mean']:.2f} ±
-{100 * facts['compact']['spread']:.2f} %, mean and standard deviation of
-{len(facts['compact']['test_accuracies'])} trainings each.</p>{plots}</body></html>
-"""
+def page_text(facts: dict) -> str:
+    """Return the page: outcome, tables and plots."""
+    base, small = facts["baseline"], facts["compact"]
+    became = (f"{_data(facts)}: {base['topology']} became {small['topology']} with slices "
+              f"{kept_text(small['kept_slices'])}. Test accuracy {_accuracy(base)} became "
+              f"{_accuracy(small)}, mean and standard deviation of "
+              f"{len(small['test_accuracies'])} trainings each. {_fewer(facts)}.")
+    folded = ("Cycles per image, LUTs and block RAMs are those of the fastest folding within an "
+              f"{facts['device']}; refolded: within the LUTs of the baseline.")
+    return page(f"Compaction: {_outcome(facts)}", [
+        became, Heading("Baseline, and what it became"), folded,
+        level_grid([base, small], COLUMNS), Heading("Smallest within the loss allowed"),
+        "One training each, judged by images set apart (validation).",
+        level_grid(_front(facts), COLUMNS), _front_figure(facts),
+        sensitivity_figure(facts["sensitivity"])])
+
+
+def _front(facts: dict) -> list[dict]:
+    front = [row for row in facts["tried"] if row["front"]]
+    return sorted(front, key=lambda row: row["weight_bits"])
+
+
+def _data(facts: dict) -> str:
+    return f"{facts['dataset']} ({facts['note']})" if facts["note"] else facts["dataset"]
+
+
+def _outcome(facts: dict) -> str:
+    return (f"{facts['times_fewer_weight_bits']:.1f} times smaller, "
+            f"{facts['points_lost']:.2f} points of accuracy lost")
+
+
+def _fewer(facts: dict) -> str:
+    times = (f"{facts[f'times_fewer_{key}']:.1f} x fewer {text}" for key, text in (
+        ("weight_bits", "weight bits"), ("operations", "operations"), ("cycles", "cycles")))
+    return ", ".join(times)
+
+
+def _accuracy(row: dict) -> str:
+    return f"{percent(row['accuracy_after'])} ± {percent(row['spread'])} %"
 
 
 def _front_figure(facts: dict) -> "go.Figure":
     import plotly.graph_objects as go
 
+    groups: dict[str, list[dict]] = {name: [] for name in GROUPS}
+    for row in facts["tried"]:
+        inside = "smallest of these" if row["front"] else "within the loss allowed"
+        groups[inside if row["within_budget"] else "loses too much"].append(row)
     figure = go.Figure()
-    for name, chosen in (("loses too much", lambda row: not row["within_budget"]),
-                         ("within the loss allowed", lambda row: row["within_budget"] and not row["front"]),
-                         ("smallest of these", lambda row: row["front"])):
-        rows = [row for row in facts["tried"] if chosen(row)]
-        figure.add_scatter(x=[row["weight_bits"] for row in rows], y=[100 * row["validation_accuracy"] for row in rows],
-                           mode="markers", name=name, marker={"size": 10}, hovertext=[
-                               f"{row['layers']}, slices {kept_text(row['kept_slices'])}" for row in rows])
+    for name, rows in groups.items():
+        colour, symbol = GROUPS[name]
+        texts = [f"{row['topology']}, slices {kept_text(row['kept_slices'])}" for row in rows]
+        figure.add_scatter(x=[row["weight_bits"] for row in rows],
+                           y=[100 * row["validation_accuracy"] for row in rows], hovertext=texts,
+                           mode="markers", name=name,
+                           marker={"size": 10, "color": colour, "symbol": symbol})
     figure.add_hline(100 * facts["budget"], line_dash="dot", annotation_text="least allowed")
-    figure.update_layout(title="What was tried", template="plotly_white", xaxis_title="weight bits", xaxis_type="log",
-                         yaxis_title="accuracy on images set apart, %")
+    figure.update_layout(title="What was tried", template="plotly_white", showlegend=True,
+                         xaxis_title="weight bits", xaxis_type="log",
+                         yaxis_title="accuracy on images set apart (validation), %")
     return figure
 
 
@@ -130,11 +177,14 @@ def sensitivity_figure(rows: list[dict]) -> "go.Figure":
     lines = [(text, [row for row in rows if row["mode"] == mode]) for mode, text in MODES.items()]
     lines += [(f"randomised, colour {colour}", [row for row in rows if row["colour"] == colour])
               for colour in sorted({row["colour"] for row in rows if row["colour"] is not None})]
-    for name, points in lines:
-        figure.add_scatter(x=[row["slice"] for row in points], y=[100 * row["mean"] for row in points], name=name,
-                           error_y={"array": [100 * row["spread"] for row in points]})
-    figure.update_layout(title="What each slice carries", template="plotly_white", xaxis_title="slice (0: LSB)",
-                         xaxis_dtick=1, yaxis_title="accuracy, %")
+    for i, (name, points) in enumerate(lines):
+        colour, symbol = LINES[i % len(LINES)]
+        figure.add_scatter(x=[row["slice"] for row in points],
+                           y=[100 * row["mean"] for row in points], name=name,
+                           error_y={"array": [100 * row["spread"] for row in points]},
+                           marker={"color": colour, "symbol": symbol, "size": 8})
+    figure.update_layout(title="What each slice carries", template="plotly_white",
+                         xaxis_title="slice (0: LSB)", xaxis_dtick=1, yaxis_title="accuracy, %")
     return figure
 
 
@@ -143,23 +193,13 @@ def sensitivity_table(results: list[Sensitivity]) -> Table:
     rows: dict[int, dict[str, str]] = {}
     for result in results:
         column = MODES.get(result.mode, f"colour {result.colour}")
-        spread = f" ± {100 * result.spread:.1f}" if len(result.accuracies) > 1 else ""
-        rows.setdefault(result.slice, {})[column] = f"{100 * result.mean:.1f}{spread}"
+        spread = f" ± {percent(result.spread)}" if len(result.accuracies) > 1 else ""
+        rows.setdefault(result.slice, {})[column] = f"{percent(result.mean)}{spread}"
     columns = list(dict.fromkeys(name for row in rows.values() for name in row))
-    table = Table("slice", *columns, title="accuracy, %", title_justify="left", box=SIMPLE)
-    for b, row in rows.items():
-        table.add_row(str(b), *(row[column] for column in columns))
-    return table
+    cells = [[str(b), *(row[column] for column in columns)] for b, row in rows.items()]
+    return text_table(["slice", *columns], cells, [False] * (1 + len(columns)), title="accuracy, %")
 
 
-def _point(point: Point, device: str) -> dict:
-    return {**_size(point.topology), "interval_cycles": _interval(point.topology, device)}
-
-
-def _size(topology: Topology) -> dict:
-    return {"layers": str(topology), "kept_slices": list(topology.kept_slices), "weight_bits": topology.n_weight_bits,
-            "operations": topology.n_operations}
-
-
-def _interval(topology: Topology, device: str) -> int:
-    return Search(topology).fastest(Budget(*DEVICES[device])).interval_cycles
+def sensitivity_page(rows: list[dict]) -> str:
+    """Return the plot of `sensitivity_figure` as a page."""
+    return page("Sensitivity of slices", [sensitivity_figure(rows)])

@@ -1,72 +1,164 @@
-"""Cycles per image at each pruning level, without simulating logic."""
+"""Levels of pruning: what a network costs with some of its input slices, one row per level.
+
+The one place where such rows are made: the demo, and the verbs `cycles`, `sweep` and `compact` all
+print these. Cycles are predicted by the dataflow simulation; no logic is simulated.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cbnn.hw.accelerator import accelerator
+from cbnn.hw.accelerator import Accelerator, accelerator
 from cbnn.hw.mvtu import Mvtu
+from cbnn.hw.stream import Kernel
 from cbnn.model.folding import Folding
+from cbnn.model.network import Network, prune_slices
 from cbnn.model.topology import Topology
-from cbnn.sim.dataflow import simulate
 from cbnn.sim.search import Budget, Search
+from cbnn.sim.verify import Cycles, predict
+
+FoldingRule = Callable[[Topology], Folding]
+"""Gives the folding of a pruned network."""
 
 
 @dataclass(frozen=True)
-class LevelCycles:
-    """Predictions for one pruning level; cycles per image.
+class Level:
+    """One level of pruning at one folding; counts are per image.
 
     Attributes
     ----------
-    latency_cycles : of the first image, first beat in to last beat out, by dataflow simulation
-    slowest : the kernel that sets the interval
+    kept_slices : numbers of the slices kept, the highest first
+    topology, folding : as text
+    accuracy_before, accuracy_after : fraction of test images classified rightly, with slices pruned
+        but not retrained, and retrained; None where not known
+    input_beats, first_layer_cycles, interval_cycles, latency_cycles : predicted, see `Cycles`
+    slowest : name of the slowest kernel, see `slowest_kernel`
     layer_cycles : cycles of every layer's matrix unit
-    refolded, refolded_interval_cycles : the fastest folding within the LUTs of all slices, and its interval
-    saved_cycles, saved_percent : interval saved against all slices at the same folding
-    luts : estimate at the given folding
+    refolded, refolded_interval_cycles : the fastest folding within the LUTs of the baseline, and
+        its interval; None where none fits
+    luts, block_rams : estimates at the given folding
+    weight_bits, operations : of all layers
+    saved_cycles, saved_percent : how much shorter the interval is than the baseline's
+    measured : the same counts as seen on the RTL; None where no RTL ran
+
+    The baseline has all slices, folded by the same rule. What is relative to it is None where there
+    is no baseline.
     """
 
-    kept_slices: list[int]
-    input_beats: int
-    first_layer_cycles: int
+    kept_slices: tuple[int, ...]
+    topology: str
+    folding: str
+    accuracy_before: float | None
+    accuracy_after: float | None
+    input_beats: float
+    first_layer_cycles: float
     interval_cycles: int
     latency_cycles: int
     slowest: str
-    layer_cycles: list[int]
-    refolded: str
-    refolded_interval_cycles: int
-    saved_cycles: int
-    saved_percent: float
+    layer_cycles: tuple[int, ...]
+    refolded: str | None
+    refolded_interval_cycles: int | None
     luts: int
+    block_rams: int
+    weight_bits: int
+    operations: int
+    saved_cycles: int | None
+    saved_percent: float | None
+    measured: Cycles | None
 
 
-def level_cycles(topology: Topology, fold: Callable[[Topology], Folding], levels: Sequence[int]) -> list[LevelCycles]:
-    """Predict every level of pruning, the most significant slices kept.
-
-    Parameters
-    ----------
-    topology : the network with all slices
-    fold : gives the folding for a pruned topology
-    levels : numbers of slices kept
+def level(network: Network | Topology, folding: Folding, baseline: Level | None, *,
+          accuracy_before: float | None = None, accuracy_after: float | None = None,
+          measured: Cycles | None = None) -> Level:
+    """Return the row of a pruned network.
 
     Raises
     ------
     ValueError
-        When a level does not exist or the folding does not fit.
+        When the folding does not fit.
     """
-    full = accelerator(topology, fold(topology))
+    unit = accelerator(network, folding)
+    predicted = predict(unit)
+    refolded, refolded_interval, saved = None, None, None
+    if baseline is not None:
+        refolded, refolded_interval = _refolded(unit, predicted.interval_cycles, baseline.luts)
+        saved = baseline.interval_cycles - predicted.interval_cycles
+    return Level(
+        unit.topology.kept_slices, str(unit.topology), str(folding), accuracy_before,
+        accuracy_after, predicted.input_beats, predicted.first_layer_cycles,
+        predicted.interval_cycles, predicted.latency_cycles,
+        slowest_kernel(unit.kernels).name.removeprefix(f"{unit.name}_"),
+        tuple(mvtu.interval_cycles for mvtu in unit.mvtus), refolded, refolded_interval, unit.luts,
+        unit.block_rams, unit.topology.n_weight_bits, unit.topology.n_operations, saved,
+        100 * saved / baseline.interval_cycles if baseline and saved is not None else None,
+        measured)
+
+
+def full_level(network: Network | Topology, folding: Folding) -> Level:
+    """Return the row of a network with all its slices, which is its own baseline."""
+    return level(network, folding, level(network, folding, None))
+
+
+def level_cycles(network: Network | Topology, rule: FoldingRule, levels: Sequence[tuple[int, ...]],
+                 accuracy: Callable[[Network], float] | None = None) -> list[Level]:
+    """Return the rows of several levels of one network, against the network with all its slices.
+
+    Parameters
+    ----------
+    network : with all slices; a bare topology has no accuracy
+    levels : slices kept at each level, by number, the highest first
+    accuracy : gives the accuracy of a pruned network that was not retrained; None: not wanted
+
+    Raises
+    ------
+    ValueError
+        When the network does not have a slice, or the folding does not fit.
+    """
+    pruned = [_pruned(network, kept) for kept in levels]
+    baseline = full_level(network, rule(_topology(network)))
     rows = []
-    for n in levels:
-        if not 1 <= n <= len(topology.kept_slices):
-            raise ValueError(f"{n} slices are to be kept; the network has 1 to {len(topology.kept_slices)}")
-        pruned = topology.keep(topology.kept_slices[:n])
-        unit = accelerator(pruned, fold(pruned))
-        faster = Search(pruned, unit.folding.input_width).fastest(Budget(full.luts))
-        # Of equals the matrix unit is named: it is what a folding can change.
-        slowest = max(unit.kernels, key=lambda kernel: (kernel.interval_cycles, isinstance(kernel, Mvtu)))
-        saved = full.interval_cycles - unit.interval_cycles
-        rows.append(LevelCycles(
-            list(pruned.kept_slices), unit.input_beats, unit.first_layer_cycles, unit.interval_cycles,
-            simulate(unit, 1).latency_cycles,
-            slowest.name.removeprefix(f"{unit.name}_"), [mvtu.interval_cycles for mvtu in unit.mvtus],
-            str(faster.folding), faster.interval_cycles, saved, 100 * saved / full.interval_cycles, unit.luts))
+    for at_level in pruned:
+        before = accuracy(at_level) if accuracy and isinstance(at_level, Network) else None
+        rows.append(level(at_level, rule(_topology(at_level)), baseline, accuracy_before=before))
     return rows
+
+
+def all_levels(topology: Topology) -> list[tuple[int, ...]]:
+    """Return the levels that drop the lowest slice each time, from all slices to one."""
+    return [topology.kept_slices[:n] for n in range(len(topology.kept_slices), 0, -1)]
+
+
+def check_level(topology: Topology, kept: tuple[int, ...]) -> None:
+    """Raise ValueError unless the network has these slices, and they are listed highest first."""
+    if missing := set(kept) - set(topology.kept_slices):
+        raise ValueError(f"slice {max(missing)} cannot be kept; the network has the slices "
+                         f"{', '.join(map(str, topology.kept_slices))}")
+    topology.keep(kept)
+
+
+def slowest_kernel(kernels: Sequence[Kernel]) -> Kernel:
+    """Return the kernel with the longest interval.
+
+    Of equals it is a matrix unit, which is what a folding can change; of these the first one.
+    """
+    return max(kernels, key=lambda kernel: (kernel.interval_cycles, isinstance(kernel, Mvtu)))
+
+
+def _topology(network: Network | Topology) -> Topology:
+    return network if isinstance(network, Topology) else network.topology
+
+
+def _pruned(network: Network | Topology, kept: tuple[int, ...]) -> Network | Topology:
+    check_level(_topology(network), kept)
+    return network.keep(kept) if isinstance(network, Topology) else prune_slices(network, kept)
+
+
+def _refolded(unit: Accelerator, interval_cycles: int, luts: int) -> tuple[str | None, int | None]:
+    """Return the fastest folding within so many LUTs, which may be the one that `unit` has."""
+    found = [(interval_cycles, str(unit.folding))] if unit.luts <= luts else []
+    try:
+        other = Search(unit.topology, unit.folding.input_width).fastest(Budget(luts))
+        found.append((predict(other).interval_cycles, str(other.folding)))
+    except ValueError:
+        pass  # FIFOs of default depth take more LUTs than those of `unit`
+    interval, folding = min(found, default=(None, None), key=lambda entry: entry[0])
+    return folding, interval

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -19,49 +19,19 @@ from cbnn.model.folding import Folding
 from cbnn.model.network import Network, prune_slices
 from cbnn.model.processes import completed
 from cbnn.model.topology import Topology
+from cbnn.sim import cycles
 from cbnn.sim.cosim import check_simulator
+from cbnn.sim.cycles import Level
 from cbnn.sim.report import write_report
-from cbnn.sim.search import Budget, Search
-from cbnn.sim.verify import Cycles, verify
+from cbnn.sim.verify import verify
 
 FOLDINGS = {"first layer slowest": "(2,9)(16,48)(16,16)(4,16)(5,8)", "balanced": "(8,9)(16,16)(8,16)(4,16)(5,8)"}
 """The two foldings of the demo, by name."""
-INPUT_WIDTH = 8
-"""Bits of a beat of the input, as narrow as a microcontroller's bus, so that beats show what pruning saves."""
 N_IMAGES = 16
 TABLE = "table.json"
 REPORT = "report.html"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One pruning level at one folding; cycles per image.
-
-    Attributes
-    ----------
-    accuracy_before, accuracy_after : on the test split, with slices pruned but not retrained, and retrained
-    predicted, measured : cycles by formula, and on the RTL
-    layer_cycles : cycles of every layer's matrix unit, by formula
-    luts : estimate at this folding
-    refolded, refolded_interval_cycles : the fastest folding within the LUTs of all slices, and its interval
-    saved_cycles, saved_percent : interval saved against all slices at the same folding
-    n_images : images of which every score was compared on the RTL
-    """
-
-    folding_name: str
-    folding: str
-    kept_slices: list[int]
-    accuracy_before: float
-    accuracy_after: float
-    predicted: Cycles
-    measured: Cycles
-    layer_cycles: list[int]
-    luts: int
-    refolded: str
-    refolded_interval_cycles: int
-    saved_cycles: int
-    saved_percent: float
-    n_images: int
+COLUMNS = {"folding_name", "n_images", *(field.name for field in fields(Level))}
+"""Names in a row of the table: those of `Level`, the folding's name, and images run on the RTL."""
 
 
 class MismatchError(Exception):
@@ -79,7 +49,7 @@ def shipped_digits() -> list[Network]:
     return [storage.load(shipped()[f"digits-{n}"]) for n in range(digits.INPUT_BITS, 0, -1)]
 
 
-def run_demo(out: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> list[Row]:
+def run_demo(out: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> list[dict]:
     """Evaluate, generate, simulate and compare every pruning level at both foldings; write table and report.
 
     Parameters
@@ -100,7 +70,7 @@ def run_demo(out: Path, progress: Callable[[int, int], None] = lambda done, tota
     jobs = [(name, n) for name in FOLDINGS for n in range(len(networks))]
     check_simulator()
     check_out(out)
-    rows: dict[tuple[str, int], Row] = {}
+    rows: dict[tuple[str, int], dict] = {}
     progress(0, len(jobs))
     with closing(completed(partial(level, out=out), jobs)) as done:
         for job, row in done:
@@ -112,9 +82,9 @@ def run_demo(out: Path, progress: Callable[[int, int], None] = lambda done, tota
     return ordered
 
 
-def write_table(rows: list[Row], out: Path) -> None:
+def write_table(rows: list[dict], out: Path) -> None:
     """Write the rows as ``table.json``."""
-    write_atomically(out / TABLE, (json.dumps([asdict(row) for row in rows], indent=2) + "\n").encode())
+    write_atomically(out / TABLE, (json.dumps(rows, indent=2) + "\n").encode())
 
 
 def read_table(folder: Path) -> list[dict]:
@@ -127,7 +97,7 @@ def read_table(folder: Path) -> list[dict]:
     """
     try:
         rows = json.loads((folder / TABLE).read_text())
-        if not isinstance(rows, list) or not rows or any(set(row) != {f.name for f in fields(Row)} for row in rows):
+        if not isinstance(rows, list) or not rows or any(set(row) != COLUMNS for row in rows):
             raise ValueError("its rows are not the demo's")
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"{folder} holds no table of the demo: {error}") from error
@@ -135,12 +105,12 @@ def read_table(folder: Path) -> list[dict]:
 
 
 def takes_digits(topology: Topology) -> bool:
-    """Tell whether a network's input is that of the digits networks."""
+    """Return whether a network takes the images of the digits networks."""
     return (topology.in_shape, topology.input_bits) == (digits.IN_SHAPE, digits.INPUT_BITS)
 
 
 def sample_images(network: Network, n: int, seed: int) -> NDArray:
-    """Return `n` images that suit a network: digits of the test split where it takes digits, else random pixels."""
+    """Return `n` images that suit a network: digits of the test split if it takes digits, else random pixels."""
     if takes_digits(network.topology) and network.pixel_table is None:
         return digits.load().test_images[:n]
     high = network.n_pixel_values
@@ -165,23 +135,26 @@ def _folder(name: str, n_pruned: int) -> str:
     return f"{name.replace(' ', '-')}-{digits.INPUT_BITS - n_pruned}"
 
 
-def level(job: tuple[str, int], out: Path) -> Row:
-    """One row: at the folding of a name, so many slices pruned."""
+def level(job: tuple[str, int], out: Path) -> dict:
+    """Return the row of a folding, by name, and a number of slices pruned, measured on the RTL.
+
+    Raises
+    ------
+    MismatchError
+        When RTL and model differ.
+    """
     (name, n), networks = job, shipped_digits()
     full, network, verilog = networks[0], networks[n], out / "verilog" / _folder(name, n)
+    kept = network.topology.kept_slices
     data = digits.load()
-    folding = Folding.parse(FOLDINGS[name], network.topology, INPUT_WIDTH)
+    folding = Folding.parse(FOLDINGS[name], network.topology)
     unit = accelerator(network, folding, "digits")
     result = verify(network, unit, data.test_images[:N_IMAGES], verilog)
-    if result.differences or result.measured is None:
-        raise MismatchError(f"{name}, {len(network.topology.kept_slices)} slices: {result.differences[0]}")
-    baseline = accelerator(full.topology, Folding.parse(FOLDINGS[name], full.topology, INPUT_WIDTH))
-    faster = Search(network.topology, folding.input_width).fastest(Budget(baseline.luts))
-    before = prune_slices(full, network.topology.kept_slices)
-    saved = baseline.interval_cycles - result.measured.interval_cycles
-    return Row(
-        name, str(folding), list(network.topology.kept_slices),
-        golden.accuracy(before, data.test_images, data.test_labels),
-        golden.accuracy(network, data.test_images, data.test_labels),
-        result.predicted, result.measured, [mvtu.interval_cycles for mvtu in unit.mvtus], unit.luts,
-        str(faster.folding), faster.interval_cycles, saved, 100 * saved / baseline.interval_cycles, result.n_images)
+    if result.differences:
+        raise MismatchError(f"{name}, {len(kept)} slices: {result.differences[0]}")
+    before, after = (golden.accuracy(trained, data.test_images, data.test_labels)
+                     for trained in (prune_slices(full, kept), network))
+    baseline = cycles.full_level(full, Folding.parse(FOLDINGS[name], full.topology))
+    row = cycles.level(network, folding, baseline, accuracy_before=before, accuracy_after=after,
+                       measured=result.measured)
+    return {"folding_name": name, "n_images": result.n_images} | asdict(row)

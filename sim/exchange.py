@@ -14,10 +14,10 @@ from cbnn.sim.options import (
     OutOption,
     app,
     image_shape,
+    kept_slices,
     load_model,
     print_result,
     read_folding,
-    slice_numbers,
 )
 
 imports = typer.Typer(no_args_is_help=True, help="Bring in networks that were trained elsewhere.")
@@ -39,7 +39,8 @@ def import_qonnx(
     """Read a binary network in QONNX, exactly or not at all (needs the extra cbnn[onnx])."""
     from cbnn.model import qonnx  # onnx is an extra, and slow to import
 
-    network = qonnx.load(file, low, high, image_shape(shape) if shape else None, slice_numbers(slices))
+    network = qonnx.load(file, low, high, image_shape(shape) if shape else None,
+                         kept_slices(slices) if slices else ())
     storage.save(network, out)
     _print(network, out, as_json)
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from cbnn.hw.accelerator import Accelerator, accelerator
 from cbnn.model import golden
-from cbnn.model.network import prune_slices
+from cbnn.model.network import Network
 from cbnn.sim import demo, performance, report
 from cbnn.sim.cycles import level_cycles
 from cbnn.sim.dataflow import simulate
@@ -29,19 +29,21 @@ from cbnn.sim.options import (
     NetworkArgument,
     SeedOption,
     ShapeOption,
+    SlicesOption,
     StallOption,
     app,
     check_device,
     load_data,
-    numbers_of_slices,
     print_result,
     progress_bar,
     read_folding,
+    read_levels,
     read_network,
     stderr,
     stdout,
 )
 from cbnn.sim.search import DEVICES, Budget, Search
+from cbnn.sim.sweep import COLUMNS as SWEEP_COLUMNS
 from cbnn.sim.sweep import points, sweep
 
 MhzOption = Annotated[float, typer.Option(help="Clock that images per second are stated at.")]
@@ -52,8 +54,7 @@ FoldingOutOption = Annotated[Path | None, typer.Option(help="Where to write the 
 @app.command("cycles")
 def cycles_command(
         network: NetworkArgument, folding: FoldingOption, shape: ShapeOption = "8x8x1", bits: BitsOption = 8,
-        slices: Annotated[str, typer.Option(help="Slices kept: a number, or a range such as 8..1; the most "
-                                                 "significant ones are kept.")] = "",
+        slices: SlicesOption = None,
         first_layer: FirstLayerOption = "sliced", input_width: BeatOption = None, dataset: DatasetOption = "",
         data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
     """Cycles per image and pruning level; of a trained network also what pruning costs in accuracy.
@@ -64,33 +65,24 @@ def cycles_command(
     topology, trained = read_network(network, shape, bits, first_layer)
     if trained is None and (dataset or data_dir):
         raise ValueError(f"{network} has no weights, and so no accuracy on a data set")
-    rows = [asdict(row) for row in level_cycles(topology, lambda pruned: read_folding(folding, pruned, input_width),
-                                                numbers_of_slices(slices, len(topology.kept_slices)))]
+    levels = read_levels(slices, topology)
+    note: dict[str, str] = {}
+    accuracy = None
     if trained is not None and (dataset or data_dir or demo.takes_digits(topology)):
         data, name = load_data(trained, dataset, data_dir)
-        for row in rows:
-            pruned = prune_slices(trained, tuple(row["kept_slices"]))
-            row["accuracy_before"] = golden.accuracy(pruned, data.test_images, data.test_labels)
-            row |= {"dataset": name} | ({"note": data.note} if data.note else {})
+        note = {"dataset": name} | ({"note": data.note} if data.note else {})
+
+        def accuracy(pruned: Network) -> float:
+            return golden.accuracy(pruned, data.test_images, data.test_labels)
+
+    found = level_cycles(trained or topology, lambda pruned: read_folding(folding, pruned, input_width),
+                         levels, accuracy)
+    rows = [asdict(row) | note for row in found]
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    stdout.print(_cycles_table(rows))
-
-
-def _cycles_table(rows: list[dict]) -> Table:
-    data = ", ".join(rows[0][key] for key in ("dataset", "note") if key in rows[0])
-    table = Table(box=SIMPLE, caption=data and f"accuracy: {data}", caption_justify="left")
-    accuracy = ["accuracy, not retrained %"] if "accuracy_before" in rows[0] else []
-    for heading in ("slices kept", *accuracy, "input beats", "first layer", "interval", "latency", "slowest kernel",
-                    "refolded interval", "cycles saved", "saved %", "LUTs (est.)"):
-        table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(report.kept_text(row["kept_slices"]), *(f"{100 * row['accuracy_before']:.1f}" for _ in accuracy),
-                      f"{row['input_beats']:,}", f"{row['first_layer_cycles']:,}", f"{row['interval_cycles']:,}",
-                      f"{row['latency_cycles']:,}", row["slowest"], f"{row['refolded_interval_cycles']:,}",
-                      f"{row['saved_cycles']:,}", f"{row['saved_percent']:.1f}", f"{row['luts']:,}")
-    return table
+    caption = f"accuracy: {', '.join(note.values())}. {report.CAPTION}" if note else report.CYCLES
+    stdout.print(report.level_table(rows, caption=caption))
 
 
 @app.command("simulate")
@@ -214,7 +206,7 @@ def sweep_command(
         table: Annotated[Path, typer.Option(help="SQLite table that results are added to; what it has is not computed "
                                                  "again.")],
         shape: ShapeOption = "8x8x1", bits: BitsOption = 8, first_layer: FirstLayerOption = "sliced",
-        slices: Annotated[str, typer.Option(help="Slices kept: a number, or a range such as 8..1.")] = "",
+        slices: SlicesOption = None,
         widths: Annotated[str, typer.Option(help="Factors of all channels, as in 1,0.5.")] = "1",
         intervals: Annotated[str, typer.Option(help="Cycles per image, as in 32768,8192; 0: as fast as the device "
                                                     "allows.")] = "0",
@@ -224,7 +216,7 @@ def sweep_command(
         as_json: JsonOption = False) -> None:
     """Fold a network for every combination of slices, widths, intervals and devices; can be continued."""
     topology, _ = read_network(network, shape, bits, first_layer)
-    asked = points(topology, numbers_of_slices(slices, len(topology.kept_slices)), _numbers("widths", widths, float),
+    asked = points(topology, read_levels(slices, topology), _numbers("widths", widths, float),
                    _numbers("intervals", intervals, int), devices.split(","))
     with progress_bar() as progress:
         task = progress.add_task("points", total=None)
@@ -232,16 +224,7 @@ def sweep_command(
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    shown = Table(box=SIMPLE)
-    for heading in ("slices", "width", "at most", "device", "interval", "latency", "input beats", "first layer", "LUTs",
-                    "block RAMs", "folding"):
-        shown.add_column(heading, justify="left" if heading in ("device", "folding") else "right", overflow="fold")
-    for row in rows:
-        numbers = ("interval", "latency", "input_beats", "first_layer_cycles", "luts", "block_rams")
-        shown.add_row(str(row["n_slices"]), f"{row['width']:g}", f"{row['interval_cycles']:,}", row["device"],
-                      *("-" if row[name] is None else f"{row[name]:,}" for name in numbers),
-                      row["folding"] or row["why"])
-    stdout.print(shown)
+    stdout.print(report.level_table(rows, SWEEP_COLUMNS))
 
 
 def _numbers(what: str, text: str, kind: type) -> list:

@@ -26,11 +26,11 @@ from cbnn.sim.options import (
     SeedOption,
     app,
     check_device,
+    kept_slices,
     load_data,
     load_model,
     print_result,
     progress_bar,
-    slice_numbers,
     stderr,
     stdout,
 )
@@ -53,7 +53,7 @@ def train(out: OutOption, dataset: DatasetOption = "digits", data_dir: DataDirOp
 
     known = datasets.find(dataset)
     layers, recipe = _recipe(dataset, layers, epochs, seed)
-    kept = slice_numbers(keep) or tuple(range(known.input_bits - 1, -1, -1))
+    kept = kept_slices(keep) if keep else tuple(range(known.input_bits - 1, -1, -1))
     full = Topology.parse(layers, known.in_shape, known.input_bits, kept, first_layer)  # type: ignore[arg-type]
     topology = full.scaled(width)
     data = datasets.load(dataset, data_dir)
@@ -152,8 +152,7 @@ def sensitivity_command(model: ModelArgument, dataset: DatasetOption = "", data_
         results = list(steps)
     rows = [asdict(result) | note | {"mean": result.mean, "spread": result.spread} for result in results]
     if plot is not None:
-        figure = compaction.sensitivity_figure(rows)
-        files.write_atomically(plot, figure.to_html(include_plotlyjs=True).encode())
+        files.write_atomically(plot, compaction.sensitivity_page(rows).encode())
     if as_json:
         print(json.dumps(rows, indent=2))
         return

@@ -17,6 +17,7 @@ from cbnn.model.folding import Folding
 from cbnn.model.network import Network
 from cbnn.model.topology import Shape, Topology
 from cbnn.sim import demo
+from cbnn.sim.cycles import all_levels
 from cbnn.sim.search import DEVICES
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -43,6 +44,9 @@ DatasetOption = Annotated[str, typer.Option(help=f"Data set: {', '.join(datasets
 DataDirOption = Annotated[Path | None, typer.Option(help="Folder that holds the data set's original files; else "
                                                          f"{datasets.VARIABLE} names it, else they are downloaded.")]
 FirstLayerOption = Annotated[str, typer.Option(help="sliced or weighted.")]
+SlicesOption = Annotated[list[str] | None, typer.Option(
+    help="Slices kept at one level, by number: 3, or 4,3,2, or 4..2; can be given several times. Else all levels, "
+         "the lowest slice dropped each time.")]
 DeviceOption = Annotated[str, typer.Option(help=f"FPGA whose LUTs and block RAMs bound the search: "
                                                 f"{', '.join(DEVICES)}.")]
 
@@ -124,19 +128,25 @@ def check_device(device: str) -> None:
         raise ValueError(f"device {device!r} is not one of {', '.join(DEVICES)}")
 
 
-def numbers_of_slices(text: str, n_slices: int) -> list[int]:
-    """Numbers of slices kept: all levels where `text` is empty."""
-    text = text or f"{n_slices}..1"
-    match = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", text)
-    if match is None:
-        raise ValueError(f"slices {text!r} are not written like 4 or 8..1")
-    first, last = int(match[1]), int(match[2] or match[1])
-    return list(range(first, last - 1, -1) if first >= last else range(first, last + 1))
+def kept_slices(text: str) -> tuple[int, ...]:
+    """Read the slices of one level, by number, the highest first: ``3``, ``4,3,2`` or ``4..2``.
+
+    Raises
+    ------
+    ValueError
+        When the text is written otherwise, or the numbers do not fall.
+    """
+    kept: list[int] = []
+    for part in text.split(","):
+        run = re.fullmatch(r" *([0-9]{1,4})(?:\.\.([0-9]{1,4}))? *", part)
+        first, last = (int(run[1]), int(run[2] or run[1])) if run else (0, 1)
+        kept += range(first, last - 1, -1)
+        if first < last or kept != sorted(set(kept), reverse=True):
+            raise ValueError(f"slices {text!r} are not written like 3, 4,3,2 or 4..2: "
+                             "numbers of slices, the highest first")
+    return tuple(kept)
 
 
-def slice_numbers(text: str) -> tuple[int, ...]:
-    """Read slices, the MSB first; none of an empty text."""
-    try:
-        return tuple(int(part) for part in text.split(",")) if text else ()
-    except ValueError as error:
-        raise ValueError(f"{text!r} is not a list of slices such as 7,6,5") from error
+def read_levels(texts: list[str] | None, topology: Topology) -> list[tuple[int, ...]]:
+    """Read levels of pruning; where none is given all, the lowest slice dropped each time."""
+    return [kept_slices(text) for text in texts] if texts else all_levels(topology)

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from cbnn.hw.accelerator import Accelerator
-from cbnn.hw.mvtu import Mvtu
 from cbnn.model.files import write_atomically
+from cbnn.sim.cycles import slowest_kernel
 from cbnn.sim.dataflow import BLOCKED, BUSY, STARVED, Trace
 from cbnn.sim.timeline import write_timeline, write_trace
+from cbnn.sim.verify import predict
 
 FILES = ("estimate_layer_cycles.json", "estimate_layer_resources.json", "estimate_network_performance.json",
          "kernels.json", "timeline.html", "trace.json")
@@ -21,14 +22,15 @@ FILES = ("estimate_layer_cycles.json", "estimate_layer_resources.json", "estimat
 
 @dataclass(frozen=True)
 class KernelPerformance:
-    """One kernel; cycles are of the images simulated, but for the first three.
+    """One kernel. The first three counts are per image, the others are of all images simulated.
 
     Attributes
     ----------
-    ii : initiation interval, cycles from image to image at the least
+    ii : initiation interval: least cycles from image to image
     latency : cycles from its first beat in to its last beat out
     trip_count : beats out per image
-    busy, starved, blocked : cycles in which it moves a beat, waits for one, offers one in vain
+    busy, starved, blocked : cycles in which it moves a beat, waits for one, offers one that is not
+        taken
     highest, capacity : the most beats (words of a line buffer) it held, and can hold; 0 of those without memory
     """
 
@@ -56,12 +58,11 @@ def kernel_performance(trace: Trace) -> list[KernelPerformance]:
 
 
 def network_performance(unit: Accelerator, trace: Trace, mhz: float) -> dict:
-    """Return FINN's summary; throughput and latency at an assumed clock, of the kernels alone."""
-    # Of equals the matrix unit: it is what a folding can change.
-    slowest = max(unit.kernels, key=lambda kernel: (kernel.interval_cycles, isinstance(kernel, Mvtu)))
-    interval = trace.interval_cycles if trace.n_images > 1 else unit.interval_cycles
+    """Return FINN's summary; throughput and latency at an assumed clock, of the kernels only."""
+    # A single image has no interval.
+    interval = trace.interval_cycles if trace.n_images > 1 else predict(unit).interval_cycles
     return {"critical_path_cycles": trace.latency_cycles, "max_cycles": interval,
-            "max_cycles_node_name": slowest.name, "assumed_clock_mhz": mhz,
+            "max_cycles_node_name": slowest_kernel(unit.kernels).name, "assumed_clock_mhz": mhz,
             "estimated_throughput_fps": round(1e6 * mhz / interval, 3),
             "estimated_latency_ns": round(1e3 * trace.latency_cycles / mhz, 3)}
 

@@ -1,132 +1,186 @@
-"""The demo's report: one self-contained HTML page, and a table for the terminal."""
+"""Rows of pruning levels as tables, for the terminal and for a page, and the demo's page.
 
-from html import escape
+A row is a `Level` as JSON has it (a dict); it may have further keys.
+"""
+
+from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE
 from rich.table import Table
+from rich.text import Text
 
 from cbnn.model.files import write_atomically
+from cbnn.sim.page import Grid, Heading, Part, page
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-HEADINGS = ("slices kept", "accuracy before %", "accuracy after %", "input beats", "first layer", "interval",
-            "latency", "refolded interval", "cycles saved", "saved %", "LUTs (est.)")
-COLOURS = ("#3b6fb6", "#e08e2b")
-CAPTION = ("Cycles per image; accuracy on the test split before and after retraining; refolded: the fastest folding "
-           "within the LUTs of all slices.")
+HEADINGS = {
+    "topology": "topology", "kept_slices": "slices kept", "width": "width",
+    "max_interval_cycles": "at most", "device": "device", "accuracy_before": "accuracy before %",
+    "accuracy_after": "accuracy after %", "validation_accuracy": "validation accuracy %",
+    "input_beats": "input beats", "first_layer_cycles": "first layer",
+    "interval_cycles": "interval", "latency_cycles": "latency", "slowest": "slowest kernel",
+    "refolded_interval_cycles": "refolded interval", "saved_cycles": "cycles saved",
+    "saved_percent": "saved %", "luts": "LUTs (est.)", "block_rams": "block RAMs",
+    "weight_bits": "weight bits", "operations": "operations", "folding": "folding",
+}
+"""The heading of every column, everywhere."""
+LONG = ("topology", "folding")
+"""Columns that hold long text: set left, and broken into lines where there is no room."""
+LEVELS = ("kept_slices", "accuracy_before", "accuracy_after", "input_beats", "first_layer_cycles",
+          "interval_cycles", "latency_cycles", "slowest", "refolded_interval_cycles",
+          "saved_cycles", "saved_percent", "luts")
+"""Columns of a report of levels."""
+CYCLES = ("Cycles per image. Saved: cycles of the interval, against all slices. Refolded: the "
+          "fastest folding within the LUTs of all slices.")
+CAPTION = f"Accuracy on the test split, before and after retraining. {CYCLES}"
+"""What the columns mean, with and without accuracies."""
+COLOURS = (("#3b6fb6", "#a9c3e6"), ("#d9822b", "#f3cf9f"))
+"""Of the foldings: as given, and refolded."""
 
 
-def kept_text(kept: list[int]) -> str:
-    """Return slices as people write them: ``4..0`` for a run, ``7, 5`` otherwise."""
-    if len(kept) > 1 and kept == list(range(kept[0], kept[-1] - 1, -1)):
+def kept_text(kept: Sequence[int]) -> str:
+    """Return slices as people write them: ``4..0`` for a run, ``7,5`` otherwise."""
+    if len(kept) > 1 and list(kept) == list(range(kept[0], kept[-1] - 1, -1)):
         return f"{kept[0]}..{kept[-1]}"
-    return ", ".join(map(str, kept))
+    return ",".join(map(str, kept))
 
 
-def cells(row: dict) -> list[str]:
-    """Return the text of a row under `HEADINGS`; where prediction and measurement agree, as they must, one number."""
-    def both(name: str) -> str:
-        predicted, measured = row["predicted"][name], row["measured"][name]
-        return f"{measured:,}" if predicted == measured else f"{measured:,} (predicted {predicted:,})"
-
-    return [kept_text(row["kept_slices"]), f"{100 * row['accuracy_before']:.1f}",
-            f"{100 * row['accuracy_after']:.1f}", both("input_beats"), both("first_layer_cycles"),
-            both("interval_cycles"), both("latency_cycles"),
-            f"{row['refolded_interval_cycles']:,}", f"{row['saved_cycles']:,}", f"{row['saved_percent']:.1f}",
-            f"{row['luts']:,}"]
+def percent(fraction: float) -> str:
+    """Return a fraction as people read it, in percent."""
+    return f"{100 * fraction:.2f}"
 
 
-def terminal_tables(rows: list[dict]) -> list[Table]:
-    """One table per folding."""
-    tables = []
-    for name, group in _by_folding(rows).items():
-        table = Table(title=f"{name}: {group[0]['folding']}", title_justify="left", box=SIMPLE)
-        for heading in HEADINGS:
-            table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
-        for row in group:
-            table.add_row(*cells(row))
-        tables.append(table)
-    return tables
+def cell(row: dict, name: str) -> str:
+    """Return the text of one column: one number where prediction and measurement agree."""
+    value = row.get(name)
+    if value is None:
+        # Where no folding fits, a sweep says why.
+        return row.get("why") or "-" if name == "folding" else "-"
+    if name == "kept_slices":
+        return kept_text(value)
+    if "accuracy" in name:
+        return percent(value) + (f" ± {percent(row['spread'])}" if "spread" in row else "")
+    if name == "saved_percent":
+        return f"{value:.1f}"
+    measured = (row.get("measured") or {}).get(name, value)
+    text = _number(measured)
+    return text if measured == value else f"{text} (predicted {_number(value)})"
 
 
-def write_report(rows: list[dict], path: Path) -> None:
-    """Write the page with plots and tables, atomically; it loads nothing from anywhere.
+def _number(value: float | str) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:g}" if isinstance(value, float) else f"{value:,}"
 
-    Plotly is imported where it is used, since it takes a third of a second.
+
+def level_grid(rows: Sequence[dict], columns: Sequence[str] = LEVELS) -> Grid:
+    """Return rows as a table, without the columns for which no row has a value."""
+    names = [name for name in columns if any(cell(row, name) != "-" for row in rows)]
+    return Grid([HEADINGS[name] for name in names],
+                [[cell(row, name) for name in names] for row in rows],
+                [name in LONG for name in names])
+
+
+def level_table(rows: Sequence[dict], columns: Sequence[str] = LEVELS, *, title: str = "",
+                caption: str = "") -> Table:
+    """Return the same for the terminal, with headings of several lines."""
+    grid = level_grid(rows, columns)
+    headings = [heading.replace(" ", "\n") for heading in grid.headings]
+    return text_table(headings, grid.rows, grid.is_text, title=title, caption=caption)
+
+
+def text_table(headings: Sequence[str], rows: Sequence[Sequence[str]], is_text: Sequence[bool], *,
+               title: str = "", caption: str = "") -> Table:
+    """Return a table for the terminal; brackets are printed, not taken for markup.
+
+    Where there is no room, text goes on in the next line, and an ellipsis marks cut numbers.
     """
+    table = Table(box=SIMPLE, title=Text(title) if title else None, title_justify="left",
+                  caption=Text(caption) if caption else None, caption_justify="left")
+    for heading, left in zip(headings, is_text, strict=True):
+        table.add_column(Text(heading), justify="left" if left else "right", no_wrap=not left,
+                         overflow="fold" if left else "ellipsis")
+    for cells in rows:
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def terminal_tables(rows: Sequence[dict]) -> list[Table]:
+    """Return the demo's tables, one per folding."""
+    return [level_table(group, title=f"{name}: {group[0]['folding']}")
+            for name, group in _by_folding(rows).items()]
+
+
+def write_report(rows: Sequence[dict], path: Path) -> None:
+    """Write the demo's page with plots and tables, atomically; it loads nothing from anywhere."""
     groups = _by_folding(rows)
-    figures = [_levels_figure(groups), *(_layers_figure(name, group) for name, group in groups.items())]
-    plots = [figure.to_html(full_html=False, include_plotlyjs=i == 0) for i, figure in enumerate(figures)]
-    tables = [_html_table(name, group) for name, group in groups.items()]
-    n_images = rows[0]["n_images"]
-    page = f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>cbnn: cycles saved by pruned input slices</title>
-<style>body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; }}
-table {{ border-collapse: collapse; margin: 1em 0 2em; }} th, td {{ padding: .3em .7em; text-align: right; }}
-th {{ border-bottom: 2px solid #444; vertical-align: bottom; font-weight: 600; }}
-td {{ border-bottom: 1px solid #ddd; font-variant-numeric: tabular-nums; }}</style></head><body>
-<h1>Cycles saved by pruned input slices</h1>
-<p>Handwritten digits, 8x8 pixels of 5 bits, test split of 540 images. Every row: Verilog generated, simulated by
-Icarus under cocotb, every score of {n_images} images equal to the golden model's, and input beats, first-layer cycles,
-interval and latency equal to their predictions. {CAPTION}</p>
-{plots[0]}{"".join(tables)}{"".join(plots[1:])}</body></html>
-"""
-    write_atomically(path, page.encode())
+    parts: list[Part] = [
+        "Handwritten digits, 8x8 pixels of 5 bits, test split of 540 images. For every row Verilog "
+        "was generated and simulated by Icarus under cocotb. Every score of "
+        f"{rows[0]['n_images']} images equals the golden model's, and input beats, first-layer "
+        "cycles, interval and latency equal their predictions.",
+        CAPTION, _levels_figure(groups)]
+    for name, group in groups.items():
+        parts += [Heading(name), f"(PE,SIMD) per layer: {group[0]['folding']}", level_grid(group),
+                  _layers_figure(name, group)]
+    write_atomically(path, page("Cycles saved by pruned input slices", parts).encode())
 
 
-def _by_folding(rows: list[dict]) -> dict[str, list[dict]]:
+def _by_folding(rows: Sequence[dict]) -> dict[str, list[dict]]:
     groups: dict[str, list[dict]] = {}
     for row in rows:
         groups.setdefault(row["folding_name"], []).append(row)
     return groups
 
 
-def _html_table(name: str, rows: list[dict]) -> str:
-    head = "".join(f"<th>{escape(heading)}</th>" for heading in HEADINGS)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells(row)) + "</tr>" for row in rows)
-    return f"<h2>{escape(name)}</h2><p>(PE,SIMD) per layer: {escape(rows[0]['folding'])}</p>" \
-           f"<table><tr>{head}</tr>{body}</table>"
-
-
 def _levels_figure(groups: dict[str, list[dict]]) -> "go.Figure":
-    from plotly.subplots import make_subplots
+    """Draw accuracy and intervals over levels."""
+    from plotly.subplots import make_subplots  # imported here, since that takes a third of a second
 
-    figure = make_subplots(rows=2, shared_xaxes=True, vertical_spacing=0.08, row_heights=[0.4, 0.6],
-                           subplot_titles=("Accuracy on the test split, %", "Interval, cycles per image"))
-    for key, label, dash in (("accuracy_after", "retrained", "solid"), ("accuracy_before", "not retrained", "dot")):
-        rows = next(iter(groups.values()))
-        figure.add_scatter(x=_kept(rows), y=[round(100 * row[key], 1) for row in rows], name=label,
-                           mode="lines+markers+text", texttemplate="%{y}",
-                           textposition="top center" if dash == "solid" else "bottom center",
+    figure = make_subplots(
+        rows=2, shared_xaxes=True, vertical_spacing=0.08, row_heights=[0.4, 0.6],
+        subplot_titles=("Accuracy on the test split, %", "Interval, cycles per image"))
+    first = next(iter(groups.values()))
+    for key, label, dash, place in (("accuracy_after", "retrained", "solid", "top center"),
+                                    ("accuracy_before", "not retrained", "dot", "bottom center")):
+        figure.add_scatter(x=_kept(first), y=[100 * row[key] for row in first], name=label,
+                           mode="lines+markers+text", texttemplate="%{y:.2f}", textposition=place,
                            line={"dash": dash, "color": "#444"}, row=1, col=1)
-    for (name, rows), colour in zip(groups.items(), cycle(COLOURS), strict=False):
-        figure.add_bar(x=_kept(rows), y=[row["measured"]["interval_cycles"] for row in rows], name=name,
-                       marker_color=colour, offsetgroup=name, texttemplate="%{y:,}", row=2, col=1)
+    for (name, rows), (colour, lighter) in zip(groups.items(), cycle(COLOURS), strict=False):
+        figure.add_bar(x=_kept(rows), y=[row["measured"]["interval_cycles"] for row in rows],
+                       name=name, marker_color=colour, offsetgroup=name, texttemplate="%{y:,}",
+                       row=2, col=1)
         figure.add_bar(x=_kept(rows), y=[row["refolded_interval_cycles"] for row in rows],
-                       name=f"{name}, refolded in the same LUTs", marker={"color": colour, "opacity": 0.4},
+                       name=f"{name}, refolded in the same LUTs", marker_color=lighter,
                        offsetgroup=f"{name} refolded", texttemplate="%{y:,}", row=2, col=1)
-    figure.update_yaxes(range=[0, 108], row=1, col=1)
+    figure.update_yaxes(range=[0, 112], row=1, col=1)
     figure.update_xaxes(title="slices kept", row=2, col=1)
-    figure.update_layout(template="plotly_white", height=650, legend={"orientation": "h", "y": -0.12})
+    figure.update_layout(template="plotly_white", height=650,
+                         legend={"orientation": "h", "y": -0.12})
     return figure
 
 
-def _kept(rows: list[dict]) -> list[str]:
+def _kept(rows: Sequence[dict]) -> list[str]:
     return [f"{len(row['kept_slices'])} ({kept_text(row['kept_slices'])})" for row in rows]
 
 
-def _layers_figure(name: str, rows: list[dict]) -> "go.Figure":
+def _layers_figure(name: str, rows: Sequence[dict]) -> "go.Figure":
     import plotly.graph_objects as go
+    from plotly.colors import sample_colorscale
 
+    # A legend shows no opacity, so that each level has a colour of its own.
+    places = [0.9 * i / max(1, len(rows) - 1) for i in range(len(rows))]
+    colours = sample_colorscale("Viridis", places)
     figure = go.Figure()
-    for row in rows:
+    for row, colour in zip(rows, colours, strict=True):
         layers = [f"layer {i}" for i in range(len(row["layer_cycles"]))]
-        figure.add_bar(x=layers, y=row["layer_cycles"], name=f"{len(row['kept_slices'])} kept",
-                       marker={"color": COLOURS[0], "opacity": 0.2 + 0.16 * len(row["kept_slices"])})
-    figure.update_layout(title=f"Cycles per layer: {name}", barmode="group", template="plotly_white",
-                         yaxis_title="cycles per image")
+        figure.add_bar(x=layers, y=row["layer_cycles"], marker_color=colour,
+                       name=f"slices {kept_text(row['kept_slices'])}")
+    figure.update_layout(title=f"Cycles per layer: {name}", barmode="group",
+                         template="plotly_white", yaxis_title="cycles per image", showlegend=True)
     return figure

@@ -1,23 +1,28 @@
-"""Sweeps: every combination of slices kept, widths, intervals and devices, in one SQLite table that can be continued.
+"""Sweeps: every combination of slices, widths, intervals and devices, in one SQLite table.
 
-Points are computed by processes of this machine, or on a Dask cluster; rows are written as they come, by this process
-alone, so that a worker that dies, or an interruption, loses no more than what was under way.
+Points are computed by processes of this machine, or on a Dask cluster. Only this process writes to
+the table, each row as soon as it is there. So a worker that dies, or an interruption, loses no more
+than the points that were being computed, and the same sweep goes on from the table.
 """
 
 import itertools
+import json
 import sqlite3
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
 from pathlib import Path
+from typing import Literal
 
+from cbnn.model.folding import Folding
 from cbnn.model.processes import WorkerError, completed
 from cbnn.model.topology import Topology
-from cbnn.sim.dataflow import simulate
+from cbnn.sim.cycles import Level, check_level, full_level, level
 from cbnn.sim.search import DEVICES, Budget, Search
 
 TRIES = 3
-"""How often a point is tried whose worker died."""
+"""How often a point is tried if its worker dies."""
 
 
 @dataclass(frozen=True)
@@ -26,75 +31,103 @@ class Point:
 
     Attributes
     ----------
-    topology, in_shape, input_bits, first_layer : the network at full width
-    n_slices : slices kept, the most significant ones
+    layers, in_shape, input_bits, first_layer : the network at full width
+    all_slices, kept_slices : slices before pruning, and those kept, by number, the highest first
     width : factor of the channels of every layer but the last
-    interval_cycles : cycles per image at most, with the fewest LUTs; 0: as fast as the device allows
+    max_interval_cycles : cycles per image at most, with the fewest LUTs; 0: as fast as the device
+        allows
     device : name of the FPGA
     """
 
-    topology: str
-    in_shape: str
+    layers: str
+    in_shape: tuple[int, int, int]
     input_bits: int
-    first_layer: str
-    n_slices: int
+    first_layer: Literal["sliced", "weighted"]
+    all_slices: tuple[int, ...]
+    kept_slices: tuple[int, ...]
     width: float
-    interval_cycles: int
+    max_interval_cycles: int
     device: str
+
+    @property
+    def topology(self) -> Topology:
+        """The network that is asked for."""
+        wide = Topology.parse(self.layers, self.in_shape, self.input_bits, self.kept_slices,
+                              self.first_layer)
+        return wide.scaled(self.width)
+
+    @property
+    def folding(self) -> Folding:
+        """The best folding; raises ValueError where nothing fits."""
+        search, budget = Search(self.topology), Budget(*DEVICES[self.device])
+        if self.max_interval_cycles:
+            return search.cheapest(self.max_interval_cycles, budget).folding
+        return search.fastest(budget).folding
 
 
 @dataclass(frozen=True)
 class Result:
-    """What was found; empty where nothing fits, and then `why` says so. Cycles and beats per image."""
+    """What was found; no row where nothing fits, and then `why` says so."""
 
-    folding: str | None = None
-    interval: int | None = None
-    latency: int | None = None
-    input_beats: int | None = None
-    first_layer_cycles: int | None = None
-    weights: int | None = None
-    luts: int | None = None
-    block_rams: int | None = None
+    level: Level | None = None
     why: str | None = None
 
 
-def points(topology: Topology, slices: Sequence[int], widths: Sequence[float], intervals: Sequence[int],
-           devices: Sequence[str]) -> list[Point]:
+COLUMNS = ("kept_slices", "width", "max_interval_cycles", "device", "input_beats",
+           "first_layer_cycles", "interval_cycles", "latency_cycles", "saved_cycles",
+           "saved_percent", "luts", "block_rams", "folding")
+"""Columns of what is printed."""
+POINT_COLUMNS = tuple(field.name for field in fields(Point))
+NAMES = (*POINT_COLUMNS,
+         *(field.name for field in fields(Level) if field.name not in POINT_COLUMNS), "why")
+"""Columns of the table: those of the point, of its level, and `why`."""
+LISTS = ("in_shape", "all_slices", "kept_slices", "layer_cycles")
+"""Those that are stored as JSON."""
+
+
+def points(topology: Topology, levels: Sequence[tuple[int, ...]], widths: Sequence[float],
+           intervals: Sequence[int], devices: Sequence[str]) -> list[Point]:
     """Return all combinations.
+
+    Parameters
+    ----------
+    levels : slices kept at each level, by number, the highest first
+    widths, intervals, devices : see `Point`
 
     Raises
     ------
     ValueError
-        When a level of slices, a width or a device does not exist.
+        When a slice, a width or a device does not exist.
     """
-    for n in slices:
-        if not 1 <= n <= len(topology.kept_slices):
-            raise ValueError(f"{n} slices are to be kept; the network has 1 to {len(topology.kept_slices)}")
+    for kept in levels:
+        check_level(topology, kept)
     for width in widths:
         topology.scaled(width)
     for device in devices:
         if device not in DEVICES:
             raise ValueError(f"device {device!r} is not one of {', '.join(DEVICES)}")
-    shape = "x".join(map(str, topology.in_shape))
-    return [Point(str(topology), shape, topology.input_bits, topology.first_layer, *combination)
-            for combination in itertools.product(slices, widths, intervals, devices)]
+    return [Point(str(topology), topology.in_shape, topology.input_bits, topology.first_layer,
+                  topology.kept_slices, *combination)
+            for combination in itertools.product(levels, widths, intervals, devices)]
 
 
 def evaluate(point: Point) -> Result:
-    """Find the folding of one point, and what it takes."""
-    height, width, colours = map(int, point.in_shape.split("x"))
-    full = Topology.parse(point.topology, (height, width, colours), point.input_bits,
-                          first_layer=point.first_layer)  # type: ignore[arg-type]
-    topology = full.keep(full.kept_slices[: point.n_slices]).scaled(point.width)
-    budget = Budget(*DEVICES[point.device])
+    """Find the folding of one point; return its row, against that of all slices."""
     try:
-        search = Search(topology)
-        unit = search.cheapest(point.interval_cycles, budget) if point.interval_cycles else search.fastest(budget)
+        folding = point.folding
     except ValueError as error:
         return Result(why=str(error))
-    return Result(str(unit.folding), unit.interval_cycles, simulate(unit, 1).latency_cycles, unit.input_beats,
-                  unit.first_layer_cycles, sum(shape.mw * shape.mh for shape in topology.shapes),
-                  unit.luts, unit.block_rams)
+    baseline = _baseline(replace(point, kept_slices=point.all_slices))
+    return Result(level(point.topology, folding, baseline))
+
+
+@cache
+def _baseline(point: Point) -> Level | None:
+    """Return the row of a point with all slices; None where that does not fit."""
+    try:
+        return full_level(point.topology, point.folding)
+    except ValueError:
+        return None
 
 
 def sweep(asked: Sequence[Point], path: Path, scheduler: str | None = None,
@@ -113,22 +146,29 @@ def sweep(asked: Sequence[Point], path: Path, scheduler: str | None = None,
         When the workers of a point died again and again.
     """
     with closing(_open(path)) as table:
-        known = {Point(*row): True for row in table.execute(f"SELECT {_columns(Point)} FROM sweep")}  # noqa: S608
-        missing = [point for point in asked if point not in known]
+        known = set(table.execute(f"SELECT {', '.join(POINT_COLUMNS)} FROM sweep"))  # noqa: S608
+        missing = [point for point in asked if _stored(asdict(point), POINT_COLUMNS) not in known]
         progress(len(asked) - len(missing), len(asked))
         for done, (point, result) in enumerate(_evaluate_all(missing, scheduler), 1):
-            values = (*asdict(point).values(), *asdict(result).values())
+            found = {} if result.level is None else asdict(result.level)
+            values = _stored(asdict(point) | found | {"why": result.why}, NAMES)
             with table:
                 table.execute(f"INSERT OR REPLACE INTO sweep VALUES ({', '.join('?' * len(values))})", values)  # noqa: S608
             progress(len(asked) - len(missing) + done, len(asked))
-        names = [field.name for kind in (Point, Result) for field in fields(kind)]
-        rows = [dict(zip(names, row, strict=True)) for row in table.execute("SELECT * FROM sweep")]
-    by_point = {tuple(row[field.name] for field in fields(Point)): row for row in rows}
-    return [by_point[tuple(asdict(point).values())] for point in asked]
+        rows = {row[: len(POINT_COLUMNS)]: row for row in table.execute("SELECT * FROM sweep")}
+    return [_row(rows[_stored(asdict(point), POINT_COLUMNS)]) for point in asked]
 
 
-def _columns(kind: type) -> str:
-    return ", ".join(field.name for field in fields(kind))
+def _stored(row: dict, names: Sequence[str]) -> tuple:
+    """Return values of a row as they are stored."""
+    return tuple(json.dumps(row[name]) if name in LISTS and name in row else row.get(name)
+                 for name in names)
+
+
+def _row(values: tuple) -> dict:
+    """Return a row of the table as JSON has it."""
+    return {name: json.loads(value) if name in LISTS and value is not None else value
+            for name, value in zip(NAMES, values, strict=True)}
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -136,13 +176,13 @@ def _open(path: Path) -> sqlite3.Connection:
     table = sqlite3.connect(path)
     try:
         with table:
-            table.execute(f"CREATE TABLE IF NOT EXISTS sweep ({_columns(Point)}, {_columns(Result)}, "
-                          f"PRIMARY KEY ({_columns(Point)}))")
+            table.execute(f"CREATE TABLE IF NOT EXISTS sweep ({', '.join(NAMES)}, "
+                          f"PRIMARY KEY ({', '.join(POINT_COLUMNS)}))")
         found = [row[1] for row in table.execute("PRAGMA table_info(sweep)")]
     except sqlite3.DatabaseError as error:
         table.close()
         raise ValueError(f"{path} is no table of a sweep: {error}") from error
-    if found != [field.name for kind in (Point, Result) for field in fields(kind)]:
+    if found != list(NAMES):
         table.close()
         raise ValueError(f"{path} is no table of a sweep: its columns are others")
     return table

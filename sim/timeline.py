@@ -4,7 +4,6 @@ The trace is Chrome's JSON (open it in ui.perfetto.dev or chrome://tracing); a c
 """
 
 import json
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cbnn.model.files import write_atomically
-from cbnn.sim.dataflow import BUSY, Trace
+from cbnn.sim.cycles import slowest_kernel
+from cbnn.sim.dataflow import Trace
+from cbnn.sim.page import page
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -22,9 +23,9 @@ STATES = ("starved", "blocked", "busy")
 COLOURS = np.array([(232, 232, 232), (214, 69, 65), (59, 111, 182)])
 """Of the states, red, green and blue."""
 COLUMNS = 600
-"""Most columns of the picture; each shows the mean of its cycles."""
+"""Columns of the picture at most; each shows the mean of its cycles."""
 RUN_CYCLES = 4000
-"""Most runs of a state per kernel in the trace; beyond that cycles are drawn in groups."""
+"""Runs of a state per kernel in the trace at most; cycles are drawn in groups to keep to it."""
 
 
 def write_trace(trace: Trace, path: Path) -> None:
@@ -44,7 +45,10 @@ def write_trace(trace: Trace, path: Path) -> None:
 
 
 def _runs(states: NDArray[np.uint8]) -> tuple[NDArray, NDArray, NDArray]:
-    """Return starts, states and ends of runs of a state; where there are too many, of groups by their commonest."""
+    """Return starts, states and ends of runs of a state.
+
+    Where there are too many, cycles are grouped, and a group has the state of most of its cycles.
+    """
     group = 1
     while True:
         n_groups = -(-len(states) // group)
@@ -58,24 +62,11 @@ def _runs(states: NDArray[np.uint8]) -> tuple[NDArray, NDArray, NDArray]:
 
 def write_timeline(trace: Trace, path: Path) -> None:
     """Write the picture as a page of its own that loads nothing from anywhere."""
-    plots = "".join(figure.to_html(full_html=False, include_plotlyjs=i == 0)
-                    for i, figure in enumerate([_states_figure(trace), _levels_figure(trace)]))
-    slowest = max(range(len(trace.kernels)), key=lambda i: int((trace.states(i)[_settled(trace) :] == BUSY).sum()))
-    page = f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>cbnn: timeline</title>
-<style>body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em; }}</style>
-</head><body><h1>Timeline</h1>
-<p>{trace.n_simulated} images, {int(trace.taken(-1)[-1]) + 1:,} cycles. Blue: busy, moves a beat; red: blocked, offers
-one that is not taken; grey: starved, waits for one. Busiest at the end: {escape(trace.kernels[slowest].name)}.</p>
-{plots}</body></html>
-"""
-    write_atomically(path, page.encode())
-
-
-def _settled(trace: Trace) -> int:
-    """Return the cycle in which the last but one image has left."""
-    per_image = trace.kernels[-1].m_beats
-    return int(trace.taken(-1)[-per_image - 1]) if trace.n_simulated > 1 else 0
+    facts = (f"{trace.n_simulated} images, {int(trace.taken(-1)[-1]) + 1:,} cycles. Blue: busy, moves "
+             "a beat; red: blocked, offers a beat that is not taken; grey: starved, waits for a beat. "
+             f"Slowest kernel: {slowest_kernel(trace.kernels).name}.")
+    text = page("Timeline", [facts, _states_figure(trace), _levels_figure(trace)])
+    write_atomically(path, text.encode())
 
 
 def _columns(n_cycles: int) -> NDArray[np.int64]:
@@ -95,9 +86,9 @@ def _states_figure(trace: Trace) -> "go.Figure":
         rows.append(np.stack(shares, axis=1) @ COLOURS)
     step = len(states) / len(starts)
     names = [kernel.name for kernel in trace.kernels]
-    figure = go.Figure(go.Image(z=np.array(rows), x0=0, dx=step, hovertemplate="cycle %{x:,.0f}<extra></extra>"))
+    figure = go.Figure(go.Image(z=np.array(rows), x0=0, dx=step, hoverinfo="x"))
     figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, scaleanchor=False)
-    figure.update_xaxes(title="cycle", constrain="domain")
+    figure.update_xaxes(title="cycle", constrain="domain", hoverformat=",.0f")
     figure.update_layout(title="What every kernel does", template="plotly_white", height=140 + 20 * len(names),
                          margin={"l": 190})
     return figure

@@ -31,8 +31,8 @@ def test_every_verb_has_help(cbnn) -> None:
 
 
 def test_cycles_of_a_topology(cbnn) -> None:
-    code, out, _ = cbnn("cycles", "128C3-128C3-MP2-10FC", "--shape", "32x32x3", "--bits", 8, "--slices", "8..7",
-                        "--folding", "(128,27)(128,96)(1,8)", "--json")
+    code, out, _ = cbnn("cycles", "128C3-128C3-MP2-10FC", "--shape", "32x32x3", "--bits", 8, "--slices", "7..0",
+                        "--slices", "7..1", "--folding", "(128,27)(128,96)(1,8)", "--json")
     rows = json.loads(out)
     assert code == 0
     assert [(row["kept_slices"][-1], row["first_layer_cycles"]) for row in rows] == [(0, 8192), (1, 7168)]
@@ -86,12 +86,13 @@ def test_a_folding_from_json(cbnn, tmp_path: Path) -> None:
      "input shape '8x8' is not written like 32x32x3: height x width x colours"),
     (("cycles", "4C3-10FC", "--folding", "(3,1)(1,1)"), "layer 0: 4 rows do not fold onto 3 PEs"),
     (("cycles", "4C3-10FC", "--folding", "(1,2)(1,1)"), "layer 0: 9 inputs do not fold into words of 2"),
-    (("cycles", "4C3-10FC", "--folding", "(1,1)(1,1)", "--slices", "0"),
-     "0 slices are to be kept; the network has 1 to 8"),
+    (("cycles", "4C3-10FC", "--folding", "(1,1)(1,1)", "--slices", "8"),
+     "slice 8 cannot be kept; the network has the slices 7, 6, 5, 4, 3, 2, 1, 0"),
     (("cycles", "4C3-10FC", "--folding", "(1,1)(1,1)", "--slices", "four"),
-     "slices 'four' are not written like 4 or 8..1"),
+     "slices 'four' are not written like 3, 4,3,2 or 4..2: numbers of slices, the highest first"),
     (("train", "--keep", "6", "--out", "x.npz"), "slice 6 does not exist; pixels of 5 bits have 0 to 4"),
-    (("train", "--keep", "a", "--out", "x.npz"), "'a' is not a list of slices such as 7,6,5"),
+    (("train", "--keep", "a", "--out", "x.npz"),
+     "slices 'a' are not written like 3, 4,3,2 or 4..2: numbers of slices, the highest first"),
     (("train", "--dataset", "imagenet", "--out", "x.npz"), "data set 'imagenet' is not one of digits, mnist, "),
     (("compact", "--max-drop", "-1", "--out", "x"), "a loss of -1.0 points is allowed; it must be 0 to below 100"),
     (("compact", "--widths", "0.5", "--out", "x"), "widths 0.5 do not fall from 1"),
@@ -170,9 +171,9 @@ def test_one_level_of_the_demo_and_its_report(tmp_path: Path, monkeypatch: pytes
     """The last level at the balanced folding, whole: golden model, Verilog, Icarus, cycles, table, page."""
     monkeypatch.setattr(demo, "N_IMAGES", 4)
     row = demo.level(("balanced", 4), tmp_path)
-    assert row.measured.interval_cycles == row.predicted.interval_cycles == 576
-    assert row.measured.first_layer_cycles == 2 * 64
-    assert (row.saved_cycles, row.saved_percent) == (64, 10.0)
+    assert row["measured"] == {name: row[name] for name in row["measured"]}
+    assert (row["interval_cycles"], row["measured"]["first_layer_cycles"]) == (576, 2 * 64)
+    assert (row["saved_cycles"], row["saved_percent"]) == (64, 10.0)
     demo.write_table([row], tmp_path)
     code, out, err = cbnn("report", tmp_path)
     assert code == 0, err
@@ -180,5 +181,6 @@ def test_one_level_of_the_demo_and_its_report(tmp_path: Path, monkeypatch: pytes
     page = (tmp_path / "report.html").read_text()
     assert "http://" not in page.split("<h2>", 1)[1].split("<script", 1)[0]
     assert page.count("<table>") == 1
-    for cell in report.cells(demo.read_table(tmp_path)[0]):
-        assert f"<td>{cell}</td>" in page
+    [row] = demo.read_table(tmp_path)
+    for name in report.LEVELS:
+        assert f"<td>{report.cell(row, name)}</td>" in page

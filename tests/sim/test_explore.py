@@ -8,7 +8,7 @@ import pytest
 from cbnn.model import digits
 from cbnn.model.folding import Folding
 from cbnn.model.golden import accuracy
-from cbnn.model.network import Network
+from cbnn.model.network import Network, prune_slices
 from cbnn.model.storage import save
 from cbnn.model.topology import Topology
 from cbnn.sim.demo import shipped_digits
@@ -20,20 +20,34 @@ FOLDING = ("--folding", "(8,9)(2,8)(1,4)")
 
 
 def test_cycles_have_latency_and_of_digits_accuracy(cbnn):
-    code, out, _ = cbnn("cycles", "digits-5", "--folding", "(8,9)(16,16)(8,16)(4,16)(5,8)", "--slices", "5..4",
-                        "--json")
+    code, out, _ = cbnn("cycles", "digits-5", "--folding", "(8,9)(16,16)(8,16)(4,16)(5,8)", "--slices", "4..0",
+                        "--slices", "4..1", "--json")
     assert code == 0
     rows = json.loads(out)
     assert [row["latency_cycles"] for row in rows] == [1204, 1120]
     assert [round(row["accuracy_before"], 2) for row in rows] == [0.95, 0.95]
-    assert "accuracy_before" not in json.loads(cbnn("cycles", *WORDS, *FOLDING, "--json")[1])[0]
+    assert json.loads(cbnn("cycles", *WORDS, *FOLDING, "--json")[1])[0]["accuracy_before"] is None
+
+
+def test_cycles_keep_the_slices_that_are_named(cbnn):
+    words = ("cycles", "digits-5", "--folding", "(8,9)(16,16)(8,16)(4,16)(5,8)")
+    [row] = json.loads(cbnn(*words, "--slices", "3", "--json")[1])
+    data = digits.load()
+    assert row["kept_slices"] == [3]
+    assert row["accuracy_before"] == accuracy(prune_slices(shipped_digits()[0], (3,)), data.test_images,
+                                              data.test_labels)
+    lines = [line.split() for line in cbnn(*words, "--slices", "3", "--slices", "4,2")[1].splitlines()]
+    assert ["3", f"{100 * row['accuracy_before']:.2f}"] in [line[:2] for line in lines]
+    assert "4,2" in [line[0] for line in lines if line]
+    assert [row["kept_slices"] for row in json.loads(cbnn(*words, "--json")[1])] == [
+        [4, 3, 2, 1, 0], [4, 3, 2, 1], [4, 3, 2], [4, 3], [4]]
 
 
 def test_cycles_code_pixels_and_name_the_data_set(cbnn, tmp_path):
     network = shipped_digits()[0]
     turned = Network(network.topology, network.parameters, np.arange(31, -1, -1))
     save(turned, tmp_path / "turned.npz")
-    words = ("cycles", tmp_path / "turned.npz", "--folding", "(8,9)(16,16)(8,16)(4,16)(5,8)", "--slices", "5")
+    words = ("cycles", tmp_path / "turned.npz", "--folding", "(8,9)(16,16)(8,16)(4,16)(5,8)", "--slices", "4..0")
     data = digits.load()
     code, out, _ = cbnn(*words, "--json")
     assert code == 0
@@ -87,11 +101,13 @@ def test_fifos_are_written_as_a_folding(cbnn, tmp_path):
 
 
 def test_sweep_prints_every_point(cbnn, tmp_path):
-    words = ("sweep", *WORDS, "--table", tmp_path / "s.db", "--slices", "3..2", "--widths", "1,0.5")
+    words = ("sweep", *WORDS, "--table", tmp_path / "s.db", "--slices", "2..0", "--slices", "1",
+             "--widths", "1,0.5")
     code, out, _ = cbnn(*words, "--json")
     assert code == 0
     rows = json.loads(out)
-    assert [(row["n_slices"], row["width"]) for row in rows] == [(3, 1.0), (3, 0.5), (2, 1.0), (2, 0.5)]
+    assert [(row["kept_slices"], row["width"]) for row in rows] == [
+        ([2, 1, 0], 1.0), ([2, 1, 0], 0.5), ([1], 1.0), ([1], 0.5)]
     assert cbnn(*words)[1].count("xc7z020") == 4
 
 

@@ -11,6 +11,7 @@ from cbnn.model.topology import Topology
 from cbnn.sim import timeline
 from cbnn.sim.dataflow import simulate
 from cbnn.sim.performance import FILES, kernel_performance, network_performance, write_performance
+from cbnn.sim.verify import predict
 
 TOPOLOGY = Topology.parse("4C3-MP2-6C3-8FC-5FC", (6, 6, 1), 4)
 UNIT = accelerator(TOPOLOGY, Folding.parse("(2,9)(2,4)(4,6)(5,4)", TOPOLOGY))
@@ -37,10 +38,17 @@ def test_folder_holds_what_a_script_reads(tmp_path):
     assert summary["estimated_throughput_fps"] == round(2e8 / UNIT.interval_cycles, 3)
     layers = json.loads((tmp_path / "report" / "estimate_layer_cycles.json").read_text())
     assert layers == {mvtu.name: mvtu.interval_cycles for mvtu in UNIT.mvtus}
+    page = (tmp_path / "report" / "timeline.html").read_text()
+    assert f"Slowest kernel: {summary['max_cycles_node_name']}." in page
     write_performance(UNIT, TRACE, 100.0, tmp_path / "report")
     (tmp_path / "report" / "mine.txt").write_text("")
     with pytest.raises(ValueError, match=r"holds mine\.txt, which is no part of a report"):
         write_performance(UNIT, TRACE, 100.0, tmp_path / "report")
+
+
+def test_a_single_image_has_the_predicted_interval():
+    one = network_performance(UNIT, simulate(UNIT, 1), 100.0)
+    assert one["max_cycles"] == predict(UNIT).interval_cycles
 
 
 def test_trace_has_every_state(tmp_path):

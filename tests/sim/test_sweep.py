@@ -1,17 +1,21 @@
 """Sweeps: the same table whoever computes it, continued after interruptions, nothing lost with a worker."""
 
+import json
 import os
 import sqlite3
+from dataclasses import asdict
 from functools import partial
 
 import pytest
 
 from cbnn.model.topology import Topology
 from cbnn.sim import sweep as sweeping
-from cbnn.sim.sweep import Result, WorkerError, evaluate, points, sweep
+from cbnn.sim.cycles import level_cycles
+from cbnn.sim.search import DEVICES, Budget, Search
+from cbnn.sim.sweep import NAMES, WorkerError, evaluate, points, sweep
 
 TOPOLOGY = Topology.parse("8C3-MP2-12FC-4FC", (6, 6, 1), 3)
-ASKED = points(TOPOLOGY, [3, 1], [1.0, 0.5], [0, 2000, 1], ["xc7z010"])
+ASKED = points(TOPOLOGY, [(2, 1, 0), (1,)], [1.0, 0.5], [0, 2000, 1], ["xc7z010"])
 
 
 @pytest.fixture(scope="module")
@@ -19,16 +23,36 @@ def expected():
     return [evaluate(point) for point in ASKED]
 
 
-def results(rows):
-    return [Result(**{name: row[name] for name in Result.__dataclass_fields__}) for row in rows]
+def as_rows(results):
+    """Rows as JSON has them, of points and what was found for each."""
+    empty = dict.fromkeys(NAMES)
+    return [json.loads(json.dumps(empty | asdict(point) | (asdict(found.level) if found.level else {})
+                                  | {"why": found.why})) for point, found in zip(ASKED, results, strict=True)]
 
 
 def test_table_has_what_every_point_gives(tmp_path, expected):
-    assert results(sweep(ASKED, tmp_path / "table.db")) == expected
-    assert expected[0].interval < expected[1].interval <= 2000
-    assert expected[0].luts > expected[1].luts
+    assert sweep(ASKED, tmp_path / "table.db") == as_rows(expected)
+    levels = [result.level for result in expected]
+    assert levels[0].interval_cycles < levels[1].interval_cycles <= 2000
+    assert levels[0].luts > levels[1].luts
     assert expected[2].why.startswith("no folding takes at most 1 cycles per image; the fastest takes ")
-    assert expected[3].weights < expected[0].weights
+    assert levels[3].weight_bits < levels[0].weight_bits
+    assert (levels[0].kept_slices, levels[6].kept_slices) == ((2, 1, 0), (1,))
+
+
+def test_rows_are_those_of_cycles(expected):
+    def fastest(topology):
+        return Search(topology).fastest(Budget(*DEVICES["xc7z010"])).folding
+
+    assert [expected[0].level, expected[6].level] == level_cycles(TOPOLOGY, fastest, [(2, 1, 0), (1,)])
+
+
+def test_without_a_folding_of_all_slices_nothing_is_compared():
+    large = Topology.parse("200FC-10FC", (40, 40, 1), 8)
+    every, one = (evaluate(point) for point in points(large, [large.kept_slices, (7,)], [1.0], [0], ["xc7z010"]))
+    assert every.why == "no folding is within 17,600 LUTs and 120 block RAMs"
+    found = one.level
+    assert (found.saved_cycles, found.saved_percent, found.refolded) == (None, None, None)
 
 
 def test_what_is_known_is_not_computed_again(tmp_path, expected, monkeypatch):
@@ -39,10 +63,10 @@ def test_what_is_known_is_not_computed_again(tmp_path, expected, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         sweep(ASKED, tmp_path / "table.db", progress=interrupt)
     seen = []
-    assert results(sweep(ASKED, tmp_path / "table.db", progress=lambda done, total: seen.append(done))) == expected
+    assert sweep(ASKED, tmp_path / "table.db", progress=lambda done, total: seen.append(done)) == as_rows(expected)
     assert seen == list(range(2, len(ASKED) + 1))
     monkeypatch.setattr(sweeping, "evaluate", None)
-    assert results(sweep(ASKED, tmp_path / "table.db")) == expected
+    assert sweep(ASKED, tmp_path / "table.db") == as_rows(expected)
 
 
 def die_once(point, folder):
@@ -60,7 +84,7 @@ def die(point):
 def test_a_worker_that_dies_loses_nothing(tmp_path, expected, monkeypatch):
     monkeypatch.setattr(sweeping, "TRIES", 6)
     monkeypatch.setattr(sweeping, "evaluate", partial(die_once, folder=tmp_path))
-    assert results(sweep(ASKED, tmp_path / "table.db")) == expected
+    assert sweep(ASKED, tmp_path / "table.db") == as_rows(expected)
     assert list(tmp_path.glob("died-*"))
 
 
@@ -74,7 +98,7 @@ def test_workers_that_always_die_are_given_up(tmp_path, monkeypatch):
 def test_a_dask_cluster_gives_the_same(tmp_path, expected):
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
-        assert results(sweep(ASKED, tmp_path / "table.db", cluster.scheduler_address)) == expected
+        assert sweep(ASKED, tmp_path / "table.db", cluster.scheduler_address) == as_rows(expected)
 
 
 def test_widths_scale_all_layers_but_the_last():
@@ -82,10 +106,11 @@ def test_widths_scale_all_layers_but_the_last():
 
 
 @pytest.mark.parametrize(("ask", "sentence"), [
-    (lambda: points(TOPOLOGY, [4], [1.0], [0], ["xc7z010"]), "4 slices are to be kept; the network has 1 to 3"),
-    (lambda: points(TOPOLOGY, [3], [0.3], [0], ["xc7z010"]),
+    (lambda: points(TOPOLOGY, [(3,)], [1.0], [0], ["xc7z010"]),
+     "slice 3 cannot be kept; the network has the slices 2, 1, 0"),
+    (lambda: points(TOPOLOGY, [(2,)], [0.3], [0], ["xc7z010"]),
      "layer 0: a width of 0.3 makes 2.4 rows; it must be a whole number of at least 1"),
-    (lambda: points(TOPOLOGY, [3], [1.0], [0], ["fpga"]), "device 'fpga' is not one of xc7z010, xc7z020, "),
+    (lambda: points(TOPOLOGY, [(2,)], [1.0], [0], ["fpga"]), "device 'fpga' is not one of xc7z010, xc7z020, "),
 ])
 def test_points_that_do_not_exist_are_refused(ask, sentence):
     with pytest.raises(ValueError) as caught:
