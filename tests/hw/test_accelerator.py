@@ -149,7 +149,7 @@ def test_refuses_a_fifo_that_no_fpga_holds():
 @pytest.mark.parametrize("name", ["module", "logic", "unique", "wire", "x" * 65])
 def test_refuses_a_name_that_verilog_reserves(name):
     topology = Topology.parse("3FC", (2, 2, 1), 1)
-    with pytest.raises(ValueError, match="is a reserved word of Verilog|has 65 characters; at most 64 are supported"):
+    with pytest.raises(ValueError, match=r"is a reserved word of Verilog|has 65 characters; at most 64 are supported"):
         accelerator(topology, Folding.parse("(1,1)", topology), name)
 
 
