@@ -87,8 +87,8 @@ class Folding:
         if len(pe_simd) != len(topology.layers):
             raise ValueError(f"the folding is of {len(pe_simd)} layers; the network has {len(topology.layers)}")
         units = [_layer_folding(i, pe, simd, 2) for i, (pe, simd) in enumerate(pe_simd)]
-        layers = tuple(replace(unit, fifo_depth=default_fifo_depth(shape, unit.simd))
-                       for shape, unit in zip(topology.shapes, units, strict=True))
+        layers = tuple(_layer_folding(i, unit.pe, unit.simd, default_fifo_depth(shape, unit.simd))
+                       for i, (shape, unit) in enumerate(zip(topology.shapes, units, strict=True)))
         width = default_input_width(topology, layers[0].simd) if input_width is None else input_width
         folding = cls(layers, width)
         folding.check(topology)

@@ -88,8 +88,12 @@ def _in_a_sentence(read: Callable, *args: Any, **extra: Any) -> Any:
     try:
         return read(*args, **extra)
     except UsageError as error:
-        where = error.ctx.command_path if error.ctx is not None else "cbnn"
-        raise ValueError(f"{error.format_message().rstrip('.')}; see {where} --help") from error
+        raise ValueError(f"{error.format_message().rstrip('.')}; see {_words_of(error.ctx)} --help") from error
+
+
+def _words_of(context: Any) -> str:
+    """Return the words that call a verb."""
+    return f"{_words_of(context.parent)} {context.info_name}" if context is not None and context.parent else "cbnn"
 
 
 app = typer.Typer(cls=Verbs, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,

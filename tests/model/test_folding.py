@@ -98,6 +98,8 @@ AT_LEAST_1 = f"{WHOLE} {MAX_FOLD}"
     (lambda: Folding.of(TOPOLOGY, PAIRS, 8.0), f"input_width is 8.0; {AT_LEAST_1}"),
     (lambda: Folding.parse("(16,9)(8,16)(4,32)(10,0)", TOPOLOGY), f"layer 3: simd is 0; {AT_LEAST_1}"),
     (lambda: Folding.parse("(16,9)(8,16)(0,32)(10,8)", TOPOLOGY), f"layer 2: pe is 0; {AT_LEAST_1}"),
+    (lambda: Folding.parse("(1,1)", Topology.parse("4FC", (999, 999, 3), 1)),
+     f"layer 0: fifo_depth is 2994003; {WHOLE} {MAX_FIFO_DEPTH}"),
     (lambda: LayerFolding(1, 1, -2), f"fifo_depth is -2; {WHOLE} {MAX_FIFO_DEPTH}"),
     (lambda: Folding.parse("(16,9)", TOPOLOGY), "the folding is of 1 layers; the network has 4"),
     *[(lambda text=text: Folding.parse(text, TOPOLOGY),
