@@ -98,7 +98,7 @@ def test_a_folding_from_json(cbnn, tmp_path: Path) -> None:
       for text in ("a", "4,", "2..4", "4..1000000000", "9" * 20)),
     (("train", "--dataset", "imagenet", "--out", "x.npz"), "data set 'imagenet' is not one of digits, mnist, "),
     (("compact", "--max-drop", "-1", "--out", "x"), "--max-drop is -1.0; it must be 0 to 99"),
-    (("compact", "--widths", "0.5", "--out", "x"), "widths 0.5 do not fall from 1"),
+    (("compact", "--widths", "0.5", "--out", "x"), "widths must decrease strictly from 1; got 0.5"),
     (("compact", "--device", "z80", "--out", "x"), "device 'z80' is not one of xc7z010, "),
     (("evaluate", "digits-5", "--images-file", "x.npy"),
      "--images-file and --labels-file belong together; one of them is missing"),
