@@ -20,8 +20,8 @@ MAX_INPUT_WIDTH = 64
 """Most elements of the input per beat by default."""
 MAX_FOLD = 1 << 24
 """Largest PE and SIMD: no layer has more rows, or inputs of a window."""
-MAX_FIFO_DEPTH = 1 << 20
-"""Most beats that a FIFO holds."""
+MAX_FIFO_DEPTH = 1 << 16
+"""Most beats that a FIFO holds: MyHDL has a signal for each, and converts no more within 500 MB."""
 RAM_STYLES = ("auto", "block", "distributed")
 MAX_BYTES = 1 << 20
 """Largest folding read from a file, in bytes."""
