@@ -211,18 +211,22 @@ def test_out_of_range_is_refused_at_once(cbnn, folder: Path, words: tuple, sente
     assert sorted(folder.iterdir()) == before
 
 
+LARGE = Topology.parse("256FC-10FC", (16, 16, 1), 1)
+"""A network that is folded otherwise for each device."""
+
+
 @pytest.mark.parametrize(("text", "unit"), [
     ("auto", lambda search: search.fastest(Budget(*DEVICES["xc7z020"]))),
     ("auto:xc7z010", lambda search: search.fastest(Budget(*DEVICES["xc7z010"]))),
     ("auto:400", lambda search: search.cheapest(400)),
 ])
 def test_auto_finds_the_folding_and_tells_it(cbnn, text: str, unit) -> None:
-    found = unit(Search(TOPOLOGY))
-    code, out, err = cbnn("simulate", *WORDS, "--folding", text, "--json")
+    found = unit(Search(LARGE))
+    code, out, err = cbnn("simulate", str(LARGE), "--shape", "16x16x1", "--bits", 1, "--folding", text, "--json")
     assert code == 0
     assert json.loads(out)["network"]["max_cycles"] == found.interval_cycles
     assert err.startswith(f"folding {text}: {found.folding}, {found.interval_cycles:,} cycles per image")
-    assert options.read_folding(text, TOPOLOGY, None) == Folding.parse(str(found.folding), TOPOLOGY)
+    assert options.read_folding(text, LARGE, None) == Folding.parse(str(found.folding), LARGE)
 
 
 @pytest.mark.parametrize(("text", "sentence"), [
