@@ -38,8 +38,30 @@ from cbnn.model.topology import Conv, LayerShape, Topology
 
 MAX_XNORS = 1 << 18
 """XNORs per cycle of one layer beyond which nothing is laid out: more than the largest FPGAs hold."""
-MAX_WEIGHTS = 1 << 28
-"""Weights of one network, in bits, likewise."""
+MAX_FIFO_BITS = 1 << 26
+"""Bits of one FIFO, likewise."""
+MAX_NAME = 64
+"""Longest name of a top module; files and modules of kernels begin with it."""
+KEYWORDS = frozenset("""
+    accept_on alias always always_comb always_ff always_latch and assert assign assume automatic before begin bind bins
+    binsof bit break buf bufif0 bufif1 byte case casex casez cell chandle checker class clocking cmos config const
+    constraint context continue cover covergroup coverpoint cross deassign default defparam design disable dist do edge
+    else end endcase endchecker endclass endclocking endconfig endfunction endgenerate endgroup endinterface endmodule
+    endpackage endprimitive endprogram endproperty endsequence endspecify endtable endtask enum event eventually expect
+    export extends extern final first_match for force foreach forever fork forkjoin function generate genvar global
+    highz0 highz1 if iff ifnone ignore_bins illegal_bins implements implies import incdir include initial inout input
+    inside instance int integer interconnect interface intersect join join_any join_none large let liblist library local
+    localparam logic longint macromodule matches medium modport module nand negedge nettype new nexttime nmos nor
+    noshowcancelled not notif0 notif1 null or output package packed parameter pmos posedge primitive priority program
+    property protected pull0 pull1 pulldown pullup pulsestyle_ondetect pulsestyle_onevent pure rand randc randcase
+    randsequence rcmos real realtime ref reg reject_on release repeat restrict return rnmos rpmos rtran rtranif0
+    rtranif1 s_always s_eventually s_nexttime s_until s_until_with scalared sequence shortint shortreal showcancelled
+    signed small soft solve specify specparam static string strong strong0 strong1 struct super supply0 supply1
+    sync_accept_on sync_reject_on table tagged task this throughout time timeprecision timeunit tran tranif0 tranif1 tri
+    tri0 tri1 triand trior trireg type typedef union unique unique0 unsigned until until_with untyped use uwire var
+    vectored virtual void wait wait_order wand weak weak0 weak1 while wildcard wire with within wor xnor xor
+    """.split())
+"""Reserved words of SystemVerilog, IEEE 1800-2017, annex B."""
 
 
 @dataclass(frozen=True)
@@ -95,15 +117,14 @@ def accelerator(network: Network | Topology, folding: Folding, name: str = "acce
     Raises
     ------
     ValueError
-        When the folding does not divide the network evenly, or the name is no Verilog name; the message names
-        layer, value and rule.
+        When the folding does not divide the network evenly, something is larger than any FPGA, or the name is no
+        Verilog name; the message names layer, value and rule.
     """
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        raise ValueError(f"{name!r} is not a Verilog name: a letter or _, then letters, digits or _")
+    check_name(name)
     topology = network if isinstance(network, Topology) else network.topology
     parameters = (None,) * len(topology.layers) if isinstance(network, Topology) else network.parameters
     folding.check(topology)
-    _check_size(topology, folding)
+    _check_size(folding)
     height, width, colours = topology.in_shape
     elements = height * width * colours * len(topology.kept_slices)
     kernels: list[Kernel] = [RegisterSlice(f"{name}_input", folding.input_width, elements // folding.input_width)]
@@ -115,14 +136,24 @@ def accelerator(network: Network | Topology, folding: Folding, name: str = "acce
     return Accelerator(name, topology, folding, tuple(kernels), None if isinstance(network, Topology) else network)
 
 
-def _check_size(topology: Topology, folding: Folding) -> None:
+def check_name(name: str) -> None:
+    """Raise ValueError unless a Verilog module can have the name."""
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError(f"{name!r} is not a Verilog name: a letter or _, then letters, digits or _")
+    if name in KEYWORDS:
+        raise ValueError(f"{name!r} is a reserved word of Verilog; it cannot be the name of a module")
+    if len(name) > MAX_NAME:
+        raise ValueError(f"the name {name!r} has {len(name)} characters; at most {MAX_NAME} are supported")
+
+
+def _check_size(folding: Folding) -> None:
     for i, layer in enumerate(folding.layers):
         if layer.pe * layer.simd > MAX_XNORS:
             raise ValueError(f"layer {i}: {layer.pe} PEs of {layer.simd} inputs make {layer.pe * layer.simd} XNORs "
-                             f"per cycle; at most {MAX_XNORS} are laid out")
-    n_weights = sum(shape.mw * shape.mh for shape in topology.shapes)
-    if n_weights > MAX_WEIGHTS:
-        raise ValueError(f"the network has {n_weights} weights; at most {MAX_WEIGHTS} are laid out")
+                             f"per cycle; at most {MAX_XNORS} are supported")
+        if layer.fifo_depth * layer.simd > MAX_FIFO_BITS:
+            raise ValueError(f"layer {i}: a FIFO of {layer.fifo_depth} beats of {layer.simd} bits has "
+                             f"{layer.fifo_depth * layer.simd} bits; at most {MAX_FIFO_BITS} are supported")
 
 
 def layer_kernels(name: str, topology: Topology, i: int, parameters: Parameters | None, folding: LayerFolding,

@@ -19,7 +19,7 @@ from cbnn.model.topology import Conv, LayerShape, Topology
 try:
     import torch
 except ImportError as error:
-    raise ImportError("training needs PyTorch, which is not installed; install cbnn[train]") from error
+    raise ModuleNotFoundError("training needs PyTorch, which is not installed; install cbnn[train]") from error
 from torch import Tensor, nn
 from torch.nn import functional
 

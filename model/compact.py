@@ -151,7 +151,7 @@ def checked_widths(topology: Topology, max_drop: float, widths: tuple[float, ...
     if widths is None:
         return tuple(width for width in WIDTHS if _fits(topology, width))
     if not widths or widths[0] != 1 or list(widths) != sorted(set(widths), reverse=True) or widths[-1] <= 0:
-        raise ValueError(f"widths {', '.join(map(str, widths))} do not fall from 1")
+        raise ValueError(f"widths must decrease strictly from 1; got {', '.join(map(str, widths))}")
     for width in widths:
         topology.scaled(width)
     return widths

@@ -21,6 +21,10 @@ from cbnn.model.topology import Conv, LayerShape, Topology
 
 MAX_INPUT_WIDTH = 64
 """Most elements of the input per beat by default."""
+MAX_FOLD = 1 << 24
+"""Largest PE and SIMD: no layer has more rows, or inputs of a window."""
+MAX_FIFO_DEPTH = 1 << 16
+"""Most beats that a FIFO holds: MyHDL has a signal for each, and converts no more within 500 MB."""
 RAM_STYLES = ("auto", "block", "distributed")
 T = TypeVar("T")
 
@@ -39,7 +43,7 @@ class LayerFolding:
     Raises
     ------
     ValueError
-        When a number is not a whole one of at least 1, or `ram_style` is another word.
+        When a number is out of range, or `ram_style` is another word.
     """
 
     pe: int
@@ -48,8 +52,8 @@ class LayerFolding:
     ram_style: str = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("pe", "simd", "fifo_depth"):
-            _check_positive(name, getattr(self, name))
+        for name, high in (("pe", MAX_FOLD), ("simd", MAX_FOLD), ("fifo_depth", MAX_FIFO_DEPTH)):
+            _check_whole(name, getattr(self, name), high)
         if self.ram_style not in RAM_STYLES:
             raise ValueError(f"ram_style is {self.ram_style!r}; it must be one of {', '.join(RAM_STYLES)}")
 
@@ -66,14 +70,14 @@ class Folding:
     Raises
     ------
     ValueError
-        When `input_width` is not a whole number of at least 1.
+        When `input_width` is not a whole number of 1 to `MAX_FOLD`.
     """
 
     layers: tuple[LayerFolding, ...]
     input_width: int
 
     def __post_init__(self) -> None:
-        _check_positive("input_width", self.input_width)
+        _check_whole("input_width", self.input_width, MAX_FOLD)
 
     @classmethod
     def of(cls, topology: Topology, pe_simd: tuple[tuple[int, int], ...], input_width: int | None = None) -> "Folding":
@@ -83,10 +87,10 @@ class Folding:
         there is one that is a multiple or a divisor of what the first layer takes at once, the widest such.
         """
         if len(pe_simd) != len(topology.layers):
-            raise ValueError(f"folding of {len(pe_simd)} layers given; the topology has {len(topology.layers)}")
+            raise ValueError(f"the folding is of {len(pe_simd)} layers; the network has {len(topology.layers)}")
         units = [_layer_folding(i, pe, simd, 2) for i, (pe, simd) in enumerate(pe_simd)]
-        layers = tuple(replace(unit, fifo_depth=default_fifo_depth(shape, unit.simd))
-                       for shape, unit in zip(topology.shapes, units, strict=True))
+        layers = tuple(_layer_folding(i, unit.pe, unit.simd, default_fifo_depth(shape, unit.simd))
+                       for i, (shape, unit) in enumerate(zip(topology.shapes, units, strict=True)))
         width = default_input_width(topology, layers[0].simd) if input_width is None else input_width
         folding = cls(layers, width)
         folding.check(topology)
@@ -100,7 +104,7 @@ class Folding:
         SIMD of a weighted first layer counts pixels and colours, each of which is `input_bits` bits here.
         """
         if len(pe_simd) != len(topology.layers):
-            raise ValueError(f"folding of {len(pe_simd)} layers given; the topology has {len(topology.layers)}")
+            raise ValueError(f"the folding is of {len(pe_simd)} layers; the network has {len(topology.layers)}")
         bits = topology.input_bits if topology.first_layer == "weighted" else 1
         pairs = tuple((next_divisor(shape.mh, pe), next_divisor(shape.slice_inputs, simd * (bits if i == 0 else 1)))
                       for i, (shape, (pe, simd)) in enumerate(zip(topology.shapes, pe_simd, strict=True)))
@@ -112,7 +116,7 @@ class Folding:
     @classmethod
     def parse(cls, text: str, topology: Topology, input_width: int | None = None) -> "Folding":
         """Read ``(16,9)(8,16)(10,8)``: one (PE, SIMD) per layer, as the literature writes it."""
-        if not re.fullmatch(r"(\(\d+,\d+\))+", text.replace(" ", "")):
+        if not re.fullmatch(r"(\([0-9]{1,12},[0-9]{1,12}\))+", text.replace(" ", "")):
             raise ValueError(f"folding {text!r} is not written like (16,9)(8,16)(10,8): one (PE,SIMD) per layer")
         pairs = re.findall(r"\((\d+),(\d+)\)", text.replace(" ", ""))
         return cls.of(topology, tuple((int(pe), int(simd)) for pe, simd in pairs), input_width)
@@ -128,7 +132,7 @@ class Folding:
     def check(self, topology: Topology) -> None:
         """Raise ValueError unless every layer of `topology` folds evenly."""
         if len(self.layers) != len(topology.layers):
-            raise ValueError(f"folding of {len(self.layers)} layers given; the topology has {len(topology.layers)}")
+            raise ValueError(f"the folding is of {len(self.layers)} layers; the network has {len(topology.layers)}")
         for i, (shape, layer) in enumerate(zip(topology.shapes, self.layers, strict=True)):
             if shape.mh % layer.pe:
                 raise ValueError(f"layer {i}: {shape.mh} rows do not fold onto {layer.pe} PEs")
@@ -210,9 +214,9 @@ def next_divisor(n: int, least: int) -> int:
     return next(d for d in range(min(least, n), n + 1) if n % d == 0)
 
 
-def _check_positive(name: str, value: object) -> None:
-    if type(value) is not int or value < 1:
-        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
+def _check_whole(name: str, value: object, high: int) -> None:
+    if type(value) is not int or not 1 <= value <= high:
+        raise ValueError(f"{name} is {value!r}; it must be a whole number of 1 to {high}")
 
 
 def default_fifo_depth(shape: LayerShape, simd: int) -> int:

@@ -65,16 +65,16 @@ def load(path: Path, low: float = 0.0, high: float = 1.0, in_shape: Shape | None
     if slices:
         check_kept(slices, PIXEL_BITS)
     if not math.isfinite(low) or not math.isfinite(high) or low == high:
-        raise ValueError(f"pixels are to span {low} to {high}; two different numbers are needed")
+        raise ValueError(f"pixels of 0 and 255 stand for {low} and {high}; two different numbers are needed")
     model = read(path, OPERATORS)
     graph = model.graph
     inputs = [value for value in graph.input if value.name not in {tensor.name for tensor in graph.initializer}]
     if len(inputs) != 1 or len(graph.output) != 1:
-        raise ValueError(f"{path} has {len(inputs)} inputs and {len(graph.output)} outputs; one of each is read")
+        raise ValueError(f"{path} has {len(inputs)} inputs and {len(graph.output)} outputs; one of each is needed")
     shape = tuple(dimension.dim_value for dimension in inputs[0].type.tensor_type.shape.dim)
     if len(shape) not in (2, 4) or min(shape[1:]) < 1 or shape[0] > 1:
         raise ValueError(f"{path} takes an input of shape {shape}; (1, features) or (1, colours, rows, columns) is "
-                         "read")
+                         "needed")
     own = _image_shape(path, shape, in_shape, max(1, len(slices)))
     table = np.array([-1, 1], np.float32)
     if not slices:
@@ -82,7 +82,7 @@ def load(path: Path, low: float = 0.0, high: float = 1.0, in_shape: Shape | None
         table = np.float32(low) + np.float32(high - low) * steps
     state, chain = _walk(path, model, inputs[0].name, Pixels(table.astype(np.float32), shape[1:], shape[1:]))
     if not isinstance(state, Sums):
-        raise ValueError(f"{path} does not end in the sums of a layer, which are its scores")
+        raise ValueError(f"{path} does not end with the sums of a layer, which would be its scores")
     _finish(path, chain, state)
     if slices:
         return _sliced(path, own, slices, chain, flat=len(shape) == 2)
@@ -96,20 +96,20 @@ def _image_shape(path: Path, shape: tuple[int, ...], in_shape: Shape | None, n_s
     if len(shape) == 2:
         height, width, colours = in_shape or (1, 1, shape[1] // n_slices)
         if height * width * colours * n_slices != shape[1]:
-            raise ValueError(f"{path} takes {shape[1]} pixels; {height}x{width}x{colours} are named"
+            raise ValueError(f"{path} takes {shape[1]} pixels; the shape given is {height}x{width}x{colours}"
                              + (f", in {n_slices} slices" if n_slices > 1 else ""))
         return height, width, colours
     if in_shape is not None:
-        raise ValueError(f"{path} takes images of {shape[1:]}; a shape is named for flat inputs alone")
+        raise ValueError(f"{path} takes images of {shape[1:]}; a shape is given only for flat inputs")
     if shape[1] % n_slices:
-        raise ValueError(f"{path} takes {shape[1]} channels, which are not as many for each of {n_slices} slices")
+        raise ValueError(f"{path} takes {shape[1]} channels, which {n_slices} slices do not share evenly")
     return shape[2], shape[3], shape[1] // n_slices
 
 
 def _sliced(path: Path, own: Shape, slices: tuple[int, ...], chain: Chain, flat: bool) -> Network:
     """Take the channels that entered for bit slices, which are outermost in the first layer's weights here."""
     if chain.codes is None or chain.codes.tolist() != [0, 1]:
-        raise ValueError(f"{path} does not take -1 and +1 of a slice for two bits, the second the larger")
+        raise ValueError(f"{path} does not tell -1 and +1 of a slice apart as the bits 0 and 1")
     first = chain.parameters[0]
     if not flat:
         by_slice = first.weights.reshape(len(first.weights), -1, len(slices), own[2]).transpose(0, 2, 1, 3)
@@ -129,7 +129,7 @@ def _walk(path: Path, model: Any, name: str, state: Any) -> tuple[Any, Chain]:
             known[node.output[0]] = _constant(node, [known[value] for value in node.input if value])
             continue
         if dynamic != [current] or ended:
-            raise Refusal(node, "the network is not a chain of layers here")
+            raise Refusal(node, "the network branches or ends here; only a chain of layers is supported")
         at = list(node.input).index(current)
         operands = [known.get(value) for value in node.input]
         if node.op_type in ("TopK", "ArgMax"):
@@ -142,14 +142,13 @@ def _walk(path: Path, model: Any, name: str, state: Any) -> tuple[Any, Chain]:
         except Refusal:
             raise
         except Exception as error:  # operands or attributes that are missing, or of a wrong kind or shape
-            raise Refusal(node, f"it is not read in this form: {str(error).splitlines()[0] if str(error) else ''}"
-                          ) from error
+            raise Refusal(node, "its inputs or attributes are not as the operator needs them") from error
         current = node.output[0]
         made = model.get_tensor_shape(current)
         if node.op_type not in ("Pad", *FLATTENING) and made is not None and tuple(made[1:]) != state.shape:
-            raise Refusal(node, f"it makes {list(made)} where {list(state.shape)} was read")
+            raise Refusal(node, f"its output is said to have the shape {list(made)}; it has {list(state.shape)}")
     if not ended and graph.output[0].name != current:
-        raise ValueError(f"{path} gives out what is not the end of its layers")
+        raise ValueError(f"{path} has an output that is not that of its last layer")
     return state, chain
 
 
@@ -158,7 +157,7 @@ def _check_class(node: Any) -> None:
     kind = node.op_type
     if attribute(node, "axis", -1 if kind == "TopK" else 0) not in (1, -1) or not attribute(node, "largest", 1) or (
             attribute(node, "select_last_index", 0)):
-        raise Refusal(node, "it does not name the highest score, of equal ones the first")
+        raise Refusal(node, "it does not give the highest score, and of equal ones the first")
 
 
 def _constant(node: Any, operands: list[NDArray]) -> NDArray:
@@ -169,14 +168,14 @@ def _constant(node: Any, operands: list[NDArray]) -> NDArray:
         return quantised(node, operands)
     if node.op_type == "Transpose":
         return operands[0].transpose(attribute(node, "perm", None))
-    raise Refusal(node, "weights that it makes are not read")
+    raise Refusal(node, "weights that it computes are not supported")
 
 
 def _step(node: Any, at: int, operands: list[Any], state: Any, chain: Chain) -> Any:
     """Apply a node to what the tensor is."""
     kind = node.op_type
     if not isinstance(state, Sums) and state.padding.n and kind != "Conv":
-        raise Refusal(node, "padding is read right in front of a convolution alone")
+        raise Refusal(node, "padding is supported only directly before a convolution")
     if kind == "Pad":
         return padded(node, operands, state)
     if kind in ("Cast", "Gather") and isinstance(state, Pixels):
@@ -185,7 +184,7 @@ def _step(node: Any, at: int, operands: list[Any], state: Any, chain: Chain) -> 
         return reshaped(node, operands, state)
     if kind in ("MatMul", "Gemm", "Conv"):
         if at != 0:
-            raise Refusal(node, "weights stand in front of their inputs")
+            raise Refusal(node, "the weights are the first operand; they must be the second")
         return layer_sums(node, operands, as_bits(node, state, chain))
     if kind == "MaxPool":
         return pool(node, state, chain)
@@ -195,7 +194,7 @@ def _step(node: Any, at: int, operands: list[Any], state: Any, chain: Chain) -> 
         return affine(node, at, operands, state, chain)
     if kind in ("BipolarQuant", "MultiThreshold", "Sign") and isinstance(state, Sums):
         return take_sign(node, operands, state, chain)
-    raise Refusal(node, "it is not read at this place")
+    raise Refusal(node, "it is not supported at this place")
 
 
 def _finish(path: Path, chain: Chain, state: Sums) -> None:
@@ -207,14 +206,14 @@ def _finish(path: Path, chain: Chain, state: Sums) -> None:
     if isinstance(state.layer, Conv):
         raise ValueError(f"{path} ends in a convolution; the last layer must be dense")
     if (slope <= 0).any() or not np.allclose(slope, slope[0], rtol=1e-9, atol=0):
-        raise ValueError(f"{path}: scores of the classes are in units of {slope.min():.6g} to {slope.max():.6g}; they "
-                         "must be one positive number")
+        raise ValueError(f"{path}: the scores of the classes are scaled by {slope.min():.6g} to {slope.max():.6g}; the "
+                         "scale must be one positive number")
     # A score is slope (2 acc - most + extra) + shift; in units of 2 slope, and less what all share:
     offsets = (state.extra + state.shift / slope) / 2
     whole = np.floor(offsets - offsets.min() + 1e-9)
     rest = offsets - offsets.min() - whole
     if (np.diff(rest) > 1e-6).any():
-        raise ValueError(f"{path}: classes' offsets differ by parts of a count, {rest.max():.3f}, so that integers do "
-                         "not order the scores alike")
+        raise ValueError(f"{path}: offsets of the classes differ by {rest.max():.3f} of a count; with whole numbers "
+                         "another class could win")
     chain.layers.append(state.layer)
     chain.parameters.append(Parameters(state.weights, offsets=whole.astype(np.int64)))

@@ -19,7 +19,7 @@ try:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 except ImportError as error:
-    raise ImportError("writing ONNX needs onnx, which is not installed; install cbnn[onnx]") from error
+    raise ModuleNotFoundError("writing ONNX needs onnx, which is not installed; install cbnn[onnx]") from error
 
 DOMAIN = "qonnx.custom_op.general"
 OPSET, IR_VERSION = 13, 8

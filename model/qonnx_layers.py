@@ -52,7 +52,7 @@ def layer_sums(node: Any, operands: list[Any], bits: Bits) -> Sums:
             kernel = kernel.T
         if node.op_type == "Gemm" and (attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0),
                                        attribute(node, "transA", 0)) != (1.0, 1.0, 0):
-            raise Refusal(node, "alpha, beta or transA are not the usual ones")
+            raise Refusal(node, "only alpha = 1, beta = 1 and transA = 0 are supported")
         if kernel.ndim != 2 or len(bits.shape) != 1 or kernel.shape[0] != bits.shape[0]:
             raise Refusal(node, f"weights of shape {kernel.shape} do not suit inputs of shape {bits.shape}")
         weights, scales = _bipolar(node, np.ascontiguousarray(kernel.T))
@@ -65,7 +65,7 @@ def layer_sums(node: Any, operands: list[Any], bits: Bits) -> Sums:
     if isinstance(layer, Conv) and excess:
         # Taps outside the image add this much more than the bit they carry in hardware.
         if own.n_places > MAX_PLACES:
-            raise Refusal(node, f"its windows lie over the edge in {own.n_places} ways; at most {MAX_PLACES} are "
+            raise Refusal(node, f"its windows cross the border in {own.n_places} ways; at most {MAX_PLACES} are "
                                 "supported")
         outside = np.tensordot(layer.taps_outside(height, width).astype(float), signs.sum(axis=3), ((1, 2), (1, 2)))
         extra = extra + excess * outside
@@ -102,7 +102,7 @@ def _conv(node: Any, kernel: NDArray, bits: Bits) -> tuple[Conv, float]:
     z = _whole((padding.value - bits.shift) / bits.slope, bits.most)
     pad_bit = int(z > 0)
     if padding.n >= kernel.shape[2]:
-        raise Refusal(node, f"padding of {padding.n} makes windows outside the image")
+        raise Refusal(node, f"padding of {padding.n} puts windows outside the image")
     layer = Conv(len(kernel), kernel.shape[2], strides[0], padding.n, pad_bit)
     return layer, z - (bits.most if pad_bit else -bits.most)
 
@@ -113,7 +113,7 @@ def _per_row(node: Any, operand: NDArray, state: Any) -> NDArray[np.float64]:
     if values.size == 1:
         return values.reshape(())
     if not isinstance(state, Sums):
-        raise Refusal(node, "it treats bits differently by channel")
+        raise Refusal(node, "it treats the bits of a channel differently")
     aligned = values.reshape((1,) * (len(state.shape) + 1 - values.ndim) + values.shape)
     if state.places.size and aligned.shape == (1, state.shape[0], *state.places.shape):
         at = [np.argwhere(state.places == place)[0] for place in range(state.places.max() + 1)]
@@ -121,7 +121,7 @@ def _per_row(node: Any, operand: NDArray, state: Any) -> NDArray[np.float64]:
         if (by_place[state.places].transpose(2, 0, 1) == aligned[0]).all():
             return by_place
     if aligned.shape[:2] not in ((1, state.shape[0]), (state.shape[0],)) or values.size != state.shape[0]:
-        raise Refusal(node, "it treats sums differently by place")
+        raise Refusal(node, "it treats sums differently at different places")
     return values.ravel()
 
 
@@ -133,7 +133,7 @@ def affine(node: Any, at: int, operands: list[Any], state: Any, chain: Chain) ->
         return _turned(node, np.asarray(operands[1 - at], np.float64), state, chain)
     if node.op_type == "BatchNormalization":
         if not isinstance(state, Sums):
-            raise Refusal(node, "it treats bits differently by channel")
+            raise Refusal(node, "it treats the bits of a channel differently")
         scale, shift, mean, variance = (np.ravel(operand).astype(np.float64) for operand in operands[1:5])
         if (variance + attribute(node, "epsilon", 1e-5) <= 0).any():
             raise Refusal(node, "a variance is not positive")
@@ -146,7 +146,7 @@ def affine(node: Any, at: int, operands: list[Any], state: Any, chain: Chain) ->
         sign = 1 if at == 0 else -1
         return replace(state, slope=sign * state.slope, shift=sign * (state.shift - other))
     if node.op_type == "Div" and (at != 0 or (other == 0).any()):
-        raise Refusal(node, "it divides by what comes in, or by zero")
+        raise Refusal(node, "it divides by its input, or by zero")
     factor = other if node.op_type == "Mul" else 1 / other
     return replace(state, slope=state.slope * factor, shift=state.shift * factor)
 
@@ -155,7 +155,7 @@ def _turned(node: Any, signs: NDArray[np.float64], state: Bits, chain: Chain) ->
     """Invert bits of some channels behind their pool, where they are multiplied by -s, and others by s."""
     scale, invert = np.abs(signs).max(), chain.parameters[-1].invert if chain.parameters else None
     if invert is None or state.shift or signs.shape[-3:] != (len(invert), 1, 1) or (np.abs(signs) != scale).any():
-        raise Refusal(node, "it treats bits differently by channel")
+        raise Refusal(node, "it treats the bits of a channel differently")
     chain.parameters[-1] = replace(chain.parameters[-1], invert=invert ^ (signs.ravel() < 0))
     return replace(state, slope=state.slope * scale)
 
@@ -183,7 +183,7 @@ def pool(node: Any, state: Any, chain: Chain) -> Any:
         chain.layers[-1] = replace(last, pool=size)
         chain.parameters[-1] = replace(chain.parameters[-1], invert=np.zeros(channels, np.bool_))
         return replace(state, shape=shape, order=shape)
-    raise Refusal(node, "pooling is supported once behind a convolution, before or behind its sign")
+    raise Refusal(node, "pooling is supported once after a convolution, before or after its sign")
 
 
 def take_sign(node: Any, operands: list[Any], state: Sums, chain: Chain) -> Bits:
@@ -198,7 +198,7 @@ def take_sign(node: Any, operands: list[Any], state: Sums, chain: Chain) -> Bits
             raise Refusal(node, "channels do not come first in its data_layout")
         thresholds = np.asarray(operands[1], np.float64)
         if thresholds.ndim != 2 or thresholds.shape[1] != 1 or thresholds.shape[0] not in (1, state.shape[0]):
-            raise Refusal(node, f"thresholds of shape {thresholds.shape} make no bits")
+            raise Refusal(node, f"thresholds of shape {thresholds.shape} do not give one bit per channel")
         state = replace(state, shift=state.shift - thresholds[:, 0])
         step, bias = attribute(node, "out_scale", 1.0), attribute(node, "out_bias", 0.0)
         if step <= 0:
@@ -218,7 +218,7 @@ def _thresholds(node: Any, state: Sums, zero_counts: bool, pooled: bool) -> Para
         state, turned = state.turned(turned), np.zeros_like(turned)
     n, slope = state.most, state.slope
     if not np.isfinite(slope).all() or not np.isfinite(state.shift).all():
-        raise Refusal(node, "its sums are scaled or shifted by what is not finite")
+        raise Refusal(node, "its sums are scaled or shifted by a number that is not finite")
 
     def value(accumulator: NDArray[np.int64]) -> NDArray[np.float64]:
         return slope * (2 * accumulator - n + state.extra) + state.shift
@@ -231,5 +231,5 @@ def _thresholds(node: Any, state: Sums, zero_counts: bool, pooled: bool) -> Para
         reached = ((value(middle) >= 0) != turned) | (middle > n)
         low, high = np.where(reached, low, middle + 1), np.where(reached, middle, high)
     if zero_counts and (zero := (value(low - turned) == 0) & (low - turned >= 0) & (low - turned <= n)).any():
-        raise Refusal(node, f"sums of row {np.argwhere(zero)[0][-1]} can be 0, whose sign is neither bit")
+        raise Refusal(node, f"sums of row {np.argwhere(zero)[0][-1]} can be 0, which is neither -1 nor +1")
     return Parameters(state.weights, low, invert=turned if pooled else None)

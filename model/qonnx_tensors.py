@@ -114,7 +114,7 @@ def _applied(node: Any, at: int, operands: list[Any], table: NDArray[np.float32]
     others = [operand for i, operand in enumerate(operands) if i != at]
     if node.op_type != "MultiThreshold":
         if any(operand.size != 1 for operand in others):
-            raise Refusal(node, "pixels are treated differently by place or colour")
+            raise Refusal(node, "it treats pixels of different places or colours differently")
         operands = [np.asarray(operand).reshape(()) if operand is not None else table for operand in operands]
     if node.op_type == "Quant":
         return quantised(node, operands)
@@ -123,7 +123,7 @@ def _applied(node: Any, at: int, operands: list[Any], table: NDArray[np.float32]
     if node.op_type == "MultiThreshold":
         steps = np.unique(np.asarray(operands[1]), axis=0)
         if len(steps) != 1:
-            raise Refusal(node, "pixels are treated differently by colour")
+            raise Refusal(node, "it treats pixels of different colours differently")
         n_passed = (table[:, np.newaxis] >= steps[0]).sum(axis=1)
         return attribute(node, "out_scale", 1.0) * n_passed + attribute(node, "out_bias", 0.0)
     if node.op_type == "Sign":
@@ -138,7 +138,7 @@ def looked_up(node: Any, at: int, operands: list[Any], pixels: Pixels) -> Pixels
     """Take pixels for indices into a table, as an export of ours does."""
     whole = np.round(pixels.table).astype(np.int64)
     if (whole != pixels.table).any():
-        raise Refusal(node, "pixels are no whole numbers here")
+        raise Refusal(node, "pixels are not whole numbers here")
     if node.op_type == "Cast":
         return pixels
     if at != 1 or np.ndim(operands[0]) != 1 or attribute(node, "axis", 0) != 0 or whole.min() < 0 or (
@@ -155,11 +155,11 @@ def as_bits(node: Any, state: Any, chain: Chain) -> Bits:
         raise Refusal(node, "its inputs were not made binary; only a first layer takes more than bits")
     values = np.unique(state.table.astype(np.float64))
     if len(values) < 2 or not np.isfinite(values).all():
-        raise Refusal(node, f"pixels of all values become {values.tolist()}")
+        raise Refusal(node, f"all pixels become {values[0]:g}, or values that are not finite")
     unit = (values[-1] - values[0]) / round((values[-1] - values[0]) / np.diff(values).min())
     codes = (state.table - values[0]) / unit
     if np.abs(codes - np.round(codes)).max() > 1e-3:
-        raise Refusal(node, "pixels are not spread evenly, as a fixed point would be")
+        raise Refusal(node, "the values of pixels are not evenly spaced, as those of a fixed point are")
     chain.codes = np.round(codes).astype(np.int64)
     most = int(chain.codes.max())
     chain.bits = most.bit_length()
@@ -176,9 +176,9 @@ def padded(node: Any, operands: list[Any], state: Any) -> Any:
     value = float(np.ravel(operands[2])[0]) if len(operands) > 2 and operands[2] is not None else 0.0
     around = [0, 0, pads[2], pads[2]] * 2 if len(pads) == 8 else []
     if isinstance(state, Sums) or attribute(node, "mode", b"constant") != b"constant" or len(operands) > 3:
-        raise Refusal(node, "only padding of pixels and bits with a constant is read")
+        raise Refusal(node, "only padding of pixels and bits with a constant is supported")
     if pads != around or pads[2] < 0 or not math.isfinite(value):
-        raise Refusal(node, f"it pads by {pads} with {value}; as much on all four sides of an image is read")
+        raise Refusal(node, f"it pads by {pads} with {value}; only the same on all four sides of an image is supported")
     return replace(state, padding=Padding(pads[2], value))
 
 
@@ -192,9 +192,10 @@ def reshaped(node: Any, operands: list[Any], state: Any) -> Any:
     if node.op_type == "Reshape":
         wanted = [int(size) for size in np.ravel(operands[1])]
         if len(wanted) != 2 or wanted[0] not in (0, 1, -1) or wanted[1] not in (-1, n):
-            raise Refusal(node, f"it reshapes {state.shape} to {wanted}; flattening all but the first axis is read")
+            raise Refusal(node, f"it reshapes {state.shape} to {wanted}; only flattening all but the first axis "
+                                "is supported")
     elif node.op_type == "Flatten" and attribute(node, "axis", 1) != 1:
-        raise Refusal(node, "it does not flatten all but the first axis")
+        raise Refusal(node, "only flattening all but the first axis is supported")
     elif node.op_type in ("Squeeze", "Unsqueeze") and n != state.shape[0]:
-        raise Refusal(node, "it changes more than axes of one")
+        raise Refusal(node, "it changes an axis that is longer than 1")
     return replace(state, shape=(n,))

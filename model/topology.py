@@ -17,6 +17,15 @@ MAX_WINDOW = 1 << 24
 """Most inputs of a window in one slice: float32 counts products of -1 and +1 exactly up to here."""
 MAX_ACCUMULATOR = 1 << 30
 """Largest popcount sum of a row, so that thresholds and scores fit 32 bits."""
+MAX_LAYERS = 256
+MAX_SIDE = 1 << 20
+"""Largest height, width, number of colours, number of rows of a layer's matrix, stride and pool."""
+MAX_KERNEL = 64
+"""Largest height and width of a kernel: the border classes of a larger one would fill the memory."""
+MAX_VALUES = 1 << 26
+"""Most pixels times colours of an image, and most bits that a layer gives per image, before pooling."""
+MAX_WEIGHTS = 1 << 28
+"""Most weights of a network, in bits: what the largest file of a network holds."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +43,11 @@ class Conv:
     pool: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("out_channels", "kernel", "stride", "pool"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if not 0 <= self.padding < self.kernel:
-            raise ValueError(f"padding {self.padding} does not suit a kernel of {self.kernel}; "
-                             f"use 0 to {self.kernel - 1}")
-        if self.pad_bit not in (0, 1):
-            raise ValueError(f"pad_bit is {self.pad_bit}; a bit is 0 or 1")
+        for name, high in (("out_channels", MAX_SIDE), ("kernel", MAX_KERNEL), ("stride", MAX_SIDE),
+                           ("pool", MAX_SIDE)):
+            _check_range(f"{name} of a convolution", getattr(self, name), 1, high)
+        _check_range(f"padding of a kernel of {self.kernel}", self.padding, 0, self.kernel - 1)
+        _check_range("pad_bit", self.pad_bit, 0, 1)
 
     def place_ends(self, size: int) -> tuple[int, ...]:
         """Last row of every run of rows of windows with the same rows of the kernel outside an image of `size` rows.
@@ -75,8 +81,7 @@ class Dense:
     out_features: int
 
     def __post_init__(self) -> None:
-        if self.out_features < 1:
-            raise ValueError(f"out_features is {self.out_features}; it must be at least 1")
+        _check_range("out_features of a dense layer", self.out_features, 1, MAX_SIDE)
 
     def __str__(self) -> str:
         return f"{self.out_features}FC"
@@ -164,8 +169,12 @@ class Topology:
     first_layer: Literal["sliced", "weighted"] = "sliced"
 
     def __post_init__(self) -> None:
-        if len(self.in_shape) != 3 or any(type(n) is not int or n < 1 for n in self.in_shape):
-            raise ValueError(f"input shape {self.in_shape} is not (height, width, colours), each at least 1")
+        if len(self.in_shape) != 3 or any(type(n) is not int or not 1 <= n <= MAX_SIDE for n in self.in_shape):
+            raise ValueError(f"input shape {self.in_shape} is not (height, width, colours), each 1 to {MAX_SIDE}")
+        if (n := self.in_shape[0] * self.in_shape[1] * self.in_shape[2]) > MAX_VALUES:
+            raise ValueError(f"input shape {self.in_shape} has {n} values; at most {MAX_VALUES} are supported")
+        if len(self.layers) > MAX_LAYERS:
+            raise ValueError(f"the topology has {len(self.layers)} layers; at most {MAX_LAYERS} are supported")
         if type(self.input_bits) is not int or not 1 <= self.input_bits <= 16:
             raise ValueError(f"input of {self.input_bits} bits; 1 to 16 are supported")
         check_kept(self.kept_slices, self.input_bits)
@@ -173,7 +182,8 @@ class Topology:
             raise ValueError(f"first layer is {self.first_layer!r}; it must be 'sliced' or 'weighted'")
         if not self.layers or not isinstance(self.layers[-1], Dense):
             raise ValueError("the last layer must be dense (FC): it gives the scores")
-        _ = self.shapes
+        if self.n_weight_bits > MAX_WEIGHTS:
+            raise ValueError(f"the network has {self.n_weight_bits} weights; at most {MAX_WEIGHTS} are supported")
 
     @classmethod
     def parse(cls, text: str, in_shape: Shape, input_bits: int, kept_slices: tuple[int, ...] | None = None,
@@ -208,9 +218,9 @@ class Topology:
         layers: list[Conv | Dense] = []
         for i, (layer, width) in enumerate(zip(hidden, widths * len(hidden), strict=False)):
             n = (layer.out_channels if isinstance(layer, Conv) else layer.out_features) * width
-            if n < 1 or n != int(n):
-                raise ValueError(f"layer {i}: a width of {width} makes {n} rows; it must be a whole number of at least "
-                                 "1")
+            if not 1 <= n <= MAX_SIDE or n != int(n):
+                raise ValueError(f"layer {i}: a width of {width} makes {n} rows; it must be a whole number of 1 to "
+                                 f"{MAX_SIDE}")
             layers.append(replace(layer, out_channels=int(n)) if isinstance(layer, Conv) else Dense(int(n)))
         return replace(self, layers=(*layers, self.layers[-1]))
 
@@ -243,7 +253,7 @@ class Topology:
         in_shape = self.in_shape
         for i, layer in enumerate(self.layers):
             if isinstance(layer, Conv) and i and isinstance(self.layers[i - 1], Dense):
-                raise ValueError(f"layer {i} ({layer}) is a convolution behind a dense layer; dense layers come last")
+                raise ValueError(f"layer {i} ({layer}) is a convolution after a dense layer; dense layers come last")
             shapes.append(self._layer_shape(i, layer, in_shape))
             in_shape = shapes[-1].out_shape
         return tuple(shapes)
@@ -260,17 +270,23 @@ class Topology:
             window_shape = (rows, columns, layer.out_channels)
             out_shape = (rows // layer.pool, columns // layer.pool, layer.out_channels)
             slice_inputs = layer.kernel**2 * channels
+        n_outputs = window_shape[0] * window_shape[1] * window_shape[2]
+        if n_outputs > MAX_VALUES:
+            raise ValueError(f"layer {i} ({layer}) gives {n_outputs} bits per image; at most {MAX_VALUES} are "
+                             "supported")
         n_slices = len(self.kept_slices) if i == 0 else 1
         own_weights = n_slices if self.first_layer == "sliced" else 1
         scale = sum(self.slice_weights) if i == 0 else 1
         if slice_inputs > MAX_WINDOW or slice_inputs * scale > MAX_ACCUMULATOR:
-            raise ValueError(f"layer {i} ({layer}) has {slice_inputs} inputs that add up to {slice_inputs * scale}; "
-                             f"at most {MAX_WINDOW} and {MAX_ACCUMULATOR} are supported")
+            raise ValueError(f"layer {i} ({layer}) has {slice_inputs} inputs, whose sum is at most "
+                             f"{slice_inputs * scale}; the limits are {MAX_WINDOW} and {MAX_ACCUMULATOR}")
         return LayerShape(layer, in_shape, window_shape, out_shape, n_slices, slice_inputs,
                           slice_inputs * own_weights, window_shape[2], slice_inputs * scale)
 
 
-_CONV = re.compile(r"(\d+)C(\d+)(?:S(\d+))?(?:P(\d+))?(?:B([01]))?")
+_NUMBER = "([0-9]{1,12})"
+"""A longer one is out of any range, and past 4,300 digits Python would not read it."""
+_CONV = re.compile(f"{_NUMBER}C{_NUMBER}(?:S{_NUMBER})?(?:P{_NUMBER})?(?:B([01]))?")
 
 
 def _parse_layers(text: str) -> tuple[Conv | Dense, ...]:
@@ -281,12 +297,18 @@ def _parse_layers(text: str) -> tuple[Conv | Dense, ...]:
             out, kernel, stride, padding, bit = match.groups()
             layers.append(Conv(int(out), int(kernel), int(stride or 1),
                                (int(kernel) - 1) // 2 if padding is None else int(padding), int(bit or 0)))
-        elif match := re.fullmatch(r"(\d+)FC", token):
+        elif match := re.fullmatch(f"{_NUMBER}FC", token):
             layers.append(Dense(int(match[1])))
-        elif match := re.fullmatch(r"MP(\d+)", token):
+        elif match := re.fullmatch(f"MP{_NUMBER}", token):
             if not isinstance(last, Conv) or last.pool > 1:
                 raise ValueError(f"{token} in topology {text!r} must follow a convolution")
+            _check_range("pool of a convolution", int(match[1]), 1, MAX_SIDE)
             layers[-1] = replace(last, pool=int(match[1]))
         else:
             raise ValueError(f"{token!r} in topology {text!r} is not <n>C<k>[S<s>][P<p>][B1], MP<k> or <n>FC")
     return tuple(layers)
+
+
+def _check_range(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{name} is {value}; it must be {low} to {high}")

@@ -4,7 +4,6 @@ Tables and results go to stdout, messages and progress to stderr. Exit codes: 0 
 2 the input, the machine or the usage is at fault, 3 cbnn itself is; 128 and the number of a signal that ended it.
 """
 
-import json
 import os
 import signal
 import sys
@@ -14,8 +13,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.box import SIMPLE
-from rich.table import Table
 
 from cbnn.hw.accelerator import accelerator
 from cbnn.hw.verilog import generate
@@ -24,6 +21,7 @@ from cbnn.model.network import random_network
 from cbnn.model.processes import ToolError, scratch_folder
 from cbnn.sim import demo, exchange, explore, learn, place, report, synth, volume
 from cbnn.sim.options import (
+    MAX_IMAGES,
     BeatOption,
     BitsOption,
     FirstLayerOption,
@@ -37,15 +35,17 @@ from cbnn.sim.options import (
     ShapeOption,
     StallOption,
     app,
+    check_pixels,
     complain,
     lay_out,
-    print_result,
-    progress_bar,
+    next_step,
+    option,
     read_folding,
     read_network,
-    stderr,
-    stdout,
+    refuse,
+    verb,
 )
+from cbnn.sim.screen import print_result, progress_bar, rows_table, stderr, tell, visible
 from cbnn.sim.verify import verify
 
 assert explore  # their verbs are part of the command
@@ -86,7 +86,7 @@ def _end(number: int, frame: object) -> None:
     sys.exit(128 + number)
 
 
-@app.command("demo")
+@verb("demo", "cbnn demo --out out/demo")
 def demo_command(out: OutOption = Path("out/demo"), as_json: JsonOption = False) -> None:
     """Run the whole chain on handwritten digits at every pruning level; print the table, write the report."""
     with progress_bar() as progress:
@@ -95,7 +95,7 @@ def demo_command(out: OutOption = Path("out/demo"), as_json: JsonOption = False)
     _print_report(out, as_json)
 
 
-@app.command("report")
+@verb("report", "cbnn report out/demo")
 def report_command(folder: Annotated[Path, typer.Argument(help="A folder that the demo wrote.")],
                    as_json: JsonOption = False) -> None:
     """Print the demo's table again and write its HTML page anew."""
@@ -105,26 +105,24 @@ def report_command(folder: Annotated[Path, typer.Argument(help="A folder that th
 
 def _print_report(folder: Path, as_json: bool) -> None:
     rows = demo.read_table(folder)
-    if as_json:
-        print(json.dumps(rows, indent=2))
-        return
-    for table in report.terminal_tables(rows):
-        stdout.print(table)
-    stdout.print(report.CAPTION)
-    stderr.print(f"report: {folder / demo.REPORT}", soft_wrap=True)
+    print_result(rows, as_json, *report.terminal_tables(rows), report.CAPTION)
+    if not as_json:
+        tell(f"report: {folder / demo.REPORT}")
+    next_step("sensitivity", "digits-5")
 
 
-@app.command("generate")
+@verb("generate", "cbnn generate digits-5 --folding auto --out verilog")
 def generate_command(model: ModelArgument, folding: FoldingOption, out: OutOption, input_width: BeatOption = None,
                      name: Annotated[str, typer.Option(help="Name of the top module.")] = "accelerator") -> None:
     """Generate Verilog: a module per kernel, .mem files, a file list and a manifest."""
     _, unit = lay_out(model, folding, input_width, name)
-    print(generate(unit, out))
+    print(visible(generate(unit, out)))
+    next_step("verify", model, out=out.with_name(f"{out.name}-verify"))
 
 
-@app.command("verify")
+@verb("verify", "cbnn verify digits-5 --folding auto --out verilog --images 4")
 def verify_command(model: ModelArgument, folding: FoldingOption, out: OutOption, input_width: BeatOption = None,
-                   images: Annotated[int, typer.Option(help="Test images to send, at least 4.")] = 16,
+                   images: Annotated[int, option("Test images to send at most, 4 to 10,000.", 4, 10_000)] = 16,
                    idle: IdleOption = 0, stall: StallOption = 0, seed: SeedOption = 0,
                    simulator: Annotated[str, typer.Option(help="icarus or verilator.")] = "icarus",
                    waves: Annotated[Path | None, typer.Option(help="File for all signals' waves, as FST.")] = None,
@@ -134,33 +132,37 @@ def verify_command(model: ModelArgument, folding: FoldingOption, out: OutOption,
     A digits network gets digits; any other gets random pixels. Under idles or stalls only the scores are compared.
     """
     network, unit = lay_out(model, folding, input_width, "accelerator")
+    check_pixels(network.topology, images)
+    if demo.takes_digits(network.topology) and not idle and not stall:
+        refuse("here: digits without idles and stalls are always the same", "seed")
     with stderr.status("generating and simulating"):
         result = verify(network, unit, demo.sample_images(network, images, seed), out,
                         idle_percent=idle, stall_percent=stall, seed=seed, simulator=simulator, waves=waves)
-    print_result({"images": result.n_images, "wrong_images": result.wrong_images,
-                   "predicted": asdict(result.predicted),
-                   "measured": result.measured and asdict(result.measured)}, as_json)
+    print_result({"result": _verdict(result.differences), "images": result.n_images,
+                  "wrong_images": result.wrong_images, "predicted": asdict(result.predicted),
+                  "measured": result.measured and asdict(result.measured)}, as_json)
     if result.differences:
         sys.exit(complain(result.differences[0], 1))
+    next_step("volume", model)
 
 
-@app.command("volume")
+@verb("volume", "cbnn volume digits-5 --folding auto --images 500")
 def volume_command(
         network: NetworkArgument, folding: FoldingOption, shape: ShapeOption = "8x8x1", bits: BitsOption = 8,
         first_layer: FirstLayerOption = "sliced", input_width: BeatOption = None,
-        images: Annotated[int, typer.Option(help="Images to send at most.")] = 1000,
+        images: Annotated[int, option(f"Images to send at most, 1 to {MAX_IMAGES:,}.", 1, MAX_IMAGES)] = 1000,
         images_file: Annotated[Path | None, typer.Option(help="An .npy array (N, height, width, colours) of "
                                                               "pixels.")] = None,
         idle: IdleOption = 0, stall: StallOption = 0, seed: SeedOption = 0, as_json: JsonOption = False) -> None:
     """Stream many images through the RTL on Verilator: every score and the cycle of every beat out are compared.
 
-    A bare topology gets random weights. Without a file a digits network gets digits, any other random pixels.
+    A bare topology gets random weights. Without a file a digits network gets digits, any other random pixels. The seed
+    also gives what registers hold before reset. Needs the extra cbnn[verilator].
     """
     topology, trained = read_network(network, shape, bits, first_layer)
     weights = trained or random_network(topology, seed)
     unit = accelerator(weights, read_folding(folding, topology, input_width))
-    if images < 1:
-        raise ValueError(f"{images} images are to be sent; at least 1 is needed")
+    check_pixels(topology, images)
     pixels = (files.read_array(images_file)[:images] if images_file
               else demo.sample_images(weights, images, seed)[:images])
     with progress_bar() as progress:
@@ -168,30 +170,40 @@ def volume_command(
         result = volume.stream(weights, unit, pixels, idle_percent=idle, stall_percent=stall, seed=seed,
                                progress=lambda done, total: progress.update(task, description="images", completed=done,
                                                                             total=total))
-    print_result({"images": len(result.classes), "wrong_images": result.wrong_images,
-                   "mistimed_images": result.mistimed_images,
-                   "latency_cycles": result.latency_cycles, "interval_cycles": result.interval_cycles,
-                   "cycles": result.n_cycles, "cycles_per_second": round(result.n_cycles / result.run_seconds),
-                   "compile_seconds": round(result.build_seconds, 1),
-                   "run_seconds": round(result.run_seconds, 1)}, as_json)
+    print_result({"result": _verdict(result.differences), "images": len(result.classes),
+                  "wrong_images": result.wrong_images, "mistimed_images": result.mistimed_images,
+                  "latency_cycles": result.latency_cycles, "interval_cycles": result.interval_cycles,
+                  "cycles": result.n_cycles, "cycles_per_second": round(result.n_cycles / result.run_seconds),
+                  "compile_seconds": round(result.build_seconds, 1),
+                  "run_seconds": round(result.run_seconds, 1)}, as_json)
     if result.differences:
         sys.exit(complain(result.differences[0], 1))
+    next_step("synth", network)
 
 
-@app.command("synth")
+def _verdict(differences: list[str]) -> str:
+    return "FAIL" if differences else "PASS"
+
+
+@verb("synth", "cbnn synth digits-5 --folding auto:1000 --target ecp5")
 def synth_command(
         network: NetworkArgument, folding: FoldingOption, shape: ShapeOption = "8x8x1", bits: BitsOption = 8,
         first_layer: FirstLayerOption = "sliced", input_width: BeatOption = None,
         target: Annotated[str, typer.Option(help="xc7, ecp5 or ice40.")] = "xc7",
         place_what: Annotated[str, typer.Option("--place", help="Find the clock with nextpnr on an LFE5U-25F or an "
-                                                "iCE40 UP5K: of all 'kernels', each alone, or of the 'whole'.")] = "",
+                                                "iCE40 UP5K: of all 'kernels', one by one, or of the 'whole'.")] = "",
         seed: SeedOption = 0, as_json: JsonOption = False) -> None:
-    """LUTs, flip-flops, carry cells and block RAMs by Yosys; a bare topology gets random weights."""
-    topology, trained = read_network(network, shape, bits, first_layer)
-    weights = trained or random_network(topology, seed)
-    unit = accelerator(weights, read_folding(folding, topology, input_width))
+    """LUTs, flip-flops, carry cells and block RAMs by Yosys; a bare topology gets random weights.
+
+    Needs Yosys, and for --place nextpnr, on the PATH or by the extra cbnn[synth].
+    """
     synth.check_target(target)
     place.check_place(place_what, target)
+    topology, trained = read_network(network, shape, bits, first_layer)
+    if trained and not place_what:
+        refuse("here: the weights are trained, and nothing is placed", "seed")
+    weights = trained or random_network(topology, seed)
+    unit = accelerator(weights, read_folding(folding, topology, input_width))
     with scratch_folder() as folder, progress_bar() as progress:
         verilog = generate(unit, folder / "verilog").parent
         progress.add_task("synthesising", total=None)
@@ -201,18 +213,12 @@ def synth_command(
             clocks = place.clocks(unit, verilog, target, place_what, seed,
                                   lambda done, total: progress.update(task, completed=done, total=total))
             rows = [row | {"mhz": clocks.get(row["module"])} for row in rows]
-    if as_json:
-        print(json.dumps({"target": target, "rows": rows}, indent=2))
-        return
-    stdout.print(_area_table(rows))
-
-
-def _area_table(rows: list[dict]) -> Table:
-    table = Table(box=SIMPLE)
-    for name in rows[0]:
-        table.add_column({"mhz": "MHz"}.get(name, name.replace("_", " ")),
-                         justify="left" if name == "module" else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*("-" if value is None else str(value) if isinstance(value, str) else f"{value:,}"
-                        for value in row.values()), end_section=row is rows[-2])
-    return table
+    kib = {"xc7": 18, "ecp5": 18, "ice40": 4}[target]
+    headings = {"module": "module", "luts": "LUTs", "ffs": "flip-flops", "carry": "carry cells",
+                "block_rams": f"block RAMs ({kib} Kib)", "mhz": "clock, MHz"}
+    print_result({"target": target, "rows": rows}, as_json,
+                 rows_table(rows, {key: text for key, text in headings.items() if key in rows[0]}, total=True))
+    if trained:
+        next_step("generate", network, out="verilog")
+    else:
+        next_step("fold", network, device="xc7z020", out="folding.json")

@@ -211,8 +211,8 @@ class _Simulation:
     def _grow(self, room: int) -> None:
         """Make room for more images."""
         if int(self.beats.sum()) * room > MAX_BEATS:
-            raise ValueError(f"{room} images move {int(self.beats.sum()) * room} beats; the cycles of at most "
-                             f"{MAX_BEATS} can be kept")
+            raise ValueError(f"{room} images move {int(self.beats.sum()) * room} beats; at most {MAX_BEATS} are "
+                             "supported")
         self.offered = _spread(self.offered, self.beats, self.room, room)
         self.taken = _spread(self.taken, self.beats, self.room, room)
         self.marks = _spread(self.marks, self.marks_per_image, self.room, room)

@@ -12,53 +12,59 @@ from cbnn.sim.options import (
     JsonOption,
     ModelArgument,
     OutOption,
-    app,
     image_shape,
     kept_slices,
     load_model,
-    print_result,
+    next_step,
+    option,
     read_folding,
+    refuse,
+    verb,
+    verbs,
 )
+from cbnn.sim.screen import print_result, visible
 
-imports = typer.Typer(no_args_is_help=True, help="Bring in networks that were trained elsewhere.")
-app.add_typer(imports, name="import")
-exports = typer.Typer(no_args_is_help=True, help="Write networks for other tools.")
-app.add_typer(exports, name="export")
+imports = verbs("import", "Bring in networks that were trained elsewhere.")
+exports = verbs("export", "Write networks for other tools.")
 
 FoldingFileOption = Annotated[Path | None, typer.Option(help="Where to write the table's PE and SIMD as a folding.")]
+MAX_LEVEL = 1e6
+"""Largest value that a network takes for a pixel."""
 
 
-@imports.command("qonnx")
+@verb("qonnx", "cbnn import qonnx net.onnx --out my.npz", imports)
 def import_qonnx(
         file: Annotated[Path, typer.Argument(help="A network in QONNX, as Brevitas exports it.")], out: OutOption,
-        low: Annotated[float, typer.Option(help="What the network takes for a pixel of value 0.")] = 0.0,
-        high: Annotated[float, typer.Option(help="What it takes for a pixel of value 255.")] = 1.0,
+        low: Annotated[float, option("What the network takes for a pixel of value 0.", -MAX_LEVEL, MAX_LEVEL)] = 0.0,
+        high: Annotated[float, option("What it takes for a pixel of value 255.", -MAX_LEVEL, MAX_LEVEL)] = 1.0,
         shape: Annotated[str, typer.Option(help="Height x width x colours, where its input is flat.")] = "",
-        slices: Annotated[str, typer.Option(help="Its input are bit slices, -1 and +1: which, as in 7,6,5.")] = "",
+        slices: Annotated[str, typer.Option(help="Slices kept, by number, as in 7,6,5 or 7..5, where its inputs are "
+                                                 "bit slices, -1 and +1.")] = "",
         as_json: JsonOption = False) -> None:
     """Read a binary network in QONNX, exactly or not at all (needs the extra cbnn[onnx])."""
     from cbnn.model import qonnx  # onnx is an extra, and slow to import
 
-    network = qonnx.load(file, low, high, image_shape(shape) if shape else None,
-                         kept_slices(slices) if slices else ())
+    if slices:
+        refuse("with --slices, whose bits are -1 and +1", "low", "high")
+    network = qonnx.load(file, low, high, image_shape(shape) if shape else None, kept_slices(slices) if slices else ())
     storage.save(network, out)
-    _print(network, out, as_json)
+    _print(network, out, as_json, "auto")
 
 
-@imports.command("bnn-pynq")
+@verb("bnn-pynq", "cbnn import bnn-pynq params --table table.json --out my.npz", imports)
 def import_bnn_pynq(
         folder: Annotated[Path, typer.Argument(help="Folder of the parameter files.")],
-        layers: Annotated[Path, typer.Option(help="Table of the layers, JSON, see cbnn.model.bnn_pynq.")],
-        out: OutOption, folding: FoldingFileOption = None, as_json: JsonOption = False) -> None:
+        table: Annotated[Path, typer.Option(help="Table of the layers, JSON, see cbnn.model.bnn_pynq.")],
+        out: OutOption, folding_out: FoldingFileOption = None, as_json: JsonOption = False) -> None:
     """Read a network of BNN-PYNQ's parameter files."""
-    network = bnn_pynq.load(folder, layers)
+    network = bnn_pynq.load(folder, table)
     storage.save(network, out)
-    if folding is not None:
-        bnn_pynq.folding(network.topology, layers).save(folding)
-    _print(network, out, as_json)
+    if folding_out is not None:
+        bnn_pynq.folding(network.topology, table).save(folding_out)
+    _print(network, out, as_json, folding_out or "auto")
 
 
-@imports.command("finn-folding")
+@verb("finn-folding", "cbnn import finn-folding finn.json --model my.npz --out folding.json", imports)
 def import_finn_folding(
         file: Annotated[Path, typer.Argument(help="A folding file of FINN's.")],
         model: Annotated[str, typer.Option(help="The network, as elsewhere.")], out: OutOption) -> None:
@@ -66,27 +72,31 @@ def import_finn_folding(
     folding = finn_folding.load(file, load_model(model).topology)
     folding.save(out)
     print(folding)
+    next_step("cycles", model, folding=out)
 
 
-@exports.command("finn-folding")
+@verb("finn-folding", "cbnn export finn-folding digits-5 --folding auto --out finn.json", exports)
 def export_finn_folding(model: ModelArgument, folding: FoldingOption, out: OutOption) -> None:
     """Write a folding as FINN reads it."""
     topology = load_model(model).topology
     finn_folding.save(read_folding(folding, topology, None), topology, out)
-    print(out)
+    print(visible(out))
+    next_step("generate", model, out="verilog")
 
 
-@exports.command("qonnx")
+@verb("qonnx", "cbnn export qonnx digits-5 --out digits.onnx", exports)
 def export_qonnx(model: ModelArgument, out: OutOption) -> None:
     """Write a network as QONNX, for Netron and whatever executes it: the same scores (needs the extra cbnn[onnx])."""
     from cbnn.model import qonnx_export  # onnx is an extra, and slow to import
 
     qonnx_export.save(load_model(model), out)
-    print(out)
+    print(visible(out))
+    next_step("generate", model, folding="auto", out="verilog")
 
 
-def _print(network: Network, out: Path, as_json: bool) -> None:
+def _print(network: Network, out: Path, as_json: bool, folding: Path | str) -> None:
     topology = network.topology
     print_result({"model": str(out), "layers": str(topology), "input": "x".join(map(str, topology.in_shape)),
                   "bits_per_pixel": topology.input_bits, "first_layer": topology.first_layer,
                   "weight_bits": topology.n_weight_bits, "operations": topology.n_operations}, as_json)
+    next_step("cycles", out, folding=folding)

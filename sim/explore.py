@@ -1,13 +1,10 @@
 """Verbs that explore a design before anything is generated: cycles, simulate, fold, fifos, sweep."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.box import SIMPLE
-from rich.table import Table
 
 from cbnn.hw.accelerator import Accelerator, accelerator
 from cbnn.model import golden
@@ -17,6 +14,10 @@ from cbnn.sim.cycles import level_cycles
 from cbnn.sim.dataflow import simulate
 from cbnn.sim.fifos import size_fifos
 from cbnn.sim.options import (
+    MAX_CYCLES,
+    MAX_FPS,
+    MAX_IMAGES,
+    MAX_PARTS,
     BeatOption,
     BitsOption,
     DataDirOption,
@@ -26,32 +27,36 @@ from cbnn.sim.options import (
     FoldingOption,
     IdleOption,
     JsonOption,
+    MhzOption,
     NetworkArgument,
     SeedOption,
     ShapeOption,
     SlicesOption,
     StallOption,
-    app,
     check_device,
+    chosen_folding,
     load_data,
-    print_result,
-    progress_bar,
+    next_step,
+    numbers,
+    option,
     read_folding,
     read_levels,
     read_network,
-    stderr,
-    stdout,
+    refuse,
+    verb,
 )
+from cbnn.sim.screen import facts_tables, print_result, progress_bar, rows_table, stderr, tell
 from cbnn.sim.search import DEVICES, Budget, Search
 from cbnn.sim.sweep import COLUMNS as SWEEP_COLUMNS
 from cbnn.sim.sweep import points, sweep
 
-MhzOption = Annotated[float, typer.Option(help="Clock that images per second are stated at.")]
 FoldingOutOption = Annotated[Path | None, typer.Option(help="Where to write the folding as JSON.")]
+MAX_FRONT = 1000
+MAX_POINTS = 100_000
+"""Most points of a sweep."""
 
 
-
-@app.command("cycles")
+@verb("cycles", "cbnn cycles digits-5 --folding auto")
 def cycles_command(
         network: NetworkArgument, folding: FoldingOption, shape: ShapeOption = "8x8x1", bits: BitsOption = 8,
         slices: SlicesOption = None,
@@ -64,8 +69,9 @@ def cycles_command(
     """
     topology, trained = read_network(network, shape, bits, first_layer)
     if trained is None and (dataset or data_dir):
-        raise ValueError(f"{network} has no weights, and so no accuracy on a data set")
+        refuse(f"here: the topology {network} has no weights, and so no accuracy", "dataset", "data_dir")
     levels = read_levels(slices, topology)
+    folding = chosen_folding(folding, topology, input_width)  # one for all levels
     note: dict[str, str] = {}
     accuracy = None
     if trained is not None and (dataset or data_dir or demo.takes_digits(topology)):
@@ -78,18 +84,16 @@ def cycles_command(
     found = level_cycles(trained or topology, lambda pruned: read_folding(folding, pruned, input_width),
                          levels, accuracy)
     rows = [asdict(row) | note for row in found]
-    if as_json:
-        print(json.dumps(rows, indent=2))
-        return
     caption = f"accuracy: {', '.join(note.values())}. {report.CAPTION}" if note else report.CYCLES
-    stdout.print(report.level_table(rows, caption=caption))
+    print_result(rows, as_json, report.level_table(rows, caption=caption))
+    next_step("simulate", network, folding=folding)
 
 
-@app.command("simulate")
+@verb("simulate", "cbnn simulate digits-5 --folding auto --images 8 --out report")
 def simulate_command(
         network: NetworkArgument, folding: FoldingOption, shape: ShapeOption = "8x8x1", bits: BitsOption = 8,
         first_layer: FirstLayerOption = "sliced", input_width: BeatOption = None,
-        images: Annotated[int, typer.Option(help="Images, back to back.")] = 4,
+        images: Annotated[int, option(f"Images, back to back, 1 to {MAX_IMAGES:,}.", 1, MAX_IMAGES)] = 4,
         idle: IdleOption = 0, stall: StallOption = 0, seed: SeedOption = 0, mhz: MhzOption = 100.0,
         out: Annotated[Path | None, typer.Option(help="Folder for a report: JSON files with FINN's names, a picture "
                                                       "and a Perfetto trace.")] = None,
@@ -99,6 +103,8 @@ def simulate_command(
     Shows per kernel II, latency, trip count, and how long it was busy, starved or blocked.
     """
     topology, _ = read_network(network, shape, bits, first_layer)
+    if not idle and not stall:
+        refuse("here: without --idle and --stall nothing is random", "seed")
     unit = accelerator(topology, read_folding(folding, topology, input_width))
     if out is not None:
         performance.check_report(out)
@@ -106,43 +112,42 @@ def simulate_command(
     summary, kernels = performance.network_performance(unit, trace, mhz), performance.kernel_performance(trace)
     if out is not None:
         performance.write_performance(unit, trace, mhz, out)
-        stderr.print(f"report: {out}", soft_wrap=True)
-    if as_json:
-        print(json.dumps({"network": summary, "kernels": [asdict(row) for row in kernels]}, indent=2))
-        return
-    table = Table(box=SIMPLE)
-    for name in asdict(kernels[0]):
-        heading = {"ii": "II", "name": "kernel"}.get(name, name.replace("_", " "))
-        table.add_column(heading, justify="left" if name == "name" else "right", no_wrap=True)
-    for row in kernels:
-        table.add_row(*(value if isinstance(value, str) else f"{value:,}" for value in asdict(row).values()))
-    stdout.print(table)
-    print_result(summary, as_json=False)
+        tell(f"report: {out}")
+    rows = [asdict(row) for row in kernels]
+    headings = {name: {"ii": "II, cycles", "name": "kernel", "latency": "latency, cycles", "trip_count": "beats out",
+                       "busy": "busy, cycles", "starved": "starved, cycles", "blocked": "blocked, cycles",
+                       "highest": "most held", "capacity": "capacity"}[name] for name in rows[0]}
+    print_result({"network": summary, "kernels": rows}, as_json, rows_table(rows, headings),
+                 *facts_tables(summary))
+    next_step("fifos", network, out="folding.json")
 
 
-@app.command("fold")
+@verb("fold", "cbnn fold digits-5 --device xc7z010 --out folding.json")
 def fold_command(
         network: NetworkArgument, shape: ShapeOption = "8x8x1", bits: BitsOption = 8,
         first_layer: FirstLayerOption = "sliced", input_width: BeatOption = None,
-        interval: Annotated[int | None, typer.Option(help="Cycles per image at most: the fewest LUTs for it.")] = None,
-        fps: Annotated[float | None, typer.Option(help="Images per second at least, at the clock of --mhz.")] = None,
+        interval: Annotated[int | None, option("Cycles per image at most: the fewest LUTs for it.", 1,
+                                               MAX_CYCLES)] = None,
+        fps: Annotated[float | None, option("Images per second at least, at the clock of --mhz.", 0.001,
+                                            MAX_FPS)] = None,
         mhz: MhzOption = 100.0,
-        luts: Annotated[int | None, typer.Option(help="LUTs at most.")] = None,
-        block_rams: Annotated[int | None, typer.Option(help="Block RAMs of 18 Kib at most.")] = None,
+        luts: Annotated[int | None, option("LUTs at most.", 1, MAX_PARTS)] = None,
+        block_rams: Annotated[int | None, option("Block RAMs of 18 Kib at most.", 0, MAX_PARTS)] = None,
         device: DeviceOption = "",
-        front: Annotated[int, typer.Option(help="Print so many foldings from the fastest to the smallest.")] = 0,
+        front: Annotated[int | None, option(f"Print so many foldings, 1 to {MAX_FRONT:,}, from the fastest to the "
+                                            "smallest.", 1, MAX_FRONT)] = None,
         out: FoldingOutOption = None, as_json: JsonOption = False) -> None:
     """Find the cheapest folding for an interval, or the fastest within a budget; optimal in the estimated LUTs."""
     topology, _ = read_network(network, shape, bits, first_layer)
     budget = _budget(device, luts, block_rams)
     if interval is not None and fps is not None:
-        raise ValueError("an interval and images per second are given; one of them says it all")
+        raise ValueError("--interval and --fps are given; only one of them can be")
+    if front is not None:
+        refuse("with --front, which shows foldings of all intervals", "interval", "fps")
     if fps is not None:
-        if fps <= 0:
-            raise ValueError(f"{fps} images per second are asked for; it must be more than 0")
         interval = int(1e6 * mhz / fps)
     search = Search(topology, input_width)
-    if front:
+    if front is not None:
         units = search.front(front, budget)
     elif interval is not None:
         units = [search.cheapest(interval, budget)]
@@ -150,9 +155,13 @@ def fold_command(
         units = [search.fastest(budget)]
     else:
         raise ValueError("nothing bounds the search; give --interval, --fps, --luts, --block-rams, --device or --front")
-    if out is not None and units:
+    if not units:
+        raise ValueError(f"no folding is within {budget}")
+    if out is not None:
         units[0].folding.save(out)
     _print_foldings(units, mhz, as_json)
+    next_step("fifos" if out else "simulate", network, folding=out or units[0].folding,
+              **({"input_width": None, "out": out} if out else {}))
 
 
 def _budget(device: str, luts: int | None, block_rams: int | None) -> Budget:
@@ -167,28 +176,20 @@ def _print_foldings(units: list[Accelerator], mhz: float, as_json: bool) -> None
     rows = [{"folding": str(unit.folding), "interval_cycles": unit.interval_cycles, "luts": unit.luts,
              "block_rams": unit.block_rams, "images_per_second": round(1e6 * mhz / unit.interval_cycles, 1)}
             for unit in units]
-    if as_json:
-        print(json.dumps(rows, indent=2))
-        return
-    table = Table(box=SIMPLE)
-    for heading in ("interval", "LUTs (est.)", "block RAMs", f"images/s, kernel only, at {mhz:g} MHz"):
-        table.add_column(heading, justify="right")
-    table.add_column("folding", overflow="fold")
-    for row in rows:
-        table.add_row(*(f"{row[name]:,}" for name in ("interval_cycles", "luts", "block_rams", "images_per_second")),
-                      str(row["folding"]))
-    stdout.print(table)
+    print_result(rows, as_json, rows_table(rows, {
+        "interval_cycles": "interval, cycles", "luts": "LUTs (est.)", "block_rams": "block RAMs",
+        "images_per_second": f"images/s, kernels only, {mhz:g} MHz", "folding": "folding"}))
 
 
-@app.command("fifos")
+@verb("fifos", "cbnn fifos digits-5 --folding auto --out folding.json")
 def fifos_command(
         network: NetworkArgument, folding: FoldingOption, shape: ShapeOption = "8x8x1", bits: BitsOption = 8,
         first_layer: FirstLayerOption = "sliced", input_width: BeatOption = None,
-        interval: Annotated[int | None, typer.Option(help="Cycles per image to keep; else those of the slowest "
-                                                          "kernel.")] = None,
+        interval: Annotated[int | None, option("Cycles per image at most; else those of the slowest kernel.", 1,
+                                               MAX_CYCLES)] = None,
         out: FoldingOutOption = None, as_json: JsonOption = False) -> None:
     """Find the smallest FIFOs that keep the interval, proven by simulation."""
-    topology, _ = read_network(network, shape, bits, first_layer)
+    topology, trained = read_network(network, shape, bits, first_layer)
     before = read_folding(folding, topology, input_width)
     with stderr.status("simulating"):
         sizing = size_fifos(topology, before, interval)
@@ -198,13 +199,18 @@ def fifos_command(
                   "depths": [layer.fifo_depth for layer in sizing.folding.layers],
                   "bits_before": sizing.bits_before, "bits": sizing.bits, "interval_cycles": sizing.interval_cycles,
                   "proven_smallest": sizing.smallest, "simulations": sizing.n_simulations}, as_json)
+    of_file = {"folding": out, "input_width": None} if out else {}
+    if trained:
+        next_step("verify", network, out="verilog", **of_file)
+    else:
+        next_step("synth", network, **of_file)
 
 
-@app.command("sweep")
+@verb("sweep", "cbnn sweep 16C3-MP2-64FC-10FC --out sweep.db --widths 1,0.5 --devices xc7z010,xc7z020")
 def sweep_command(
         network: Annotated[str, typer.Argument(help="A topology such as 16C3-MP2-64FC-10FC.")],
-        table: Annotated[Path, typer.Option(help="SQLite table that results are added to; what it has is not computed "
-                                                 "again.")],
+        out: Annotated[Path, typer.Option(help="SQLite table that results are added to; what it has is not computed "
+                                               "again.")],
         shape: ShapeOption = "8x8x1", bits: BitsOption = 8, first_layer: FirstLayerOption = "sliced",
         slices: SlicesOption = None,
         widths: Annotated[str, typer.Option(help="Factors of all channels, as in 1,0.5.")] = "1",
@@ -216,19 +222,14 @@ def sweep_command(
         as_json: JsonOption = False) -> None:
     """Fold a network for every combination of slices, widths, intervals and devices; can be continued."""
     topology, _ = read_network(network, shape, bits, first_layer)
-    asked = points(topology, read_levels(slices, topology), _numbers("widths", widths, float),
-                   _numbers("intervals", intervals, int), devices.split(","))
+    levels = read_levels(slices, topology)
+    factors, cycles = numbers("--widths", widths, 0.001, 1000), numbers("--intervals", intervals, 0, MAX_CYCLES, int)
+    fpgas = devices.split(",")
+    if (n := len(levels) * len(factors) * len(cycles) * len(fpgas)) > MAX_POINTS:
+        raise ValueError(f"the sweep has {n} points; at most {MAX_POINTS} are supported")
+    asked = points(topology, levels, factors, cycles, fpgas)
     with progress_bar() as progress:
         task = progress.add_task("points", total=None)
-        rows = sweep(asked, table, scheduler, lambda done, total: progress.update(task, completed=done, total=total))
-    if as_json:
-        print(json.dumps(rows, indent=2))
-        return
-    stdout.print(report.level_table(rows, SWEEP_COLUMNS))
-
-
-def _numbers(what: str, text: str, kind: type) -> list:
-    try:
-        return [kind(part) for part in text.split(",")]
-    except ValueError as error:
-        raise ValueError(f"{what} {text!r} are not numbers with commas between them") from error
+        rows = sweep(asked, out, scheduler, lambda done, total: progress.update(task, completed=done, total=total))
+    print_result(rows, as_json, report.level_table(rows, SWEEP_COLUMNS))
+    next_step("fold", network, device=fpgas[0], out="folding.json")

@@ -85,7 +85,7 @@ def size_fifos(topology: Topology, folding: Folding, interval_cycles: int | None
     fifos = _Fifos(topology, start, best if interval_cycles is None else interval_cycles)
     deep = tuple(layer.fifo_depth for layer in start.layers)
     if not fifos.keep(deep):
-        raise ValueError(f"an interval of {fifos.interval_cycles:,} cycles is out of reach: with deep FIFOs it is "
+        raise ValueError(f"no FIFOs give an interval of {fifos.interval_cycles:,} cycles; with the deepest it is "
                          f"{steady_interval(accelerator(topology, start)):,}")
     needed = tuple(fifos.shallowest(deep, i) for i in range(len(deep)))
     depths, smallest = needed, fifos.keep(needed)

@@ -25,7 +25,7 @@ def check_place(what: str, target: str) -> None:
     if what not in ("", "kernels", "whole"):
         raise ValueError(f"{what!r} cannot be placed; it must be kernels or whole")
     if what and target not in CHIPS:
-        raise ValueError(f"target {target!r} cannot be placed; nextpnr does for {' and '.join(CHIPS)}")
+        raise ValueError(f"target {target!r} cannot be placed; nextpnr supports {' and '.join(CHIPS)}")
 
 
 def clocks(accelerator: Accelerator, folder: Path, target: str, what: str, seed: int,

@@ -18,7 +18,7 @@ from cbnn.hw.max_pool import MaxPool
 from cbnn.hw.register_slice import RegisterSlice
 from cbnn.hw.sliding_window import SlidingWindow
 from cbnn.hw.stream import Kernel
-from cbnn.model.folding import Folding, LayerFolding, default_fifo_depth, default_input_width
+from cbnn.model.folding import MAX_FIFO_DEPTH, Folding, LayerFolding, default_fifo_depth, default_input_width
 from cbnn.model.topology import Conv, LayerShape, Topology
 
 DEVICES = {
@@ -138,6 +138,8 @@ class Search:
         pooled = topology.layers[i - 1] if i and isinstance(topology.layers[i - 1], Conv) else None
         options = []
         for simd in _divisors(shape.slice_inputs):
+            if default_fifo_depth(shape, simd) > MAX_FIFO_DEPTH:
+                continue
             takes = SlidingWindow.word_of(shape, simd) if isinstance(shape.layer, Conv) else simd
             # In front of it something that gives just what it takes, so that nothing is converted.
             before: Kernel = RegisterSlice("before", takes, shape.n_windows * shape.slice_inputs // takes)

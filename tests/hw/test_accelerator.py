@@ -131,9 +131,7 @@ def test_refuses_a_folding_that_does_not_divide():
 
 @pytest.mark.parametrize(("layers", "folding", "sentence"), [
     ("1024FC-3FC", "(1024,784)(1,1)",
-     "layer 0: 1024 PEs of 784 inputs make 802816 XNORs per cycle; at most 262144 are laid out"),
-    ("65536FC-65536FC-3FC", "(1,1)(1,1)(1,1)",
-     "the network has 4346544128 weights; at most 268435456 are laid out"),
+     "layer 0: 1024 PEs of 784 inputs make 802816 XNORs per cycle; at most 262144 are supported"),
 ])
 def test_refuses_what_no_fpga_holds(layers, folding, sentence):
     topology = Topology.parse(layers, (28, 28, 1), 1)
@@ -160,3 +158,23 @@ def test_beats_are_those_of_the_values_looked_up(layers, folding):
     with pytest.raises(ValueError) as caught:
         input_beats(accelerator(topology, folding), images)
     assert str(caught.value) == "the accelerator of a topology without weights takes no images"
+
+
+def test_refuses_a_fifo_that_no_fpga_holds():
+    topology = Topology.parse("1FC-3FC", (28, 28, 1), 1)
+    folding = Folding.parse("(1,784)(1,1)", topology).with_fifo_depths([1 << 17, 1])
+    sentence = ("layer 0: a FIFO of 131072 beats of 784 bits has 102760448 bits; at most 67108864 are supported")
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        accelerator(topology, folding)
+
+
+@pytest.mark.parametrize("name", ["module", "logic", "unique", "wire", "x" * 65])
+def test_refuses_a_name_that_verilog_reserves(name):
+    topology = Topology.parse("3FC", (2, 2, 1), 1)
+    with pytest.raises(ValueError, match=r"is a reserved word of Verilog|has 65 characters; at most 64 are supported"):
+        accelerator(topology, Folding.parse("(1,1)", topology), name)
+
+
+def test_names_are_case_sensitive():
+    topology = Topology.parse("3FC", (2, 2, 1), 1)
+    assert accelerator(topology, Folding.parse("(1,1)", topology), "Module").name == "Module"

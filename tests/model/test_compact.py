@@ -100,9 +100,9 @@ def test_front_is_what_nothing_beats(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(("options", "sentence"), [
     ({"max_drop": -1.0}, "a loss of -1.0 points is allowed; it must be 0 to below 100"),
-    ({"widths": (0.5,)}, "widths 0.5 do not fall from 1"),
-    ({"widths": (1.0, 0.5, 0.5)}, "widths 1.0, 0.5, 0.5 do not fall from 1"),
-    ({"widths": (1.0, 0.3)}, "layer 0: a width of 0.3 makes 2.4 rows; it must be a whole number of at least 1"),
+    ({"widths": (0.5,)}, "widths must decrease strictly from 1; got 0.5"),
+    ({"widths": (1.0, 0.5, 0.5)}, "widths must decrease strictly from 1; got 1.0, 0.5, 0.5"),
+    ({"widths": (1.0, 0.3)}, "layer 0: a width of 0.3 makes 2.4 rows; it must be a whole number of 1 to 1048576"),
 ])
 def test_what_does_not_suit_is_refused(options, sentence, tmp_path):
     with pytest.raises(ValueError) as caught:

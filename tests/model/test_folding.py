@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cbnn.model.files import MAX_JSON_BYTES
-from cbnn.model.folding import Folding, LayerFolding
+from cbnn.model.folding import MAX_FIFO_DEPTH, MAX_FOLD, Folding, LayerFolding
 from cbnn.model.topology import Topology
 
 TOPOLOGY = Topology.parse("16C3-16C3-MP2-32FC-10FC", (8, 8, 1), 5, (4, 3, 2))
@@ -82,13 +82,14 @@ def test_notation(text: str) -> None:
     assert Folding.parse(text, TOPOLOGY) == Folding.of(TOPOLOGY, PAIRS)
 
 
-AT_LEAST_1 = "it must be a whole number of at least 1"
+WHOLE = "it must be a whole number of 1 to"
+AT_LEAST_1 = f"{WHOLE} {MAX_FOLD}"
 
 
 @pytest.mark.parametrize(("make", "sentence"), [
-    (lambda: Folding.of(TOPOLOGY, PAIRS[:3]), "folding of 3 layers given; the topology has 4"),
+    (lambda: Folding.of(TOPOLOGY, PAIRS[:3]), "the folding is of 3 layers; the network has 4"),
     (lambda: Folding(Folding.of(TOPOLOGY, PAIRS).layers[1:], 8).check(TOPOLOGY),
-     "folding of 3 layers given; the topology has 4"),
+     "the folding is of 3 layers; the network has 4"),
     (lambda: Folding.of(TOPOLOGY, ((5, 9), *PAIRS[1:])), "layer 0: 16 rows do not fold onto 5 PEs"),
     (lambda: Folding.of(TOPOLOGY, ((16, 27), *PAIRS[1:])), "layer 0: 9 inputs do not fold into words of 27"),
     (lambda: Folding.of(TOPOLOGY, (*PAIRS[:3], (10, 64))), "layer 3: 32 inputs do not fold into words of 64"),
@@ -98,11 +99,13 @@ AT_LEAST_1 = "it must be a whole number of at least 1"
     (lambda: Folding.of(TOPOLOGY, PAIRS, 8.0), f"input_width is 8.0; {AT_LEAST_1}"),
     (lambda: Folding.parse("(16,9)(8,16)(4,32)(10,0)", TOPOLOGY), f"layer 3: simd is 0; {AT_LEAST_1}"),
     (lambda: Folding.parse("(16,9)(8,16)(0,32)(10,8)", TOPOLOGY), f"layer 2: pe is 0; {AT_LEAST_1}"),
-    (lambda: LayerFolding(1, 1, -2), f"fifo_depth is -2; {AT_LEAST_1}"),
-    (lambda: Folding.parse("(16,9)", TOPOLOGY), "folding of 1 layers given; the topology has 4"),
+    (lambda: Folding.parse("(1,1)", Topology.parse("4FC", (999, 999, 3), 1)),
+     f"layer 0: fifo_depth is 2994003; {WHOLE} {MAX_FIFO_DEPTH}"),
+    (lambda: LayerFolding(1, 1, -2), f"fifo_depth is -2; {WHOLE} {MAX_FIFO_DEPTH}"),
+    (lambda: Folding.parse("(16,9)", TOPOLOGY), "the folding is of 1 layers; the network has 4"),
     *[(lambda text=text: Folding.parse(text, TOPOLOGY),
        f"folding {text!r} is not written like (16,9)(8,16)(10,8): one (PE,SIMD) per layer")
-      for text in ("", "16,9", "(16,9),(8,16)", "(16,-9)", "(16,9,2)", "(1.5,9)", "(16,9)x")],
+      for text in ("", "16,9", "(16,9),(8,16)", "(16,-9)", "(16,9,2)", "(1.5,9)", "(16,9)x", f"(1,{'9' * 5000})")],
 ])
 def test_refused(make: Callable[[], object], sentence: str) -> None:
     with pytest.raises(ValueError) as caught:
@@ -147,9 +150,12 @@ WRONG = f"{NOT_IT}its JSON is wrong: "
     (changed(MVTU_0={"SIMD": 1e300}), f"layer 0: simd is 1e+300; {AT_LEAST_1}"),
     (changed(MVTU_3={"SIMD": -8}), f"layer 3: simd is -8; {AT_LEAST_1}"),
     (changed(MVTU_3={"SIMD": 0}), f"layer 3: simd is 0; {AT_LEAST_1}"),
-    (changed(MVTU_0={"inFIFODepths": [-1]}), f"layer 0: fifo_depth is -1; {AT_LEAST_1}"),
-    (changed(MVTU_0={"inFIFODepths": ["2"]}), f"layer 0: fifo_depth is '2'; {AT_LEAST_1}"),
-    (changed(MVTU_0={"inFIFODepths": [False]}), f"layer 0: fifo_depth is False; {AT_LEAST_1}"),
+    (changed(MVTU_0={"inFIFODepths": [-1]}), f"layer 0: fifo_depth is -1; {WHOLE} {MAX_FIFO_DEPTH}"),
+    (changed(MVTU_0={"inFIFODepths": ["2"]}), f"layer 0: fifo_depth is '2'; {WHOLE} {MAX_FIFO_DEPTH}"),
+    (changed(MVTU_0={"inFIFODepths": [10**9]}), f"layer 0: fifo_depth is 1000000000; {WHOLE} {MAX_FIFO_DEPTH}"),
+    (changed(MVTU_0={"inFIFODepths": [0]}).replace("[0]", f"[{'9' * 5000}]"),
+     f"{NOT_IT}MVTU_0: its JSON is wrong: integer value out of range at `inFIFODepths[0]`"),
+    (changed(MVTU_0={"inFIFODepths": [False]}), f"layer 0: fifo_depth is False; {WHOLE} {MAX_FIFO_DEPTH}"),
     (changed(MVTU_0={"ram_style": "ultra"}),
      "layer 0: ram_style is 'ultra'; it must be one of auto, block, distributed"),
     (changed(MVTU_0={"ram_style": 1}), "layer 0: ram_style is 1; it must be one of auto, block, distributed"),

@@ -246,14 +246,14 @@ def test_slices_enter_as_channels(build: Callable, seed: int, tmp_path: Path, ex
 
 def test_slices_that_are_none(tmp_path: Path) -> None:
     path = Graph((1, 5, 2, 2)).add("Flatten").add("MatMul", np.ones((20, 3), np.float32)).write(tmp_path / "five.onnx")
-    with pytest.raises(ValueError, match="takes 5 channels, which are not as many for each of 2 slices"):
+    with pytest.raises(ValueError, match="takes 5 channels, which 2 slices do not share evenly"):
         qonnx.load(path, slices=(7, 6))
     with pytest.raises(ValueError, match="slice 8 does not exist"):
         qonnx.load(path, slices=(8,))
     graph = Graph((1, 20)).add("Mul", -1.0).add("MatMul", np.ones((20, 3), np.float32))
-    with pytest.raises(ValueError, match=r"does not take -1 and \+1 of a slice for two bits"):
+    with pytest.raises(ValueError, match=r"does not tell -1 and \+1 of a slice apart"):
         qonnx.load(graph.write(tmp_path / "turned.onnx"), slices=(7, 6))
-    with pytest.raises(ValueError, match="takes 20 pixels; 2x2x2 are named, in 2 slices"):
+    with pytest.raises(ValueError, match="takes 20 pixels; the shape given is 2x2x2, in 2 slices"):
         qonnx.load(tmp_path / "turned.onnx", in_shape=(2, 2, 2), slices=(7, 6))
 
 
@@ -300,19 +300,19 @@ def broken(name: str) -> Graph:
 @pytest.mark.parametrize(("name", "sentence"), [
     ("not binary", "(MatMul): its weights are not binary: a row holds more than -s and s"),
     ("not known", "node Softmax_3 (Softmax): the operator is not known; known are "),
-    ("over the edge", "(Conv): its windows lie over the edge in 5929 ways; at most 1024 are supported"),
-    ("padded by itself", "(Pad): only padding of pixels and bits with a constant is read"),
-    ("padded unevenly", "(Pad): it pads by [0, 0, 1, 1, 0, 0, 1, 2] with 0.0; as much on all four sides of "),
+    ("over the edge", "(Conv): its windows cross the border in 5929 ways; at most 1024 are supported"),
+    ("padded by itself", "(Pad): only padding of pixels and bits with a constant is supported"),
+    ("padded unevenly", "(Pad): it pads by [0, 0, 1, 1, 0, 0, 1, 2] with 0.0; only the same on all four sides of "),
     ("padded twice", "(Conv): its input is padded already"),
-    ("padded, then not a layer", "(Mul): padding is read right in front of a convolution alone"),
-    ("nothing left", "(MatMul): pixels of all values become [0.0]"),
+    ("padded, then not a layer", "(Mul): padding is supported only directly before a convolution"),
+    ("nothing left", "(MatMul): all pixels become 0, or values that are not finite"),
     ("bits scaled away", "(MatMul): its inputs are scaled by 0 and shifted by 0"),
-    ("bits by channel", "(Mul): it treats bits differently by channel"),
+    ("bits by channel", "(Mul): it treats the bits of a channel differently"),
     ("no sign", "(MatMul): its inputs were not made binary; only a first layer takes more than bits"),
-    ("sign of zero", "(Sign): sums of row 0 can be 0, whose sign is neither bit"),
-    ("turned sign of zero", "(Sign): sums of row 0 can be 0, whose sign is neither bit"),
-    ("uneven", "scores of the classes are in units of "),
-    ("parts", "classes' offsets differ by parts of a count, 0.500, so that integers do not order the scores alike"),
+    ("sign of zero", "(Sign): sums of row 0 can be 0, which is neither -1 nor +1"),
+    ("turned sign of zero", "(Sign): sums of row 0 can be 0, which is neither -1 nor +1"),
+    ("uneven", "the scores of the classes are scaled by 1 to 3"),
+    ("parts", "offsets of the classes differ by 0.500 of a count; with whole numbers another class could win"),
     ("not a number", "holds values that are not finite"),
 ])
 def test_what_cannot_be_exact_is_refused(name: str, sentence: str, tmp_path: Path) -> None:
@@ -345,8 +345,8 @@ def test_the_end_must_be_the_end(tmp_path: Path) -> None:
 
     assert len(qonnx.load(scores().add("ArgMax", axis=1).write(tmp_path / "network.onnx")).parameters) == 1
     for attributes in ({"axis": 0}, {}, {"axis": 1, "select_last_index": 1}):
-        assert "(ArgMax): it does not name the highest score" in refused(scores().add("ArgMax", **attributes))
-    assert "gives out what is not the end of its layers" in refused(scores().add("Add", 2.0), "MatMul_2")
+        assert "(ArgMax): it does not give the highest score" in refused(scores().add("ArgMax", **attributes))
+    assert "has an output that is not that of its last layer" in refused(scores().add("Add", 2.0), "MatMul_2")
 
 
 def test_operators_in_forms_that_are_not_read(tmp_path: Path) -> None:
@@ -369,12 +369,13 @@ def test_operators_in_forms_that_are_not_read(tmp_path: Path) -> None:
 
     g = Graph((1, 20)).add("Sub", 0.5).sign()
     g.add("MatMul", g.weights(20, 6)).add("Add", np.arange(6, dtype=np.float32).reshape(1, 6, 1)).sign()
-    assert "(Add): it makes [1, 6, 6] where [6] was read" in refused(g.add("Flatten").add("MatMul", g.weights(36, 3)))
+    assert "(Add): its output is said to have the shape [1, 6, 6]; it has [6]" in refused(
+        g.add("Flatten").add("MatMul", g.weights(36, 3)))
 
     g = Graph((1, 20)).add("Sub", 0.5).sign()
     g.nodes.append(helper.make_node("MatMul", [g.last], ["m"], "lone"))
     g.last = "m"
-    assert "(MatMul): it is not read in this form: list index out of range" in refused(g)
+    assert "(MatMul): its inputs or attributes are not as the operator needs them" in refused(g)
     for low, high in ((0.0, np.inf), (np.nan, 1.0), (1.0, 1.0)):
         with pytest.raises(ValueError, match="two different numbers are needed"):
             qonnx.load(tmp_path / "network.onnx", low, high)

@@ -44,6 +44,7 @@ def test_evaluate_prints_what_the_golden_model_says(cbnn) -> None:
     assert code == 0
     assert json.loads(out)["images"] == 540
     assert json.loads(out)["accuracy"] >= 0.95
+    assert "95.19 %" in cbnn("evaluate", "digits-5")[1]
 
 
 def test_sensitivity_lists_slices_one_by_one_and_cumulatively(cbnn) -> None:
@@ -61,14 +62,15 @@ def test_generate_then_verify(cbnn, tiny: Path, tmp_path: Path) -> None:
     code, out, _ = cbnn("verify", tiny, "--folding", FOLDING, "--out", tmp_path / "w", "--images", 4, "--json")
     result = json.loads(out)
     assert code == 0
-    assert result["wrong_images"] == []
+    assert (next(iter(result)), result["result"], result["wrong_images"]) == ("result", "PASS", [])
     assert result["measured"]["interval_cycles"] == result["predicted"]["interval_cycles"]
 
 
 def test_a_difference_exits_1(cbnn, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cbnn.sim.verify.golden.scores", lambda network, images: np.zeros((len(images), 3), int))
-    code, _, err = cbnn("verify", tiny, "--folding", FOLDING, "--out", tmp_path / "v", "--images", 4)
+    code, out, err = cbnn("verify", tiny, "--folding", FOLDING, "--out", tmp_path / "v", "--images", 4)
     assert code == 1
+    assert out.split()[:2] == ["result", "FAIL"]
     assert err.strip().endswith("cbnn: image 0: the scores of the RTL differ from the golden model's")
 
 
@@ -90,25 +92,27 @@ def test_a_folding_from_json(cbnn, tmp_path: Path) -> None:
      "slice 8 cannot be kept; the network has the slices 7, 6, 5, 4, 3, 2, 1, 0"),
     (("cycles", "4C3-10FC", "--folding", "(1,1)(1,1)", "--slices", "four"),
      "slices 'four' are not written like 3, 4,3,2 or 4..2: numbers of slices, the highest first"),
-    (("train", "--keep", "6", "--out", "x.npz"), "slice 6 does not exist; pixels of 5 bits have 0 to 4"),
-    (("train", "--keep", "a", "--out", "x.npz"),
-     "slices 'a' are not written like 3, 4,3,2 or 4..2: numbers of slices, the highest first"),
+    (("train", "--slices", "6", "--out", "x.npz"), "slice 6 does not exist; pixels of 5 bits have 0 to 4"),
+    *((("train", "--slices", text, "--out", "x.npz"),
+       f"slices {text!r} are not written like 3, 4,3,2 or 4..2: numbers of slices, the highest first")
+      for text in ("a", "4,", "2..4", "4..1000000000", "9" * 20)),
     (("train", "--dataset", "imagenet", "--out", "x.npz"), "data set 'imagenet' is not one of digits, mnist, "),
-    (("compact", "--max-drop", "-1", "--out", "x"), "a loss of -1.0 points is allowed; it must be 0 to below 100"),
-    (("compact", "--widths", "0.5", "--out", "x"), "widths 0.5 do not fall from 1"),
+    (("compact", "--max-drop", "-1", "--out", "x"), "--max-drop is -1.0; it must be 0 to 99"),
+    (("compact", "--widths", "0.5", "--out", "x"), "widths must decrease strictly from 1; got 0.5"),
     (("compact", "--device", "z80", "--out", "x"), "device 'z80' is not one of xc7z010, "),
-    (("evaluate", "digits-5", "--images", "x.npy"), "images and labels come in two files; both are needed"),
+    (("evaluate", "digits-5", "--images-file", "x.npy"),
+     "--images-file and --labels-file belong together; one of them is missing"),
     (("evaluate", "mnist-cnn", "--dataset", "mnist", "--data-dir", "nowhere"),
      "nowhere/train-images-idx3-ubyte.gz cannot be read: No such file or directory"),
     (("report", "nowhere"), "nowhere holds no table of the demo: "),
     (("generate", "digits-5", "--folding", "(1,1)", "--out", "x"),
-     "folding of 1 layers given; the topology has 5"),
+     "the folding is of 1 layers; the network has 5"),
     (("verify", "digits-5", "--folding", "(16,9)(16,16)(8,16)(8,16)(10,8)", "--out", "x", "--images", "3"),
-     "3 images given; at least 4 are needed to see a steady interval"),
+     "--images is 3; it must be 4 to 10,000"),
     (("verify", "digits-5", "--folding", "(16,9)(16,16)(8,16)(8,16)(10,8)", "--out", "x", "--simulator", "abacus"),
      "simulator 'abacus' is not known; the simulators are icarus and verilator"),
     (("volume", "4FC-3FC", "--folding", "(2,8)(1,4)", "--images", "0"),
-     "0 images are to be sent; at least 1 is needed"),
+     "--images is 0; it must be 1 to 1,000,000"),
     (("volume", "4FC-3FC", "--folding", "(2,8)(1,4)", "--images-file", "none.npy"),
      "none.npy cannot be read: No such file or directory"),
 ])
@@ -139,6 +143,7 @@ def test_volume_streams_what_a_file_holds(cbnn, tmp_path: Path, monkeypatch: pyt
     code, out, err = cbnn(*words, tmp_path / "images.npy")
     assert np.array_equal(sent[0], images[:5])
     assert json.loads(out)["cycles_per_second"] == 198
+    assert json.loads(out)["result"] == "FAIL"
     assert (code, err.splitlines()[-1]) == (1, "cbnn: image 4: the scores of the RTL differ from the golden model's")
     for name, reason in (("objects.npy", "holds object (1,); arrays of little-endian integers or floats are read"),
                          ("several.npz", "is not an .npy file")):

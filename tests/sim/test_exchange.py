@@ -37,8 +37,8 @@ def test_import_bnn_pynq_with_its_folding(cbnn, tmp_path: Path) -> None:
     (tmp_path / "table.json").write_text(json.dumps(table))
     for name, n in (("0-0-weights", 6), ("0-1-weights", 6), ("0-0-thres", 2), ("0-1-thres", 2), ("1-0-weights", 2)):
         (tmp_path / f"{name}.bin").write_bytes(np.arange(n, dtype="<i8").tobytes())
-    code, out, _ = cbnn("import", "bnn-pynq", tmp_path, "--layers", tmp_path / "table.json", "--out",
-                        tmp_path / "net.npz", "--folding", tmp_path / "folding.json", "--json")
+    code, out, _ = cbnn("import", "bnn-pynq", tmp_path, "--table", tmp_path / "table.json", "--out",
+                        tmp_path / "net.npz", "--folding-out", tmp_path / "folding.json", "--json")
     assert code == 0
     assert json.loads(out)["layers"] == "4FC-2FC"
     code, out, _ = cbnn("verify", tmp_path / "net.npz", "--folding", tmp_path / "folding.json", "--out", tmp_path / "v",
@@ -64,7 +64,7 @@ def test_folding_of_finn_and_back(cbnn, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("words", "sentence"), [
     (("import", "qonnx", "none.onnx", "--out", "x.npz"), "none.onnx cannot be read: No such file or directory"),
     (("import", "qonnx", "text.onnx", "--out", "x.npz"), "text.onnx is not an ONNX file"),
-    (("import", "bnn-pynq", ".", "--layers", "text.onnx", "--out", "x.npz"), "text.onnx is no table of layers: "),
+    (("import", "bnn-pynq", ".", "--table", "text.onnx", "--out", "x.npz"), "text.onnx is no table of layers: "),
     (("export", "qonnx", "none.npz", "--out", "x.onnx"), "none.npz cannot be read: No such file or directory"),
 ])
 def test_bad_input_is_one_sentence_and_writes_nothing(cbnn, words, sentence: str, tmp_path: Path,

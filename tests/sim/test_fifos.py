@@ -40,7 +40,7 @@ def test_lfc_with_shallow_fifos_is_slower_than_its_formula():
 def test_an_interval_out_of_reach_is_refused():
     with pytest.raises(ValueError) as caught:
         size_fifos(TOPOLOGY, FOLDING, 7)
-    assert str(caught.value) == "an interval of 7 cycles is out of reach: with deep FIFOs it is 12"
+    assert str(caught.value) == "no FIFOs give an interval of 7 cycles; with the deepest it is 12"
 
 
 def test_intervals_are_kept_to_the_cycle():

@@ -22,7 +22,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
     storage.save(NETWORK, Path("net.npz"))
     np.save("images.npy", IMAGES)
     np.save("labels.npy", LABELS)
-    return "evaluate", "net.npz", "--images", "images.npy", "--labels", "labels.npy", "--json"
+    return "evaluate", "net.npz", "--images-file", "images.npy", "--labels-file", "labels.npy", "--json"
 
 
 def test_files_of_any_size_are_evaluated(cbnn, files) -> None:
@@ -81,7 +81,7 @@ def test_bad_files_are_one_sentence(cbnn, files, spoil, sentence: str) -> None:
 def test_a_network_that_no_data_set_suits(cbnn, files) -> None:
     code, _, err = cbnn("evaluate", "net.npz")
     assert code == 2
-    assert err == "cbnn: no data set has images of (3, 2, 1) and 3 bits, which the network takes\n"
+    assert err == "cbnn: the network takes images of 3x2x1 and 3 bits, which no data set has\n"
 
 
 def test_sensitivity_draws(cbnn, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_sensitivity_draws(cbnn, tmp_path: Path) -> None:
 
 
 def test_train_what_is_named(cbnn, tmp_path: Path) -> None:
-    code, out, _ = cbnn("train", "--layers", "8C3-MP2-16FC-10FC", "--keep", "4,2", "--width", 0.5, "--epochs", 1,
+    code, out, _ = cbnn("train", "--layers", "8C3-MP2-16FC-10FC", "--slices", "4,2", "--width", 0.5, "--epochs", 1,
                         "--first-layer", "weighted", "--teacher", "--out", tmp_path / "net.npz", "--json")
     assert code == 0
     network = storage.load(tmp_path / "net.npz")

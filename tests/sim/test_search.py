@@ -84,3 +84,8 @@ def test_what_cannot_be_is_refused(ask, sentence):
     with pytest.raises(ValueError) as caught:
         ask(Search(TOPOLOGIES["pooled"]))
     assert str(caught.value).startswith(sentence)
+
+
+def test_foldings_whose_fifos_are_too_deep_are_passed_over() -> None:
+    topology = Topology.parse("2FC-2FC", (256, 256, 2), 1)
+    assert min(option.folding.simd for option in Search(topology).options[0]) == 2

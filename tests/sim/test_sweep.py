@@ -109,7 +109,7 @@ def test_widths_scale_all_layers_but_the_last():
     (lambda: points(TOPOLOGY, [(3,)], [1.0], [0], ["xc7z010"]),
      "slice 3 cannot be kept; the network has the slices 2, 1, 0"),
     (lambda: points(TOPOLOGY, [(2,)], [0.3], [0], ["xc7z010"]),
-     "layer 0: a width of 0.3 makes 2.4 rows; it must be a whole number of at least 1"),
+     "layer 0: a width of 0.3 makes 2.4 rows; it must be a whole number of 1 to 1048576"),
     (lambda: points(TOPOLOGY, [(2,)], [1.0], [0], ["fpga"]), "device 'fpga' is not one of xc7z010, xc7z020, "),
 ])
 def test_points_that_do_not_exist_are_refused(ask, sentence):
