@@ -24,8 +24,6 @@ from cbnn.sim.verify import Cycles, verify
 
 FOLDINGS = {"first layer slowest": "(2,9)(16,48)(16,16)(4,16)(5,8)", "balanced": "(8,9)(16,16)(8,16)(4,16)(5,8)"}
 """The two foldings of the demo, by name."""
-INPUT_WIDTH = 8
-"""Bits of a beat of the input, as narrow as a microcontroller's bus, so that beats show what pruning saves."""
 N_IMAGES = 16
 TABLE = "table.json"
 REPORT = "report.html"
@@ -173,12 +171,12 @@ def level(networks: list[Network], name: str, n: int, verilog: Path) -> Row:
     """One row: `n` slices pruned at the folding `name`."""
     full, network = networks[0], networks[n]
     data = digits.load()
-    folding = Folding.parse(FOLDINGS[name], network.topology, INPUT_WIDTH)
+    folding = Folding.parse(FOLDINGS[name], network.topology)
     unit = accelerator(network, folding, "digits")
     result = verify(network, unit, data.test_images[:N_IMAGES], verilog)
     if result.differences or result.measured is None:
         raise MismatchError(f"{name}, {len(network.topology.kept_slices)} slices: {result.differences[0]}")
-    baseline = accelerator(full.topology, Folding.parse(FOLDINGS[name], full.topology, INPUT_WIDTH))
+    baseline = accelerator(full.topology, Folding.parse(FOLDINGS[name], full.topology))
     faster = Search(network.topology, folding.input_width).fastest(Budget(baseline.luts))
     before = prune_slices(full, network.topology.kept_slices)
     saved = baseline.interval_cycles - result.measured.interval_cycles
