@@ -37,6 +37,7 @@ class Classify(Kernel):
     high: int
     n_classes: int
 
+    LUT_CONSTANTS = (1.29, 1.9, 6.9)
     width = property(lambda self: signed_width(self.low, self.high))
     lane = property(lambda self: lane_width(self.low, self.high))
     class_lane = property(lambda self: lane_width(0, self.n_classes - 1))
@@ -61,9 +62,9 @@ class Classify(Kernel):
         return self.s_beats - 1 + self.levels + 2
 
     @property
-    def luts(self) -> int:
-        """A delay of the scores, and comparators with their multiplexers."""
-        return round(1.11 * self.pe * self.width + 2.02 * (self.pe - 1) * self.width + 8)
+    def lut_terms(self) -> tuple[float, ...]:
+        """A delay of the scores; comparators with their multiplexers; control."""
+        return self.pe * self.width, (self.pe - 1) * self.width, 1
 
     schedule = property(lambda self: Schedule(Schedule.Kind.EACH, (self.levels + 2,), (1,)))
 

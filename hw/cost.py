@@ -1,38 +1,64 @@
-"""What memories take on 7-series FPGAs, as Yosys maps them; parts of every kernel's LUT formula."""
+"""Estimates of LUTs and block RAMs on 7-series FPGAs, as Yosys maps them: what memories take, and how good they are.
+
+Every kernel has one formula, `Kernel.luts`: its `lut_terms` times its `LUT_CONSTANTS`. `bench/fit_luts.py` takes the
+terms from the kernels and fits the constants. `tests/sim/test_estimates.py` holds the formulas against Yosys: every
+kernel there within `BOUND_PERCENT` and `BOUND_LUTS`, and no constant can change by half without a kernel out of bounds.
+Block RAMs are exact there.
+"""
 
 from dataclasses import dataclass
 
+BOUND_PERCENT, BOUND_LUTS = 15, 8
+"""How far an estimate of LUTs may be from what Yosys counts: so many percent of it, and so many LUTs more."""
 LUT_WORDS = 64
 """Words of one bit that a LUT of six inputs holds."""
 FEWEST_BLOCK_RAM_BITS = 2048
-"""Smallest memory put into block RAM by default: an eighth of 18 Kib, parity aside, which is where Yosys starts too."""
+"""Smallest ROM put into block RAM by default: an eighth of 18 Kib, parity aside."""
+LUT_RAMS = ((32, 6), (64, 3))
+"""Words and bits that four LUTs hold as a RAM with a read port of its own."""
+BLOCK_RAM_POINTS = 129
+"""Points of a block RAM where Yosys compares it with LUTs (its memory_libmap, with the costs of its xc7 library)."""
 SHAPES = ((512, 36, 1), (1024, 18, 1), (2048, 9, 1), (4096, 4, 1), (8192, 2, 1), (16384, 1, 1),
           (512, 72, 2), (1024, 36, 2), (2048, 18, 2), (4096, 9, 2), (8192, 4, 2), (16384, 2, 2), (32768, 1, 2))
 """Words, bits and halves of 36 Kib that a block RAM can have."""
 
 
 def in_block_ram(n_words: int, width: int, ram_style: str = "auto") -> bool:
-    """Tell where a memory goes: "auto" is block RAM where LUTs would need multiplexers and it is not all but empty."""
+    """Tell where a ROM goes: "auto" is block RAM where LUTs would need multiplexers and it is not all but empty."""
     if ram_style == "auto":
         return n_words > LUT_WORDS and n_words * width >= FEWEST_BLOCK_RAM_BITS
     return ram_style == "block"
 
 
 def ram_luts(n_words: int, width: int) -> int:
-    """LUTs of a RAM with a read port of its own: four hold 32 words of six bits or 64 of three."""
-    if n_words <= 32:
-        return 4 * -(-width // 6)
-    return 4 * -(-width // 3) * -(-n_words // LUT_WORDS)
+    """LUTs of a RAM with a read port of its own that is made of LUTs."""
+    return _lut_ram(n_words, width)[1]
 
 
 def memory_luts(n_words: int, width: int) -> int:
-    """LUTs of a RAM that synthesis places as it likes; none where it is block RAM."""
-    return 0 if in_block_ram(n_words, width) else ram_luts(n_words, width)
+    """LUTs of a RAM that Yosys places as it likes; none where it is block RAM."""
+    points, luts = _lut_ram(n_words, width)
+    return luts if points <= BLOCK_RAM_POINTS * block_rams(n_words, width) else 0
 
 
 def memory_block_rams(n_words: int, width: int) -> int:
-    """Block RAMs of a RAM that synthesis places as it likes."""
-    return block_rams(n_words, width) if in_block_ram(n_words, width) else 0
+    """Block RAMs of a RAM that Yosys places as it likes."""
+    return 0 if memory_luts(n_words, width) else block_rams(n_words, width)
+
+
+def _lut_ram(n_words: int, width: int) -> tuple[float, int]:
+    """Points and LUTs of a RAM made of LUTs, in the layout of the fewest points, which Yosys takes.
+
+    Four LUTs count 8 points, 7 of them in proportion to the bits that are used. Where the words fill several rows,
+    every bit and every row counts half a point more for what selects the row.
+    """
+    layouts = []
+    for words, bits in LUT_RAMS:
+        rows, (full, rest) = -(-n_words // words), divmod(width, bits)
+        points = rows * (8 * full + (1 + 7 * rest / bits if rest else 0))
+        selecting = 0.5 * ((rows - 1) * width + rows) if rows > 1 else 0
+        layouts.append((points + selecting, 4 * rows * -(-width // bits)))
+    return min(layouts)
 
 
 def block_rams(n_words: int, width: int) -> int:
@@ -79,7 +105,7 @@ class RomShape:
         if self.n_words == 1:
             return 0
         if self.block_ram:
-            return self.width * (self.per_row // 3)
+            return self.width * (self.per_row // 2)
         # Few words make few different tables, and equal ones are shared.
         lanes = min(self.width, 2 ** min(self.n_words, 20) - 2)
         return lanes * -(-self.n_words // LUT_WORDS)

@@ -16,6 +16,7 @@ class Fifo(Kernel):
     depth: int
     beats: int
 
+    LUT_CONSTANTS = (0.96, 3.4, 2.7, 5)
     s_width = property(lambda self: self.width)
     m_width = property(lambda self: self.width)
     s_beats = property(lambda self: self.beats)
@@ -42,9 +43,10 @@ class Fifo(Kernel):
         return memory_block_rams(self.depth, self.width + 1)
 
     @property
-    def luts(self) -> int:
-        """Memory, two pointers and a counter of what it holds."""
-        return round(0.85 * self.memory_luts + 6 * self.depth.bit_length())
+    def lut_terms(self) -> tuple[float, ...]:
+        """Memory; two addresses and a counter of what it holds; what lets addresses end before a power of two."""
+        address_bits = (self.depth - 1).bit_length()
+        return self.memory_luts, address_bits, address_bits if self.depth & self.depth - 1 else 0, 1
 
     schedule = property(lambda self: Schedule(Schedule.Kind.FIFO, (self.depth,)))
 

@@ -29,6 +29,8 @@ class MaxPool(Kernel):
     invert: tuple[int, ...]
     beat_cycles: int = 1
 
+    LUT_CONSTANTS = (1.74, 0.31, 2.72)
+
     @property
     def groups(self) -> int:
         """Beats per pixel."""
@@ -60,9 +62,11 @@ class MaxPool(Kernel):
         return ram_luts(self.in_shape[1] // self.size * self.groups, self.pe)
 
     @property
-    def luts(self) -> int:
-        """Partial results with OR and multiplexer, and counters."""
-        return round(1.84 * self.memory_luts + 43)
+    def lut_terms(self) -> tuple[float, ...]:
+        """Partial results; OR and multiplexer; counters of rows, columns and partial results."""
+        height, width, _ = self.in_shape
+        counts = height, width, width // self.size * self.groups
+        return self.memory_luts, self.pe, sum((n - 1).bit_length() for n in counts)
 
     @property
     def schedule(self) -> Schedule:

@@ -16,7 +16,7 @@ from cbnn.hw.processing_element import element_stages, processing_element
 from cbnn.hw.rom import rom, rom_submodules
 from cbnn.hw.sequencer import delay, find_row, find_shift, hold, issue_words
 from cbnn.hw.stream import Kernel, Rom, Schedule, counter
-from cbnn.hw.xnor_popcount import popcount_luts, popcount_stages, popcount_submodules, xnor_popcount
+from cbnn.hw.xnor_popcount import popcount_lut_terms, popcount_stages, popcount_submodules, xnor_popcount
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class Mvtu(Kernel):
     thresholds: tuple[int, ...] = ()
     place_ends: tuple[tuple[int, ...], tuple[int, ...]] = ((0,), (0,))
     ram_style: str = "auto"
+
+    LUT_CONSTANTS = (10, 1.68, 0.89, 1.03, 1.03, 0.88, 1.02, 0.6, 2.13)
 
     @property
     def last(self) -> bool:
@@ -132,11 +134,6 @@ class Mvtu(Kernel):
         return self.sum_width + (0 if self.starts else self.threshold_width)
 
     @property
-    def horner_bits(self) -> int:
-        """Bits of an element's sum that are shifted on the way."""
-        return 0 if self.starts else self.sum_width
-
-    @property
     def rom_shapes(self) -> tuple[RomShape, RomShape]:
         """Of weights, and of what every row needs; that is in block RAM only where it still comes in time."""
         weights = RomShape(*(size := (self.n_weight_words, self.pe * self.simd)), in_block_ram(*size, self.ram_style))
@@ -146,22 +143,22 @@ class Mvtu(Kernel):
         return weights, rows if in_time else RomShape(*size, block_ram=False)
 
     @property
-    def memory_luts(self) -> int:
-        """LUTs of ROMs."""
-        return sum(shape.luts for shape in self.rom_shapes)
-
-    @property
     def block_rams(self) -> int:
         """ROMs in block RAM."""
         return sum(shape.block_rams for shape in self.rom_shapes)
 
     @property
-    def luts(self) -> int:
-        """XNOR-popcounts, sums and what is done with them, ROMs, and counters."""
-        counting = popcount_luts(self.simd) if self.n_weight_words > 1 else 1.1 * self.simd
+    def lut_terms(self) -> tuple[float, ...]:
+        """XNOR-popcounts; where weights are constant, bits of all rows, and of one, which rows share; sums; ROMs.
+
+        The ROMs are of weights and of what rows need; last are bits of their addresses.
+        """
+        weights, rows = self.rom_shapes
         addresses = self.n_weight_words.bit_length() + self.n_row_words.bit_length()
-        return round(self.pe * (counting + 0.44 * self.element_bits + 0.34 * self.horner_bits)
-                     + 0.97 * self.memory_luts + 6.1 * addresses)
+        unfolded = self.simd if self.n_weight_words == 1 else 0
+        counting = (0, 0, 0) if unfolded else popcount_lut_terms(self.simd)
+        return (*(self.pe * n for n in counting), self.pe * unfolded, unfolded, self.pe * self.element_bits,
+                weights.luts, rows.luts, addresses)
 
     @property
     def roms(self) -> tuple[Rom, ...]:

@@ -20,8 +20,8 @@ class RegisterSlice(Kernel):
     m_beats = property(lambda self: self.beats)
     interval_cycles = property(lambda self: self.beats)
     latency_cycles = property(lambda self: self.beats)
-    luts = property(lambda self: self.width + 5)
-
+    LUT_CONSTANTS = (1, 5)
+    lut_terms = property(lambda self: (self.width, 1))
     schedule = property(lambda self: Schedule(Schedule.Kind.FIFO, (2,)))
 
     def hardware(self, clk, rst, s_axis, m_axis):

@@ -25,6 +25,7 @@ class ReplayBuffer(Kernel):
     vector: int
     folds: int
 
+    LUT_CONSTANTS = (1.01, 7.8)
     s_width = property(lambda self: self.width)
     m_width = property(lambda self: self.width)
     s_beats = property(lambda self: self.beats)
@@ -61,9 +62,9 @@ class ReplayBuffer(Kernel):
         return memory_block_rams(self.ring, self.width + 1)
 
     @property
-    def luts(self) -> int:
-        """Memory, two addresses, counters of what it holds, of beats and of folds."""
-        return round(0.92 * self.memory_luts + 7 * self.ring.bit_length())
+    def lut_terms(self) -> tuple[float, ...]:
+        """Memory; two addresses, counters of what it holds, of beats and of folds."""
+        return self.memory_luts, (self.ring - 1).bit_length()
 
     schedule = property(lambda self: Schedule(Schedule.Kind.REPLAY, (self.depth, self.vector, self.folds)))
 

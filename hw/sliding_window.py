@@ -134,6 +134,7 @@ class SlidingWindow(Kernel):
         """Words of the image that have come once window row `i`, column `j` is complete."""
         return (self.end_rows[i] - 1) * self.row_words + self.end_columns[j] * self.pixel_words
 
+    LUT_CONSTANTS = (1.36, 0.54, 0.32, 7.1, 25)
     s_width = property(lambda self: self.word)
     m_width = property(lambda self: self.word * self.ports)
     s_beats = property(lambda self: self.in_shape[0] * self.row_words)
@@ -164,10 +165,10 @@ class SlidingWindow(Kernel):
         return self.ports * memory_block_rams(self.depth, self.word)
 
     @property
-    def luts(self) -> int:
-        """Ring with its addresses, loops, and a selection per bit where there is padding."""
+    def lut_terms(self) -> tuple[float, ...]:
+        """Ring; bits that leave; a selection for each of them where there is padding; addresses; loops."""
         padding = self.m_width if self.layer.padding else 0
-        return round(1.29 * self.memory_luts + 8.9 * self.depth.bit_length() + 0.33 * padding + 24)
+        return self.memory_luts, self.m_width, padding, (self.depth - 1).bit_length(), 1
 
     @property
     def schedule(self) -> Schedule:

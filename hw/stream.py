@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import ClassVar
 
 from myhdl import ResetSignal, Signal, intbv
 
@@ -120,6 +121,8 @@ class Kernel(ABC):
     - `latency_cycles`: from the cycle of the first beat in to the cycle of the last beat out.
     """
 
+    LUT_CONSTANTS: ClassVar[tuple[float, ...]]
+    """LUTs per unit of each of `lut_terms`, as bench/fit_luts.py fits them."""
     name: str
 
     @property
@@ -153,9 +156,14 @@ class Kernel(ABC):
         """Cycles from the first beat in to the last beat out."""
 
     @property
-    @abstractmethod
     def luts(self) -> int:
-        """Estimate of its LUTs (xc7); the constants of the formulas are fitted to Yosys by bench/fit_luts.py."""
+        """Estimate of its LUTs (xc7); see `cbnn.hw.cost` for how good it is."""
+        return round(sum(constant * term for constant, term in zip(self.LUT_CONSTANTS, self.lut_terms, strict=True)))
+
+    @property
+    @abstractmethod
+    def lut_terms(self) -> tuple[float, ...]:
+        """What its LUTs are in proportion to, for each of `LUT_CONSTANTS`."""
 
     @property
     def block_rams(self) -> int:

@@ -33,6 +33,7 @@ class WidthConverter(Kernel):
             raise ValueError(f"{self.name}: {self.in_beats} beats of {self.in_width} bits do not fill "
                              f"beats of {self.out_width}")
 
+    LUT_CONSTANTS = (1.12, 0.89, 4.7)
     s_width = property(lambda self: self.in_width)
     m_width = property(lambda self: self.out_width)
     s_beats = property(lambda self: self.in_beats)
@@ -49,9 +50,10 @@ class WidthConverter(Kernel):
         return max(self.s_beats, self.m_beats)
 
     @property
-    def luts(self) -> int:
-        """A multiplexer per bit where words are handed out in pieces; nothing but control where they are gathered."""
-        return round(7 + 1.12 * max(0, self.s_width - self.m_width))
+    def lut_terms(self) -> tuple[float, ...]:
+        """A multiplexer per bit where words are handed out in pieces, none where they are gathered; a counter."""
+        ratio = max(self.s_width, self.m_width) // min(self.s_width, self.m_width)
+        return max(0, self.s_width - self.m_width), (ratio - 1).bit_length(), 1
 
     @property
     def schedule(self) -> Schedule:

@@ -26,8 +26,8 @@ def popcount_stages(simd: int) -> int:
     return stages
 
 
-def popcount_luts(simd: int) -> float:
-    """Estimate of the LUTs of an XNOR-popcount: ten for nine bits, and one for every bit that is added."""
+def popcount_lut_terms(simd: int) -> tuple[int, int, int]:
+    """Return what the LUTs of an XNOR-popcount are in proportion to: nines of bits, bits beyond, and bits added."""
     n_nines = (simd + 1) // NINE
     rest = max(0, simd - NINE * n_nines)
     widths, adders = [4] * n_nines + [rest.bit_length()] * (rest > 0), 0
@@ -35,7 +35,7 @@ def popcount_luts(simd: int) -> float:
         groups = [widths[i : i + FAN_IN] for i in range(0, len(widths), FAN_IN)]
         adders += sum(sum(sorted(group)[:-1]) + len(group) // 3 for group in groups)
         widths = [max(group) + (len(group) - 1).bit_length() for group in groups]
-    return 10 * n_nines + 1.2 * rest + adders
+    return n_nines, rest, adders
 
 
 def popcount_submodules(module: str) -> dict[str, Callable[[], Any]]:

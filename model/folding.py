@@ -8,6 +8,7 @@ On disk a folding is JSON with FINN's key names; `finn_folding` reads and writes
 """
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -138,10 +139,7 @@ class Folding:
                 raise ValueError(f"layer {i}: {shape.mh} rows do not fold onto {layer.pe} PEs")
             if shape.slice_inputs % layer.simd:
                 raise ValueError(f"layer {i}: {shape.slice_inputs} inputs do not fold into words of {layer.simd}")
-        height, width, colours = topology.in_shape
-        if (height * width * colours * len(topology.kept_slices)) % self.input_width:
-            raise ValueError(f"input: {height * width * colours * len(topology.kept_slices)} elements "
-                             f"do not fold into beats of {self.input_width}")
+        check_input_width(topology, self.input_width)
 
     def save(self, path: Path) -> None:
         """Write as JSON, atomically."""
@@ -225,6 +223,14 @@ def default_fifo_depth(shape: LayerShape, simd: int) -> int:
     A convolution reads from its line buffer, which holds rows ahead, so that two beats are enough.
     """
     return 2 if isinstance(shape.layer, Conv) else max(2, shape.n_slices * shape.slice_inputs // simd)
+
+
+def check_input_width(topology: Topology, input_width: int) -> None:
+    """Raise ValueError unless the kept slices of an image fill whole beats of so many elements."""
+    _check_positive("input_width", input_width)
+    n = math.prod(topology.in_shape) * len(topology.kept_slices)
+    if n % input_width:
+        raise ValueError(f"input: {n} elements do not fold into beats of {input_width}")
 
 
 def default_input_width(topology: Topology, simd: int) -> int:

@@ -1,4 +1,4 @@
-"""Folding search: the cheapest folding for an interval, the fastest one within a budget, and what lies between.
+"""Folding search: the cheapest folding for an interval, the fastest one within a budget, and those between.
 
 Kernels are laid out per layer, and what a layer costs depends on its own (PE, SIMD) and, through width converters and
 FIFOs, on the layer before. So the cheapest folding whose layers all take at most so many cycles is a shortest path
@@ -18,7 +18,14 @@ from cbnn.hw.max_pool import MaxPool
 from cbnn.hw.register_slice import RegisterSlice
 from cbnn.hw.sliding_window import SlidingWindow
 from cbnn.hw.stream import Kernel
-from cbnn.model.folding import MAX_FIFO_DEPTH, Folding, LayerFolding, default_fifo_depth, default_input_width
+from cbnn.model.folding import (
+    MAX_FIFO_DEPTH,
+    Folding,
+    LayerFolding,
+    check_input_width,
+    default_fifo_depth,
+    default_input_width,
+)
 from cbnn.model.topology import Conv, LayerShape, Topology
 
 DEVICES = {
@@ -34,11 +41,21 @@ class Budget:
 
     Attributes
     ----------
-    luts, block_rams : None where there is plenty
+    luts, block_rams : at most so many; None for any number
+
+    Raises
+    ------
+    ValueError
+        When there is not one LUT, or the block RAMs are fewer than none.
     """
 
     luts: int | None = None
     block_rams: int | None = None
+
+    def __post_init__(self) -> None:
+        for what, value, least in (("LUTs", self.luts, 1), ("block RAMs", self.block_rams, 0)):
+            if value is not None and value < least:
+                raise ValueError(f"a budget of {value:,} {what} is given; at least {least} must be allowed")
 
     def holds(self, cost: tuple[int, int]) -> bool:
         """Whether LUTs and block RAMs fit."""
@@ -46,7 +63,7 @@ class Budget:
 
     def __str__(self) -> str:
         parts = [f"{n:,} {name}" for n, name in ((self.luts, "LUTs"), (self.block_rams, "block RAMs")) if n is not None]
-        return " and ".join(parts) or "plenty"
+        return " and ".join(parts) or "any budget"
 
 
 @dataclass(frozen=True)
@@ -75,10 +92,16 @@ class Search:
     Parameters
     ----------
     input_width : elements per beat of the input; None: the default of every folding
+
+    Raises
+    ------
+    ValueError
+        When the input does not fill whole beats of `input_width`.
     """
 
     def __init__(self, topology: Topology, input_width: int | None = None) -> None:
         self.topology, self.input_width = topology, input_width
+        check_input_width(topology, 1 if input_width is None else input_width)
         self.options = [self._options_of(i) for i in range(len(topology.layers))]
         self._joined = cache(self._join)
         # Cycles that some layer can take, from the fewest that all can meet.
@@ -92,8 +115,10 @@ class Search:
         Raises
         ------
         ValueError
-            When no folding is so fast, or none within the budget.
+            When the interval is below 1, no folding is so fast, or none within the budget.
         """
+        if interval_cycles < 1:
+            raise ValueError(f"an interval of {interval_cycles:,} cycles is asked for; an image takes at least 1")
         if interval_cycles < self.intervals[0]:
             raise ValueError(f"no folding takes at most {interval_cycles:,} cycles per image; the fastest takes "
                              f"{self.intervals[0]:,}")
@@ -125,7 +150,14 @@ class Search:
         """Return accelerators from the fastest to the slowest of which none is better in cycles and in LUTs.
 
         At most `n_points` intervals are looked at, in equal steps among those that there are, by their logarithm.
+
+        Raises
+        ------
+        ValueError
+            When not one point is asked for.
         """
+        if n_points < 1:
+            raise ValueError(f"{n_points} foldings are asked for; at least 1 is needed")
         ratio = self.intervals[-1] / self.intervals[0]
         wanted = [self.intervals[0] * ratio ** (i / max(1, n_points - 1)) for i in range(n_points)]
         chosen = sorted({self.intervals[min(bisect_left(self.intervals, cycles - 0.5), len(self.intervals) - 1)]
@@ -158,7 +190,7 @@ class Search:
         """Add what takes the input, which depends on the first layer alone."""
         height, width, colours = self.topology.in_shape
         n = height * width * colours * len(self.topology.kept_slices)
-        beat = self.input_width or default_input_width(self.topology, option.folding.simd)
+        beat = self._beat(option.folding)
         first = RegisterSlice("input", beat, n // beat)
         converters = list(widths_converted("input", first, option.takes))
         kernels = [first, *converters] if converters else []
@@ -204,21 +236,20 @@ class Search:
     def _worth(self, i: int, interval_cycles: int, bounded: bool) -> list[_Option]:
         """Options of a layer that are fast enough and may be part of the cheapest chain.
 
-        An option is not where another could take its place and still cost less with the dearest converters on both
-        sides.
+        It cannot be where another option costs no more even with the most expensive converters on both sides.
         """
         options = [option for option in self.options[i] if option.cycles <= interval_cycles]
         options.sort(key=lambda option: (option.luts, option.block_rams))
         kept: list[_Option] = []
-        dearest: list[int] = []
+        converters: list[int] = []
         for option in options:
             if not any(other.luts + extra <= option.luts and (other.block_rams <= option.block_rams or not bounded)
-                       for other, extra in zip(kept, dearest, strict=True)):
+                       for other, extra in zip(kept, converters, strict=True)):
                 kept.append(option)
-                dearest.append(self._dearest(i, option, interval_cycles))
+                converters.append(self._most_for_converters(i, option, interval_cycles))
         return kept
 
-    def _dearest(self, i: int, option: _Option, interval_cycles: int) -> int:
+    def _most_for_converters(self, i: int, option: _Option, interval_cycles: int) -> int:
         """Return the most LUTs that converters on both sides of an option can take."""
         before = after = 0
         if i:
@@ -232,8 +263,11 @@ class Search:
     def _lay_out(self, label: _Label | None) -> Accelerator:
         assert label is not None
         layers = tuple(option.folding for option in label.chain)
-        width = self.input_width or default_input_width(self.topology, layers[0].simd)
-        return accelerator(self.topology, Folding(layers, width))
+        return accelerator(self.topology, Folding(layers, self._beat(layers[0])))
+
+    def _beat(self, first: LayerFolding) -> int:
+        """Elements of the input per beat, where the first layer folds like this."""
+        return default_input_width(self.topology, first.simd) if self.input_width is None else self.input_width
 
 
 def _best(labels: list[_Label], budget: Budget, bounded: bool) -> list[_Label]:

@@ -64,7 +64,7 @@ class Popcount(Kernel):
     m_beats = property(lambda self: self.beats)
     interval_cycles = property(lambda self: self.beats)
     latency_cycles = property(lambda self: self.beats - 1 + popcount_stages(self.simd))
-    luts = 0
+    lut_terms = LUT_CONSTANTS = ()
     schedule = property(lambda self: Schedule(Schedule.Kind.EACH, (popcount_stages(self.simd),), (1,) * self.beats))
 
     def submodules(self):

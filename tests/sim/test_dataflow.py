@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cbnn.hw.accelerator import accelerator, input_beats
+from cbnn.hw.accelerator import Accelerator, accelerator, input_beats
 from cbnn.hw.mvtu import Mvtu
 from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.model.folding import Folding
@@ -118,3 +118,39 @@ def test_a_fifo_of_many_images_is_full_before_images_repeat(monkeypatch: pytest.
     assert dataflow.FIRST_IMAGES < 60 // 4 < short.n_simulated < full.n_simulated
     for link in range(len(unit.kernels) + 1):
         assert short.taken(link).tolist() == full.taken(link).tolist()
+
+
+SLOW_LAST = {  # so that memories are full, and pipelines stand still, from the last layer up
+    "FIFO": ("8FC-6FC-4FC", "(8,16)(6,2)(1,2)", [2, 101, 2]),
+    "replay buffer": ("8FC-6FC-4FC", "(8,16)(1,2)(1,2)", [2, 100, 2]),
+    "pipeline": ("8FC-6FC-4FC", "(8,16)(6,8)(1,6)", [2, 1, 1]),
+    "line buffer": ("4C3-6C3-4FC", "(4,9)(1,12)(1,2)", [2, 2, 2]),
+}
+
+
+@pytest.mark.parametrize("description", SLOW_LAST.values(), ids=SLOW_LAST)
+def test_what_comes_depends_on_the_last_images(description: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images before the last `reach` can be forgotten, and no more than these."""
+    layers, folding, depths = description
+    topology = Topology.parse(layers, (4, 4, 1), 1)
+    unit = accelerator(topology, Folding.parse(folding, topology, 16).with_fifo_depths(depths))
+    monkeypatch.setattr(dataflow._Simulation, "_period", lambda self: 0)
+    whole = simulate(unit, 100)
+    reach = dataflow._Simulation(unit.kernels, 1, 0, 0, 0).reach
+    assert same_without_the_first(unit, reach, whole)
+    assert not same_without_the_first(unit, reach - 1, whole)
+
+
+def same_without_the_first(unit: Accelerator, n_remembered: int, whole: dataflow.Trace) -> bool:
+    """Simulate 60 images, forget all but the last of them, and tell whether the next images are those of `whole`."""
+    simulation = dataflow._Simulation(unit.kernels, 60, 0, 0, 0)
+    simulation.finish()
+    for values, per_image in ((simulation.offered, simulation.beats), (simulation.taken, simulation.beats),
+                              (simulation.marks, simulation.marks_per_image)):
+        for start, n in zip(dataflow._starts(per_image, 60), per_image, strict=True):
+            values[start : start + n * (60 - n_remembered)] = 0
+    simulation.n_images = whole.n_images
+    more = simulation.finish()
+    return all(np.array_equal(*(cycles.reshape(whole.n_images, -1)[60:] for cycles in pair))
+               for link in simulation.links
+               for pair in ((more.taken(link), whole.taken(link)), (more.offered(link), whole.offered(link))))

@@ -79,6 +79,15 @@ def test_a_device_is_filled_and_no_more():
     (lambda search: search.fastest(Budget(10, 0)), "no folding is within 10 LUTs and 0 block RAMs"),
     (lambda search: search.cheapest(5000, Budget(10)),
      "no folding within 10 LUTs takes at most 5,000 cycles per image"),
+    (lambda search: search.cheapest(0), "an interval of 0 cycles is asked for; an image takes at least 1"),
+    (lambda search: search.cheapest(-1000), "an interval of -1,000 cycles is asked for; an image takes at least 1"),
+    (lambda search: search.front(0), "0 foldings are asked for; at least 1 is needed"),
+    (lambda search: search.front(-1), "-1 foldings are asked for; at least 1 is needed"),
+    (lambda _: Budget(0), "a budget of 0 LUTs is given; at least 1 must be allowed"),
+    (lambda _: Budget(-5), "a budget of -5 LUTs is given; at least 1 must be allowed"),
+    (lambda _: Budget(None, -1), "a budget of -1 block RAMs is given; at least 0 must be allowed"),
+    (lambda search: Search(search.topology, 7), "input: 96 elements do not fold into beats of 7"),
+    (lambda search: Search(search.topology, 0), "input_width is 0; it must be a whole number of at least 1"),
 ])
 def test_what_cannot_be_is_refused(ask, sentence):
     with pytest.raises(ValueError) as caught:
