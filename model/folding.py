@@ -227,7 +227,7 @@ def default_fifo_depth(shape: LayerShape, simd: int) -> int:
 
 def check_input_width(topology: Topology, input_width: int) -> None:
     """Raise ValueError unless the kept slices of an image fill whole beats of so many elements."""
-    _check_positive("input_width", input_width)
+    _check_whole("input_width", input_width, MAX_FOLD)
     n = math.prod(topology.in_shape) * len(topology.kept_slices)
     if n % input_width:
         raise ValueError(f"input: {n} elements do not fold into beats of {input_width}")
