@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 import numpy as np
@@ -26,6 +26,8 @@ LEFTOVER = re.compile(r"\..+\.cbnn-[0-9a-f]{8}")
 """Names of what is written before it is moved into place."""
 
 T = TypeVar("T")
+Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
+"""A share of the whole, where JSON has one."""
 
 
 def read_bounded(path: Path, max_bytes: int) -> bytes:

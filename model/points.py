@@ -19,7 +19,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from cbnn.model import datasets, golden, storage
-from cbnn.model.files import MAX_JSON_BYTES, decode_json, read_bounded, write_atomically
+from cbnn.model.files import MAX_JSON_BYTES, Fraction, decode_json, read_bounded, write_atomically
 from cbnn.model.network import Network
 from cbnn.model.processes import completed, report
 from cbnn.model.topology import Topology
@@ -68,9 +68,6 @@ class Point:
         """Name of its files."""
         digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
         return f"{self.dataset}-{digest[:16]}"
-
-
-Fraction = Annotated[float, Meta(ge=0, le=1)]
 
 
 class Result(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from cbnn.hw.accelerator import Accelerator, accelerator
 from cbnn.hw.mvtu import Mvtu
 from cbnn.hw.stream import Kernel
+from cbnn.model.files import Fraction
 from cbnn.model.folding import Folding
 from cbnn.model.network import Network, prune_slices
 from cbnn.model.topology import Topology
@@ -47,8 +48,8 @@ class Level:
     kept_slices: tuple[int, ...]
     topology: str
     folding: str
-    accuracy_before: float | None
-    accuracy_after: float | None
+    accuracy_before: Fraction | None
+    accuracy_after: Fraction | None
     input_beats: float
     first_layer_cycles: float
     interval_cycles: int

@@ -3,18 +3,21 @@
 import json
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from typing import Annotated, get_type_hints
 
+import msgspec
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from cbnn.hw.accelerator import accelerator
 from cbnn.hw.verilog import check_replaceable
 from cbnn.model import digits, golden, storage
-from cbnn.model.files import write_atomically
+from cbnn.model.files import MAX_JSON_BYTES, check_own_folder, decode_json, read_bounded, write_atomically
 from cbnn.model.folding import Folding
 from cbnn.model.network import Network, prune_slices
 from cbnn.model.processes import completed
@@ -30,8 +33,9 @@ FOLDINGS = {"first layer slowest": "(2,9)(16,48)(16,16)(4,16)(5,8)", "balanced":
 N_IMAGES = 16
 TABLE = "table.json"
 REPORT = "report.html"
-COLUMNS = {"folding_name", "n_images", *(field.name for field in fields(Level))}
-"""Names in a row of the table: those of `Level`, the folding's name, and images run on the RTL."""
+ROW = msgspec.defstruct("Row", [("folding_name", str), ("n_images", int),
+                                *get_type_hints(Level, include_extras=True).items()], forbid_unknown_fields=True)
+"""A row of the table: the folding's name, images run on the RTL, and a `Level`."""
 
 
 class MismatchError(Exception):
@@ -95,13 +99,12 @@ def read_table(folder: Path) -> list[dict]:
     ValueError
         When there is no such table.
     """
+    content = read_bounded(folder / TABLE, MAX_JSON_BYTES)
     try:
-        rows = json.loads((folder / TABLE).read_text())
-        if not isinstance(rows, list) or not rows or any(set(row) != COLUMNS for row in rows):
-            raise ValueError("its rows are not the demo's")
-    except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"{folder} holds no table of the demo: {error}") from error
-    return rows
+        decode_json(content, Annotated[list[ROW], Meta(min_length=1)])  # type: ignore
+    except ValueError as error:
+        raise ValueError(f"{folder / TABLE} is no table of the demo: {error}") from error
+    return json.loads(content)
 
 
 def takes_digits(topology: Topology) -> bool:
@@ -119,14 +122,9 @@ def sample_images(network: Network, n: int, seed: int) -> NDArray:
 
 def check_out(out: Path) -> None:
     """Raise ValueError unless `out` is new, empty, or holds nothing but what the demo wrote."""
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file; the demo writes to a folder")
-    present = {path.name for path in out.iterdir()} if out.exists() else set()
     folders = {_folder(name, n) for name in FOLDINGS for n in range(digits.INPUT_BITS)}
-    if (out / "verilog").is_dir():
-        present |= {f"verilog/{path.name}" for path in (out / "verilog").iterdir()}
-    if stray := present - {TABLE, REPORT, "verilog"} - {f"verilog/{folder}" for folder in folders}:
-        raise ValueError(f"{out} holds {min(stray)}, which the demo did not write; name an empty or a new folder")
+    check_own_folder(out, lambda path: path.name in (TABLE, REPORT) or (path.name == "verilog" and path.is_dir()))
+    check_own_folder(out / "verilog", lambda path: path.name in folders)
     for folder in folders:
         check_replaceable(out / "verilog" / folder)
 

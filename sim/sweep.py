@@ -15,6 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
+from cbnn.model.files import check_file, decode_json
 from cbnn.model.folding import Folding
 from cbnn.model.processes import WorkerError, completed
 from cbnn.model.topology import Topology
@@ -23,6 +26,10 @@ from cbnn.sim.search import DEVICES, Budget, Search
 
 TRIES = 3
 """How often a point is tried if its worker dies."""
+
+
+class TableError(Exception):
+    """A database is not the table of a sweep."""
 
 
 @dataclass(frozen=True)
@@ -145,17 +152,28 @@ def sweep(asked: Sequence[Point], path: Path, scheduler: str | None = None,
     WorkerError
         When the workers of a point died again and again.
     """
-    with closing(_open(path)) as table:
-        known = set(table.execute(f"SELECT {', '.join(POINT_COLUMNS)} FROM sweep"))  # noqa: S608
-        missing = [point for point in asked if _stored(asdict(point), POINT_COLUMNS) not in known]
-        progress(len(asked) - len(missing), len(asked))
-        for done, (point, result) in enumerate(_evaluate_all(missing, scheduler), 1):
-            found = {} if result.level is None else asdict(result.level)
-            values = _stored(asdict(point) | found | {"why": result.why}, NAMES)
-            with table:
-                table.execute(f"INSERT OR REPLACE INTO sweep VALUES ({', '.join('?' * len(values))})", values)  # noqa: S608
-            progress(len(asked) - len(missing) + done, len(asked))
-        rows = {row[: len(POINT_COLUMNS)]: row for row in table.execute("SELECT * FROM sweep")}
+    check_file(path)
+    try:
+        with closing(_open(path)) as table:
+            return _continued(table, asked, scheduler, progress)
+    except sqlite3.Error as error:
+        raise ValueError(f"{path} is no table of a sweep that can be used: {error}") from error
+    except TableError as error:
+        raise ValueError(f"{path} is no table of a sweep: {error}") from error
+
+
+def _continued(table: sqlite3.Connection, asked: Sequence[Point], scheduler: str | None,
+               progress: Callable[[int, int], None]) -> list[dict]:
+    known = set(table.execute(f"SELECT {', '.join(POINT_COLUMNS)} FROM sweep"))  # noqa: S608
+    missing = [point for point in asked if _stored(asdict(point), POINT_COLUMNS) not in known]
+    progress(len(asked) - len(missing), len(asked))
+    for done, (point, result) in enumerate(_evaluate_all(missing, scheduler), 1):
+        found = {} if result.level is None else asdict(result.level)
+        values = _stored(asdict(point) | found | {"why": result.why}, NAMES)
+        with table:
+            table.execute(f"INSERT OR REPLACE INTO sweep VALUES ({', '.join('?' * len(values))})", values)  # noqa: S608
+        progress(len(asked) - len(missing) + done, len(asked))
+    rows = {row[: len(POINT_COLUMNS)]: row for row in table.execute("SELECT * FROM sweep")}
     return [_row(rows[_stored(asdict(point), POINT_COLUMNS)]) for point in asked]
 
 
@@ -166,25 +184,31 @@ def _stored(row: dict, names: Sequence[str]) -> tuple:
 
 
 def _row(values: tuple) -> dict:
-    """Return a row of the table as JSON has it."""
-    return {name: json.loads(value) if name in LISTS and value is not None else value
-            for name, value in zip(NAMES, values, strict=True)}
+    """Return a row of the table as JSON has it; somebody else may have written it."""
+    try:
+        row = {name: decode_json(str(value).encode(), list) if name in LISTS and value is not None else value
+               for name, value in zip(NAMES, values, strict=True)}
+        if row["why"] is None:
+            msgspec.convert(row | {"measured": None}, Level)
+        elif not isinstance(row["why"], str):
+            raise ValueError("`why` is no text")
+    except ValueError as error:  # msgspec's too
+        raise TableError(f"a row is not what a sweep writes: {error}") from error
+    return row
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    """Open the table, or make it."""
+    """Open the table, or make it; a database of something else is left as it is."""
     table = sqlite3.connect(path)
     try:
-        with table:
-            table.execute(f"CREATE TABLE IF NOT EXISTS sweep ({', '.join(NAMES)}, "
-                          f"PRIMARY KEY ({', '.join(POINT_COLUMNS)}))")
-        found = [row[1] for row in table.execute("PRAGMA table_info(sweep)")]
-    except sqlite3.DatabaseError as error:
+        if not table.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            with table:
+                table.execute(f"CREATE TABLE sweep ({', '.join(NAMES)}, PRIMARY KEY ({', '.join(POINT_COLUMNS)}))")
+        if [row[1] for row in table.execute("PRAGMA table_info(sweep)")] != list(NAMES):
+            raise TableError("its columns are others")
+    except BaseException:
         table.close()
-        raise ValueError(f"{path} is no table of a sweep: {error}") from error
-    if found != list(NAMES):
-        table.close()
-        raise ValueError(f"{path} is no table of a sweep: its columns are others")
+        raise
     return table
 
 

@@ -104,7 +104,7 @@ def test_a_folding_from_json(cbnn, tmp_path: Path) -> None:
      "--images-file and --labels-file belong together; one of them is missing"),
     (("evaluate", "mnist-cnn", "--dataset", "mnist", "--data-dir", "nowhere"),
      "nowhere/train-images-idx3-ubyte.gz cannot be read: No such file or directory"),
-    (("report", "nowhere"), "nowhere holds no table of the demo: "),
+    (("report", "nowhere"), "nowhere/table.json cannot be read: No such file or directory"),
     (("generate", "digits-5", "--folding", "(1,1)", "--out", "x"),
      "the folding is of 1 layers; the network has 5"),
     (("verify", "digits-5", "--folding", "(16,9)(16,16)(8,16)(8,16)(10,8)", "--out", "x", "--images", "3"),
@@ -168,7 +168,7 @@ def test_the_demo_keeps_off_a_folder_that_holds_something_else(cbnn, tmp_path: P
     (tmp_path / "thesis.tex").write_text("mine")
     code, _, err = cbnn("demo", "--out", tmp_path)
     assert code == 2
-    assert f"{tmp_path} holds thesis.tex, which the demo did not write; name an empty or a new folder" in err
+    assert f"{tmp_path} holds thesis.tex, which is not as cbnn wrote it; name an empty or a new folder" in err
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
