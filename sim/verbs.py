@@ -86,6 +86,7 @@ def _words_of(context: Any) -> str:
 
 app = typer.Typer(
     cls=Verbs, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
     help="Binary neural networks with pruned input slices: Verilog, proof, and cycles.")
 
 
@@ -97,7 +98,7 @@ def verb(name: str, example: str, group: typer.Typer = app) -> Callable[[Callabl
 
 def verbs(name: str, text: str) -> typer.Typer:
     """Return a group of verbs below a word."""
-    group = typer.Typer(cls=Verbs, no_args_is_help=True, help=text)
+    group = typer.Typer(cls=Verbs, no_args_is_help=True, rich_markup_mode="rich", help=text)
     app.add_typer(group, name=name, rich_help_panel=PANELS[name])
     return group
 
