@@ -34,18 +34,14 @@ from cbnn.sim.options import (
     SeedOption,
     ShapeOption,
     StallOption,
-    app,
     check_pixels,
     complain,
     lay_out,
-    next_step,
-    option,
     read_folding,
     read_network,
-    refuse,
-    verb,
 )
 from cbnn.sim.screen import print_result, progress_bar, rows_table, stderr, tell, visible
+from cbnn.sim.verbs import app, next_step, option, refuse, verb
 from cbnn.sim.verify import verify
 
 assert explore  # their verbs are part of the command

@@ -15,14 +15,10 @@ from cbnn.sim.options import (
     image_shape,
     kept_slices,
     load_model,
-    next_step,
-    option,
     read_folding,
-    refuse,
-    verb,
-    verbs,
 )
 from cbnn.sim.screen import print_result, visible
+from cbnn.sim.verbs import next_step, option, refuse, verb, verbs
 
 imports = verbs("import", "Bring in networks that were trained elsewhere.")
 exports = verbs("export", "Write networks for other tools.")

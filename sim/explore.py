@@ -36,19 +36,16 @@ from cbnn.sim.options import (
     check_device,
     chosen_folding,
     load_data,
-    next_step,
     numbers,
-    option,
     read_folding,
     read_levels,
     read_network,
-    refuse,
-    verb,
 )
 from cbnn.sim.screen import facts_tables, print_result, progress_bar, rows_table, stderr, tell
 from cbnn.sim.search import DEVICES, Budget, Search
 from cbnn.sim.sweep import COLUMNS as SWEEP_COLUMNS
 from cbnn.sim.sweep import points, sweep
+from cbnn.sim.verbs import next_step, option, refuse, verb
 
 FoldingOutOption = Annotated[Path | None, typer.Option(help="Where to write the folding as JSON.")]
 MAX_FRONT = 1000

@@ -30,13 +30,10 @@ from cbnn.sim.options import (
     load_data,
     load_model,
     load_set,
-    next_step,
     numbers,
-    option,
-    refuse,
-    verb,
 )
 from cbnn.sim.screen import facts_tables, print_result, progress_bar, tell
+from cbnn.sim.verbs import next_step, option, refuse, verb
 
 LayersOption = Annotated[str, typer.Option(help="Topology, as in 16C3-MP2-64FC-10FC; else the data set's own.")]
 TrainedOnOption = Annotated[str, typer.Option(help=f"Data set: {', '.join(datasets.DATASETS)}.")]

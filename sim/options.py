@@ -1,16 +1,11 @@
-"""What the verbs of the command share: the app, options and their ranges, and how networks and foldings are named."""
+"""What the verbs share: their options, and how networks, foldings and data are named."""
 
 import re
 import sys
-from collections.abc import Callable
-from contextvars import ContextVar
-from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.markup import escape
-from typer.core import TyperCommand, TyperGroup
 
 from cbnn.hw.accelerator import Accelerator, accelerator, check_name
 from cbnn.model import datasets, storage
@@ -20,154 +15,50 @@ from cbnn.model.topology import Shape, Topology
 from cbnn.sim import demo
 from cbnn.sim.cycles import all_levels
 from cbnn.sim.dataflow import MAX_PERCENT
-from cbnn.sim.screen import sentence_of, tell, tell_command
+from cbnn.sim.screen import sentence_of, tell
 from cbnn.sim.search import DEVICES, Budget, Search
+from cbnn.sim.verbs import option, refuse
 
-VERBS = {
-    "Try": ("demo", "report"),
-    "Network": ("train", "sensitivity", "compact", "evaluate", "predict", "import", "export"),
-    "Explore": ("cycles", "simulate", "fold", "fifos", "sweep"),
-    "Hardware": ("generate", "verify", "volume", "synth"),
-}
-"""All verbs in the order of work, by the panel of the help that they are in."""
-PANELS = {verb: panel for panel, verbs in VERBS.items() for verb in verbs}
-CARRIED = ("folding", "shape", "bits", "first_layer", "input_width", "dataset", "data_dir")
-"""Options that the next verb gets too."""
 DEFAULT_DEVICE = "xc7z020"
-MAX_SEED, MAX_CYCLES, MAX_PARTS, MAX_MHZ, MAX_FPS = (1 << 31) - 1, 1 << 40, 1 << 30, 10_000, 1_000_000_000
+MAX_SEED = (1 << 31) - 1
+"""nextpnr takes no larger one."""
+MAX_CYCLES, MAX_PARTS, MAX_MHZ, MAX_FPS = 1 << 40, 1 << 30, 10_000, 1_000_000_000
 MAX_IMAGES = 1_000_000
 MAX_PIXELS = 1 << 27
-"""Most pixels times colours of the images that are sent: with all that is made of them they take about 1 GB."""
+"""Most pixels times colours of the images that are sent: with their beats they take about 1 GB."""
 
-UsageError: Any = typer.BadParameter.__base__
-"""What typer raises for a wrong word; it has no public name."""
-_context: ContextVar[typer.Context | None] = ContextVar("context", default=None)
-"""The context of the verb that runs; None where a function is called from elsewhere."""
-
-
-class Verb(TyperCommand):
-    """A verb: its help is shown as it is written, and a wrong word is one sentence."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        for part in (self, *self.params):
-            for name in ("help", "epilog"):
-                if text := getattr(part, name, None):
-                    setattr(part, name, escape(text))  # [train] would be taken for markup
-
-    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        """Read the words after the verb."""
-        return _in_a_sentence(super().make_context, info_name, args, parent, **extra)
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the verb."""
-        _context.set(ctx)
-        return super().invoke(ctx)
-
-
-class Verbs(TyperGroup):
-    """Verbs in the order of work."""
-
-    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        """Read the words before the verb; without any the help is printed."""
-        read = super().make_context
-        if not args:
-            return read(info_name, args, parent, **extra)
-        return _in_a_sentence(read, info_name, args, parent, **extra)
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the verb."""
-        return _in_a_sentence(super().resolve_command, ctx, args)
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Return the verbs as `VERBS` has them, others as they came."""
-        order = list(PANELS)
-        return sorted(self.commands, key=lambda name: order.index(name) if name in order else len(order))
-
-
-def _in_a_sentence(read: Callable, *args: Any, **extra: Any) -> Any:
-    try:
-        return read(*args, **extra)
-    except UsageError as error:
-        raise ValueError(f"{error.format_message().rstrip('.')}; see {_words_of(error.ctx)} --help") from error
-
-
-def _words_of(context: Any) -> str:
-    """Return the words that call a verb."""
-    return f"{_words_of(context.parent)} {context.info_name}" if context is not None and context.parent else "cbnn"
-
-
-app = typer.Typer(cls=Verbs, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-                  help="Binary neural networks with pruned input slices: Verilog, proof, and cycles.")
-
-
-def verb(name: str, example: str, group: typer.Typer = app) -> Callable[[Callable], Callable]:
-    """Make a function a verb, with an example at the end of its help."""
-    return group.command(name, cls=Verb, epilog=f"Example: {example}", rich_help_panel=PANELS.get(name))
-
-
-def verbs(name: str, text: str) -> typer.Typer:
-    """Return a group of verbs below a word."""
-    group = typer.Typer(cls=Verbs, no_args_is_help=True, help=text)
-    app.add_typer(group, name=name, rich_help_panel=PANELS[name])
-    return group
-
-
-def _print_version(asked: bool) -> None:
-    if asked:
-        print(f"cbnn {version('cbnn')}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(show_version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True,
-                                                        callback=_print_version)] = False) -> None:
-    pass
-
-
-def within(low: float, high: float) -> Callable:
-    """Return what raises ValueError where an option's number is not in a range."""
-    def check(param: typer.CallbackParam, value: float | None) -> float | None:
-        if value is not None and not low <= value <= high:
-            raise ValueError(f"{param.opts[0]} is {value}; it must be {low:,} to {high:,}")
-        return value
-
-    return check
-
-
-def option(text: str, low: float, high: float) -> Any:
-    """Return an option that takes a number in a range."""
-    return typer.Option(help=text, callback=within(low, high))
-
-
-ModelArgument = Annotated[str, typer.Argument(help=f"A network's .npz, or the name of one that is shipped: "
-                                                   f"{', '.join(demo.shipped())}.")]
-FoldingOption = Annotated[str, typer.Option(help="(PE,SIMD) of every layer, as in (16,9)(8,16)(10,8); a JSON file; "
-                                                 f"auto: the fastest that fits the {DEFAULT_DEVICE}; auto:xc7z010: "
-                                                 "that fits another FPGA; auto:512: the cheapest that takes at most "
-                                                 "so many cycles per image.")]
+ModelArgument = Annotated[str, typer.Argument(
+    help=f"A network's .npz, or the name of one that is shipped: {', '.join(demo.shipped())}.")]
+NetworkArgument = Annotated[str, typer.Argument(
+    help="A topology such as 16C3-MP2-64FC-10FC, a network's .npz, or the name of a shipped one.")]
+FoldingOption = Annotated[str, typer.Option(
+    help="(PE,SIMD) of every layer, as in (16,9)(8,16)(10,8); a JSON file; auto: the fastest that "
+         f"fits the {DEFAULT_DEVICE}; auto:xc7z010: that fits another FPGA; auto:512: the cheapest "
+         "that takes at most so many cycles per image.")]
 OutOption = Annotated[Path, typer.Option(help="Where to write.")]
 SeedOption = Annotated[int, option("Seed of everything random.", 0, MAX_SEED)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-BeatOption = Annotated[int | None, option("Elements (bits) per beat of the input; a folding's JSON file has its own.",
-                                          1, MAX_FOLD)]
-NetworkArgument = Annotated[str, typer.Argument(help="A topology such as 16C3-MP2-64FC-10FC, a network's .npz, or the "
-                                                     "name of a shipped one.")]
+BeatOption = Annotated[int | None, option(
+    "Elements (bits) per beat of the input; a folding's JSON file has its own.", 1, MAX_FOLD)]
 ShapeOption = Annotated[str, typer.Option(help="Input of a topology: height x width x colours.")]
 BitsOption = Annotated[int, option("Bits per pixel and colour of a topology's input.", 1, 16)]
-FirstLayerOption = Annotated[str, typer.Option(help="First layer of a topology: sliced or weighted.")]
+FirstLayerOption = Annotated[str, typer.Option(
+    help="First layer of a topology: sliced or weighted.")]
 IdleOption = Annotated[int, option("How often the source idles, percent.", 0, MAX_PERCENT)]
 StallOption = Annotated[int, option("How often the sink stalls, percent.", 0, MAX_PERCENT)]
-MhzOption = Annotated[float, option("Clock that images per second are stated at, MHz.", 0.001, MAX_MHZ)]
-DatasetOption = Annotated[str, typer.Option(help=f"Data set: {', '.join(datasets.DATASETS)}. Where none is named: the "
-                                                 "first that suits the network.")]
-DataDirOption = Annotated[Path | None, typer.Option(help="Folder that holds the data set's original files; else "
-                                                         f"{datasets.VARIABLE} names it, else they are downloaded.")]
+MhzOption = Annotated[float, option(
+    "Clock that images per second are stated at, MHz.", 0.001, MAX_MHZ)]
+DatasetOption = Annotated[str, typer.Option(
+    help=f"Data set: {', '.join(datasets.DATASETS)}. Where none is named: the first that suits the "
+         "network.")]
+DataDirOption = Annotated[Path | None, typer.Option(
+    help=f"Folder that holds the data set's original files; else {datasets.VARIABLE} names it, "
+         "else they are downloaded.")]
 SlicesOption = Annotated[list[str] | None, typer.Option(
-    help="Slices kept at one level, by number: 3, or 4,3,2, or 4..2; can be given several times. Else all levels, "
-         "the lowest slice dropped each time.")]
-DeviceOption = Annotated[str, typer.Option(help=f"FPGA whose LUTs and block RAMs bound the search: "
-                                                f"{', '.join(DEVICES)}.")]
+    help="Slices kept at one level, by number: 3, or 4,3,2, or 4..2; can be given several times. "
+         "Else all levels, the lowest slice dropped each time.")]
+DeviceOption = Annotated[str, typer.Option(
+    help=f"FPGA whose LUTs and block RAMs bound the search: {', '.join(DEVICES)}.")]
 
 
 def complain(sentence: object, code: int) -> int:
@@ -176,49 +67,16 @@ def complain(sentence: object, code: int) -> int:
     return code
 
 
-def given(*names: str) -> list[str]:
-    """Return those of the verb's options, by the names of its parameters, that the user gave, as they are written."""
-    context = _context.get()
-    if context is None:
-        return []
-    return [parameter.opts[0] for parameter in context.command.params if parameter.name in names
-            and getattr(context.get_parameter_source(parameter.name), "name", "") == "COMMANDLINE"]
-
-
-def refuse(why: str, *names: str) -> None:
-    """Raise ValueError where the user gave an option that has no effect, and say why."""
-    if found := given(*names):
-        raise ValueError(f"{found[0]} has no effect {why}")
-
-
-def next_step(name: str, *words: object, **changed: object) -> None:
-    """Name the verb that comes next on stderr, unless JSON is printed.
-
-    Parameters
-    ----------
-    words : its arguments
-    changed : its options that differ from this verb's, None where one is left out; `CARRIED` ones stay as they are
-    """
-    context = _context.get()
-    if context is None or context.params.get("as_json"):
-        return
-    known = {parameter.name: parameter.opts[0] for parameter in
-             context.find_root().command.get_command(context, name).params}  # type: ignore[attr-defined]
-    options = {parameter.name: context.params[parameter.name] for parameter in context.command.params
-               if parameter.name in CARRIED and parameter.name in known and given(parameter.name)}
-    options = {key: value for key, value in (options | changed).items() if value is not None}
-    tell_command([*name.split(), *words, *(word for key, value in options.items() for word in (known[key], value))])
-
-
 def load_model(name: str) -> Network:
     """Read a network from a path, or by the name of a shipped one."""
     if name in demo.shipped():
         return storage.load(demo.shipped()[name])
     if not Path(name).exists() and not name.endswith(".npz"):
         if _is_topology(name):
-            raise ValueError(f"{name!r} is a topology; a trained network is needed here: an .npz file, or one of "
-                             f"{', '.join(demo.shipped())}")
-        raise ValueError(f"there is no network {name!r}; name an .npz file, or one of {', '.join(demo.shipped())}")
+            raise ValueError(f"{name!r} is a topology; a trained network is needed here: an .npz "
+                             f"file, or one of {', '.join(demo.shipped())}")
+        raise ValueError(f"there is no network {name!r}; name an .npz file, or one of "
+                         f"{', '.join(demo.shipped())}")
     return storage.load(Path(name))
 
 
@@ -226,13 +84,17 @@ def _is_topology(text: str) -> bool:
     return re.fullmatch(r"(\d+C|\d+FC|MP\d).*", text.split("-")[0].upper()) is not None
 
 
-def read_network(text: str, shape: str, bits: int, first_layer: str) -> tuple[Topology, Network | None]:
-    """Read a network with weights, of a file or shipped, or a bare topology, which the options describe further."""
+def read_network(text: str, shape: str, bits: int,
+                 first_layer: str) -> tuple[Topology, Network | None]:
+    """Read a network with weights, or a bare topology, which the options describe further."""
     if not _is_topology(text) or text.endswith(".npz"):
         network = load_model(text)
-        refuse(f"here: {text} is a trained network, which has its own", "shape", "bits", "first_layer")
+        refuse(f"here: {text} is a trained network, which has its own",
+               "shape", "bits", "first_layer")
         return network.topology, network
-    return Topology.parse(text, image_shape(shape), bits, first_layer=first_layer), None  # type: ignore[arg-type]
+    topology = Topology.parse(text, image_shape(shape), bits,
+                              first_layer=first_layer)  # type: ignore[arg-type]
+    return topology, None
 
 
 def read_folding(text: str, topology: Topology, input_width: int | None) -> Folding:
@@ -245,7 +107,7 @@ def read_folding(text: str, topology: Topology, input_width: int | None) -> Fold
 
 
 def chosen_folding(text: str, topology: Topology, input_width: int | None) -> str:
-    """Return the (PE,SIMD) pairs that `auto` stands for, and tell them on stderr; any other text as it is."""
+    """Return the (PE,SIMD) pairs that `auto` stands for, told on stderr; other text as it is."""
     kind, colon, bound = text.partition(":")
     if kind != "auto":
         return text
@@ -256,12 +118,13 @@ def chosen_folding(text: str, topology: Topology, input_width: int | None) -> st
     else:
         check_device(bound)
         unit = search.fastest(Budget(*DEVICES[bound]))
-    tell(f"folding {text}: {unit.folding}, {unit.interval_cycles:,} cycles per image, {unit.luts:,} LUTs (est.), block "
-         f"RAMs (est.): {unit.block_rams:,}")
+    tell(f"folding {text}: {unit.folding}, {unit.interval_cycles:,} cycles per image, "
+         f"{unit.luts:,} LUTs (est.), block RAMs (est.): {unit.block_rams:,}")
     return str(unit.folding)
 
 
-def lay_out(model: str, folding: str, input_width: int | None, name: str) -> tuple[Network, Accelerator]:
+def lay_out(model: str, folding: str, input_width: int | None,
+            name: str) -> tuple[Network, Accelerator]:
     """Read a trained network, and lay it out."""
     check_name(name)
     network = load_model(model)
@@ -279,7 +142,8 @@ def check_pixels(topology: Topology, n_images: int) -> None:
 def load_data(network: Network, dataset: str, data_dir: Path | None) -> tuple[datasets.Data, str]:
     """Load a data set, where none is named the first that suits the network, and tell its name."""
     wanted = network.topology.in_shape, network.pixel_bits
-    suit = [name for name, known in datasets.DATASETS.items() if (known.in_shape, known.input_bits) == wanted]
+    suit = [name for name, known in datasets.DATASETS.items()
+            if (known.in_shape, known.input_bits) == wanted]
     takes = f"the network takes images of {'x'.join(map(str, wanted[0]))} and {wanted[1]} bits"
     if dataset:
         datasets.find(dataset)
@@ -300,7 +164,8 @@ def load_set(dataset: str, data_dir: Path | None) -> datasets.Data:
 def image_shape(text: str) -> Shape:
     """Read height x width x colours."""
     if not re.fullmatch("[0-9]{1,9}x[0-9]{1,9}x[0-9]{1,9}", text):
-        raise ValueError(f"input shape {text!r} is not written like 32x32x3: height x width x colours")
+        raise ValueError(f"input shape {text!r} is not written like 32x32x3: height x width x "
+                         "colours")
     height, width, colours = map(int, text.split("x"))
     return height, width, colours
 
@@ -316,7 +181,8 @@ def numbers(name: str, text: str, low: float, high: float, kind: type = float) -
     try:
         found = tuple(kind(part) for part in text.split(","))
     except ValueError as error:
-        raise ValueError(f"{name} is {text!r}; it must be numbers with commas between them, as in 1,0.5") from error
+        raise ValueError(f"{name} is {text!r}; it must be numbers with commas between them, as in "
+                         "1,0.5") from error
     for value in found:
         if not low <= value <= high:
             raise ValueError(f"{name} has {value}; each must be {low:,} to {high:,}")

@@ -1,4 +1,4 @@
-"""What verbs print: results on stdout as tables or JSON, messages on stderr, in text of users nothing hidden."""
+"""What verbs print: results on stdout as tables or JSON, messages on stderr, text of users escaped."""
 
 import json
 import shlex
@@ -12,12 +12,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-# Into a file or a pipe tables go at full width, rather than at the 80 columns that rich would assume.
+# Into a file or a pipe tables go at full width, not at the 80 columns that rich would assume.
 stdout, stderr = Console(width=None if sys.stdout.isatty() else 120), Console(stderr=True)
 
 MAX_SENTENCE = 600
-"""Longest error, in characters; of a longer one the middle is left out, since the rule is at its end."""
-EXTRAS = {"torch": "train", "onnx": "onnx", "qonnx": "onnx", "onnxruntime": "onnx", "distributed": "sweep"}
+"""Longest error, in characters; a longer one loses its middle, since the rule is at its end."""
+EXTRAS = {"torch": "train", "onnx": "onnx", "qonnx": "onnx", "onnxruntime": "onnx",
+          "distributed": "sweep"}
 """Which extra of cbnn installs a package that is not always there."""
 
 
@@ -27,14 +28,14 @@ def visible(text: object) -> str:
 
 
 def sentence_of(error: object) -> str:
-    """Return what a user reads of an error: one line of bounded length, and none of Python's own words."""
+    """Return what a user reads of an error: one line of bounded length, in no words of Python's."""
     text = str(error)
     if isinstance(error, ModuleNotFoundError) and error.name:
         extra = EXTRAS.get(error.name.split(".")[0])
         install = f"; pip install 'cbnn[{extra}]'" if extra else ""
         text = f"the Python package {error.name} is not installed{install}"
     elif isinstance(error, OSError) and error.strerror:
-        text = f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
+        text = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
     text = visible(text)
     if len(text) > MAX_SENTENCE:
         text = f"{text[: MAX_SENTENCE // 2]} … {text[-MAX_SENTENCE // 2 :]}"
@@ -53,12 +54,12 @@ def tell_command(words: Sequence[object]) -> None:
 
 def progress_bar() -> Progress:
     """Return a progress bar on stderr."""
-    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-                    console=stderr)
+    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                    TimeElapsedColumn(), console=stderr)
 
 
 def print_result(result: Any, as_json: bool, *tables: Table | str) -> None:
-    """Print a result as JSON, or as tables and lines; where none are given, a dictionary as a table of its own."""
+    """Print a result as JSON, or as tables and lines; without any, a dictionary as its own table."""
     if as_json:
         print(json.dumps(result, indent=2))
         return
@@ -93,17 +94,20 @@ def facts_tables(facts: Mapping[str, Any]) -> list[Table]:
     if not inner:
         return [table]
     names = dict.fromkeys(key for value in inner.values() for key in value)
-    rows = [{"": name.replace("_", " ")} | {key: value.get(name) for key, value in inner.items()} for name in names]
+    rows = [{"": name.replace("_", " ")} | {key: value.get(name) for key, value in inner.items()}
+            for name in names]
     return [table, rows_table(rows, {"": ""} | {name: name.replace("_", " ") for name in inner})]
 
 
-def rows_table(rows: Sequence[Mapping[str, Any]], headings: Mapping[str, str], total: bool = False) -> Table:
-    """Return a table of rows, with a column for each of `headings`; `total`: the last row sums up the others."""
+def rows_table(rows: Sequence[Mapping[str, Any]], headings: Mapping[str, str],
+               total: bool = False) -> Table:
+    """Return a table with a column for each of `headings`; `total`: the last row is of all others."""
     table = Table(box=SIMPLE)
     for name, heading in headings.items():
         words = any(isinstance(row[name], str) for row in rows)
-        table.add_column(escape(heading).replace(" ", "\n"), justify="left" if words else "right", overflow="fold",
-                         no_wrap=name != "folding", vertical="bottom")
+        table.add_column(escape(heading).replace(" ", "\n"), justify="left" if words else "right",
+                         overflow="fold", no_wrap=name != "folding", vertical="bottom")
     for i, row in enumerate(rows):
-        table.add_row(*(cell(name, row[name]) for name in headings), end_section=total and i == len(rows) - 2)
+        table.add_row(*(cell(name, row[name]) for name in headings),
+                      end_section=total and i == len(rows) - 2)
     return table

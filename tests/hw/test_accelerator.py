@@ -161,9 +161,9 @@ def test_beats_are_those_of_the_values_looked_up(layers, folding):
 
 
 def test_refuses_a_fifo_that_no_fpga_holds():
-    topology = Topology.parse("1FC-3FC", (28, 28, 1), 1)
-    folding = Folding.parse("(1,784)(1,1)", topology).with_fifo_depths([1 << 17, 1])
-    sentence = ("layer 0: a FIFO of 131072 beats of 784 bits has 102760448 bits; at most 67108864 are supported")
+    topology = Topology.parse("1FC-3FC", (28, 28, 2), 1)
+    folding = Folding.parse("(1,1568)(1,1)", topology).with_fifo_depths([1 << 16, 1])
+    sentence = "layer 0: a FIFO of 65536 beats of 1568 bits has 102760448 bits; at most 67108864 are supported"
     with pytest.raises(ValueError, match=f"^{sentence}$"):
         accelerator(topology, folding)
 

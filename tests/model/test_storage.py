@@ -184,7 +184,7 @@ PLAIN = "it must be uint8 or int32 and have one axis"
     ("header.npy", header(kept_slices=[5, 3]), "weights of layer 0 are uint8 (34,); 180 packed bits are uint8 (23,)"),
     ("header.npy", header(first_layer=[]), "first layer is []; it must be 'sliced' or 'weighted'"),
     ("header.npy", header(layers="999999999999FC"),
-     "weights of layer 0 are uint8 (34,); 179999999999820 packed bits are uint8 (22499999999978,)"),
+     "out_features of a dense layer is 999999999999; it must be 1 to 1048576"),
     ("header.npy", header(layers="4C9-4FC"), "weights of layer 0 are uint8 (34,); 1944 packed bits are uint8 (243,)"),
 ])
 @pytest.mark.filterwarnings("ignore:Duplicate name")

@@ -187,4 +187,4 @@ def test_without_torch() -> None:
     ran = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, check=False)
     assert ran.returncode == 1
     assert ran.stderr.splitlines()[-1] == (
-        "ImportError: training needs PyTorch, which is not installed; install cbnn[train]")
+        "ModuleNotFoundError: training needs PyTorch, which is not installed; install cbnn[train]")
