@@ -108,6 +108,16 @@ class Schedule:
             return self.numbers[0] + self.numbers[1]
         return self.numbers[0] if self.kind == self.Kind.FIFO else 0
 
+    @property
+    def needs_last(self) -> bool:
+        """Whether the last beat that leaves for an image needs the last that enters.
+
+        It does not where a stride or a pool drops the last rows or columns.
+        """
+        if self.kind == self.Kind.WINDOWS:
+            return self.table[-1] == self.table[self.numbers[3] - 1]
+        return self.kind != self.Kind.EACH or self.table[-1] == 1
+
 
 @dataclass(frozen=True)
 class Kernel(ABC):
@@ -166,6 +176,20 @@ class Kernel(ABC):
     @abstractmethod
     def schedule(self) -> Schedule:
         """When it moves beats."""
+
+    @property
+    def images_held(self) -> int:
+        """Bound of the images whose last beat has entered and whose last beat has not left."""
+        schedule = self.schedule
+        if schedule.kind == Schedule.Kind.WINDOWS:
+            # Words of the present image that were freed are no longer in the ring. Of one image
+            # more only the last beat may be left, in the output register.
+            freed = schedule.table[schedule.numbers[3] - 2] if schedule.numbers[3] > 1 else 0
+            return -(-(schedule.capacity + freed) // self.s_beats) + 1
+        # Pipelines hold a beat per step, converters a beat of their wider side.
+        pipeline = schedule.numbers[0] if schedule.kind == Schedule.Kind.EACH else 1
+        held = schedule.capacity or pipeline
+        return -(-held // self.s_beats)
 
     @abstractmethod
     def hardware(self, clk: Signal, rst: Signal, s_axis: Stream, m_axis: Stream):

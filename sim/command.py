@@ -44,7 +44,7 @@ from cbnn.sim.options import (
     stderr,
     stdout,
 )
-from cbnn.sim.verify import verify
+from cbnn.sim.verify import predict, verify
 
 assert explore  # their verbs are part of the command
 assert learn
@@ -99,7 +99,7 @@ def generate_command(model: ModelArgument, folding: FoldingOption, out: OutOptio
                      name: Annotated[str, typer.Option(help="Name of the top module.")] = "accelerator") -> None:
     """Generate Verilog: a module per kernel, .mem files, a file list and a manifest."""
     _, unit = lay_out(model, folding, input_width, name)
-    print(generate(unit, out))
+    print(generate(unit, out, asdict(predict(unit))))
 
 
 @app.command("verify")

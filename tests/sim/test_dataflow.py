@@ -13,7 +13,7 @@ from cbnn.model.folding import Folding
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim import dataflow
-from cbnn.sim.cosim import Run, cosimulate
+from cbnn.sim.cosim import Run, cosimulate, image_ends
 from cbnn.sim.dataflow import simulate
 
 STALLS = ((0, 0), (50, 0), (0, 70), (40, 60))
@@ -44,7 +44,8 @@ def test_every_beat_in_the_cycle_of_the_rtl(tmp_path: Path, description: tuple, 
     images = np.random.default_rng(0).integers(0, 1 << bits, (N_IMAGES, *in_shape))
     beats = tuple(format(beat, "x") for beat in input_beats(unit, images))
     generate(unit, tmp_path / "v")
-    runs = [Run(beats, unit.input_beats, N_IMAGES * unit.kernels[-1].m_beats, idle, stall, seed=7)
+    lasts = image_ends(N_IMAGES, unit.input_beats)
+    runs = [Run(beats, lasts, N_IMAGES * unit.kernels[-1].m_beats, idle, stall, seed=7)
             for idle, stall in STALLS]
     seen = cosimulate(tmp_path / "v", unit.name, (tmp_path / "v" / FILE_LIST).read_text().split(), runs)
     for (idle, stall), rtl in zip(STALLS, seen, strict=True):

@@ -14,7 +14,7 @@ from cbnn.model.folding import Folding
 from cbnn.model.network import Network, Parameters, random_network
 from cbnn.model.topology import Topology
 from cbnn.sim import volume
-from cbnn.sim.cosim import Run, cosimulate
+from cbnn.sim.cosim import Run, cosimulate, image_ends
 from cbnn.sim.verilated import SimulationError
 
 TOPOLOGY = Topology.parse("4C3-MP2-6FC-4FC", (4, 4, 2), 3, (2, 0))
@@ -44,7 +44,8 @@ def test_the_same_cycles_and_beats_as_icarus(executable: Path, tmp_path: Path, i
     seen = volume.stream(NETWORK, UNIT, images, idle_percent=idle, stall_percent=stall, seed=3, executable=executable)
     generate(UNIT, tmp_path / "v")
     beats = tuple(format(beat, "x") for beat in hw.input_beats(UNIT, images))
-    run = Run(beats, UNIT.input_beats, seen.out_cycles.size, idle, stall, seed=3)
+    lasts = image_ends(len(images), UNIT.input_beats)
+    run = Run(beats, lasts, seen.out_cycles.size, idle, stall, seed=3)
     [icarus] = cosimulate(tmp_path / "v", UNIT.name, (tmp_path / "v" / FILE_LIST).read_text().split(), [run])
     assert seen.out_cycles.ravel().tolist() == icarus.out_cycles
     assert seen.in_cycles.tolist() == icarus.in_cycles[:: UNIT.input_beats]
