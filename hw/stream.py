@@ -181,15 +181,11 @@ class Kernel(ABC):
     def images_held(self) -> int:
         """Bound of the images whose last beat has entered and whose last beat has not left."""
         schedule = self.schedule
-        if schedule.kind == Schedule.Kind.WINDOWS:
-            # Words of the present image that were freed are no longer in the ring. Of one image
-            # more only the last beat may be left, in the output register.
-            freed = schedule.table[schedule.numbers[3] - 2] if schedule.numbers[3] > 1 else 0
-            return -(-(schedule.capacity + freed) // self.s_beats) + 1
         # Pipelines hold a beat per step, converters a beat of their wider side.
         pipeline = schedule.numbers[0] if schedule.kind == Schedule.Kind.EACH else 1
-        held = schedule.capacity or pipeline
-        return -(-held // self.s_beats)
+        held = -(-(schedule.capacity or pipeline) // self.s_beats)
+        # Of one image more a window unit may have the last beat, in its output register.
+        return held + (schedule.kind == Schedule.Kind.WINDOWS)
 
     @abstractmethod
     def hardware(self, clk: Signal, rst: Signal, s_axis: Stream, m_axis: Stream):

@@ -22,6 +22,8 @@ from cbnn.sim.dataflow import simulate
 NETWORKS = {
     "convolution, sliced, converter, pool drops rows":
         ("2C2P0-MP2-3FC", (4, 3, 1), 2, (1, 0), "sliced", "(2,4)(3,2)", 6),
+    "convolution, sliced, stride drops all but the first pixel":
+        ("1C1S5-2FC", (4, 5, 1), 1, (0,), "sliced", "(1,1)(2,1)", 1),
     "convolution, sliced": ("3C3-4FC", (2, 2, 2), 2, (1, 0), "sliced", "(3,18)(4,6)", 2),
     "convolution, weighted, converter, stride drops columns":
         ("3C1S2-2FC", (2, 4, 3), 3, (2, 0), "weighted", "(3,3)(2,3)", 6),
@@ -47,14 +49,14 @@ def network_and_unit(request):
 
 
 def damaged(images):
-    """Give frames with every fault at every place, of images given as lists of beats."""
+    """Give frames with every fault at every place, of images given as lists of beats; of long ones at some places."""
     n = len(images[0])
     frames = []
-    for place in range(n):
+    for place in range(n) if n <= 8 else (0, 1, n // 2, n - 2, n - 1):
         image, other = images[place % len(images)], images[-1]
         frames += [image[: place + 1], image[:place] + image[place + 1 :],  # tlast early; a beat lost
                    image[:place + 1] + image[place:], image + other[: place + 1]]  # a beat doubled; tlast late
-    constant = [[beat] for beat in images[0]]
+    constant = [[beat] for beat in images[0][:4]]
     return [frame for frame in [*frames, images[0] + images[1] + images[2], *constant] if frame]
 
 
@@ -138,3 +140,20 @@ def test_input_images_undoes_input_beats(network_and_unit) -> None:
     pixels, images = some_images(unit, 4, seed=3)
     kept = sum(1 << bit for bit in unit.topology.kept_slices)
     assert (input_images(unit, [beat for image in images for beat in image]) == pixels & kept).all()
+
+
+def test_a_result_waits_for_the_mark_of_its_image(tmp_path: Path) -> None:
+    """The first pixel is all that counts; the frame turns out to be bad long after the result is there."""
+    layers, in_shape, bits, kept, first_layer, folding, width = \
+        NETWORKS["convolution, sliced, stride drops all but the first pixel"]
+    topology = Topology.parse(layers, in_shape, bits, kept, first_layer)
+    network = random_network(topology, 7)
+    unit = accelerator(network, Folding.parse(folding, topology, width), "net")
+    _, images = some_images(unit, 3)
+    frames = [images[0], images[1] + images[1][:1], images[2]]
+    run = run_of(frames, unit, idle_percent=60, seed=1)
+    generate(unit, tmp_path / "v")
+    [seen] = play(tmp_path / "v", unit, [run])
+    check(network, unit, run, frames, seen)
+    last_in = [seen.in_cycles[i] for i in (19, 39, 60)]
+    assert [out - last for out, last in zip(seen.out_cycles, last_in, strict=True)] == [1, 1, 1]
