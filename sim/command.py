@@ -111,14 +111,14 @@ def verify_command(model: ModelArgument, folding: FoldingOption, out: OutOption,
                    as_json: JsonOption = False) -> None:
     """Generate Verilog and prove it in cocotb (cosim): every score as in the golden model, every cycle as predicted.
 
-    A digits network gets digits; any other gets random pixels. Under idles or stalls only the scores are compared.
+    A digits network gets digits; any other gets random pixels. Every beat is compared under idles and stalls too.
     """
     network, unit = lay_out(model, folding, input_width, "accelerator")
     with stderr.status("generating and simulating"):
         result = verify(network, unit, demo.sample_images(network.topology, images, seed), out,
                         idle_percent=idle, stall_percent=stall, seed=seed, simulator=simulator, waves=waves)
     print_result({"images": result.n_images, "wrong_images": result.wrong_images,
-                   "predicted": asdict(result.predicted),
+                   "mistimed_images": result.mistimed_images, "predicted": asdict(result.predicted),
                    "measured": result.measured and asdict(result.measured)}, as_json)
     if result.differences:
         sys.exit(complain(result.differences[0], 1))
