@@ -24,7 +24,7 @@ from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.model.files import write_atomically
 from cbnn.model.folding import Folding
 from cbnn.model.topology import Topology
-from cbnn.sim.cosim import Run, cosimulate
+from cbnn.sim.cosim import Run, cosimulate, image_ends
 from cbnn.sim.dataflow import simulate
 from cbnn.sim.fifos import size_fifos, steady_interval
 from cbnn.sim.search import Search
@@ -81,7 +81,7 @@ def _icarus(unit: Accelerator, images: np.ndarray) -> float:
     """Seconds of cocotb on Icarus; the cycles must be the simulation's."""
     beats = tuple(format(beat, "x") for beat in input_beats(unit, images))
     n_out = len(images) * unit.kernels[-1].m_beats
-    run = Run(beats, unit.input_beats, n_out, max_cycles=10**9)
+    run = Run(beats, image_ends(len(images), unit.input_beats), n_out, max_cycles=10**9)
     with tempfile.TemporaryDirectory(prefix="cbnn-bench-") as folder:
         generate(unit, Path(folder) / "verilog")
         sources = (Path(folder) / "verilog" / FILE_LIST).read_text().split()

@@ -114,7 +114,7 @@ def measure(name: str) -> dict:
             popcounts = read_areas(verilog / "stat.json", list(units), "xc7")
             result["popcount_luts_per_bit"] = {str(units[area.module].simd): area.luts / units[area.module].simd
                                                for area in popcounts}
-            estimates = {kernel.name: kernel for kernel in unit.kernels}
+            estimates = {part.name: part for part in unit.parts}
             result |= {"xc7": vars(areas[-1]), "synthesis_seconds": time.perf_counter() - start,
                        "kernels": {area.module: vars(area) | {"luts_estimate": estimates[area.module].luts}
                                    for area in areas[:-1]}}

@@ -1,9 +1,13 @@
 """The accelerator: which kernels a network becomes, in stream order.
 
-    s_axis -> [register slice]
+    s_axis -> frame guard -> [register slice]
            -> [width converter] -> sliding window -> [width converter] -> buffer -> MVTU -> [max pool]  per convolution
            -> [width converter] -> buffer -> MVTU                                                       per dense layer
-           -> scores and class -> register slice -> m_axis
+           -> scores and class -> register slice -> result marks -> m_axis
+
+The frame guard makes a whole image of every frame, so that kernels never see anything else. The
+result marks say in `m_axis_tuser` which results are of images that the guard filled up or cut.
+Neither takes a cycle of an image, and neither is one of the `kernels`.
 
 The register slice in front is there to cut the paths through a converter. The buffer is a FIFO, or, where the matrix
 unit takes every vector several times, a replay buffer. Behind a pool that gives wider beats than are taken, a FIFO
@@ -24,10 +28,12 @@ from numpy.typing import NDArray
 
 from cbnn.hw.classify import Classify, signed_width
 from cbnn.hw.fifo import Fifo
+from cbnn.hw.frame_guard import FrameGuard
 from cbnn.hw.max_pool import MaxPool
 from cbnn.hw.mvtu import Mvtu
 from cbnn.hw.register_slice import RegisterSlice
 from cbnn.hw.replay_buffer import ReplayBuffer
+from cbnn.hw.result_marks import ResultMarks
 from cbnn.hw.sliding_window import SlidingWindow
 from cbnn.hw.stream import Kernel, Stream
 from cbnn.hw.width_converter import WidthConverter
@@ -86,6 +92,30 @@ class Accelerator:
         return tuple(kernel for kernel in self.kernels if isinstance(kernel, Mvtu))
 
     @property
+    def guard(self) -> FrameGuard:
+        """What makes whole images of frames, in front of the kernels."""
+        return FrameGuard(f"{self.name}_guard", self.kernels[0].s_width, self.kernels[0].s_beats)
+
+    @property
+    def marks(self) -> ResultMarks:
+        """What marks the results of damaged images, after the kernels.
+
+        The last layer is dense: every beat of a result needs the last beat that comes to it. So a
+        result needs its whole image unless some kernel drops the end of what it takes.
+
+        A kernel bounds the images between its two links, and the sum over all kernels bounds those
+        in the whole chain.
+        """
+        return ResultMarks(f"{self.name}_marks", self.kernels[-1].m_width,
+                           sum(kernel.images_held for kernel in self.kernels),
+                           early=not all(kernel.schedule.needs_last for kernel in self.kernels))
+
+    @property
+    def parts(self) -> tuple[FrameGuard | Kernel | ResultMarks, ...]:
+        """All that the top module joins, in stream order."""
+        return (self.guard, *self.kernels, self.marks)
+
+    @property
     def input_beats(self) -> int:
         """Beats of `s_axis` per image."""
         return self.kernels[0].s_beats
@@ -103,7 +133,7 @@ class Accelerator:
     @property
     def luts(self) -> int:
         """Estimate of its LUTs."""
-        return sum(kernel.luts for kernel in self.kernels)
+        return sum(part.luts for part in self.parts)
 
     @property
     def block_rams(self) -> int:
@@ -271,6 +301,24 @@ def input_beats(accelerator: Accelerator, images: NDArray) -> list[int]:
     if isinstance(accelerator.topology.layers[0], Conv):
         slices = slices.transpose(0, 2, 3, 1, 4)
     return list(_words(slices.reshape(-1, accelerator.folding.input_width)))
+
+
+def input_images(accelerator: Accelerator, beats: Sequence[int]) -> NDArray[np.int64]:
+    """Return the images (N, height, width, colours) that beats hold; their pruned bits are 0.
+
+    It undoes `input_beats`, and tells what is expected of an image that the frame guard filled up.
+    """
+    topology, width = accelerator.topology, accelerator.folding.input_width
+    n_bytes = (width + 7) // 8
+    packed = np.frombuffer(b"".join(beat.to_bytes(n_bytes, "little") for beat in beats), np.uint8)
+    bits = np.unpackbits(packed.reshape(-1, n_bytes), axis=1, count=width, bitorder="little")
+    (height, columns, colours), n_slices = topology.in_shape, len(topology.kept_slices)
+    if isinstance(topology.layers[0], Conv):
+        slices = bits.reshape(-1, height, columns, n_slices, colours).transpose(0, 3, 1, 2, 4)
+    else:
+        slices = bits.reshape(-1, n_slices, height, columns, colours)
+    weights = np.left_shift(1, np.array(topology.kept_slices, np.int64))
+    return (slices * weights[:, np.newaxis, np.newaxis, np.newaxis]).sum(axis=1)
 
 
 def output_beats(accelerator: Accelerator, scores: NDArray[np.int64]) -> list[int]:

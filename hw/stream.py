@@ -109,6 +109,16 @@ class Schedule:
             return self.numbers[0] + self.numbers[1]
         return self.numbers[0] if self.kind == self.Kind.FIFO else 0
 
+    @property
+    def needs_last(self) -> bool:
+        """Whether the last beat that leaves for an image needs the last that enters.
+
+        It does not where a stride or a pool drops the last rows or columns.
+        """
+        if self.kind == self.Kind.WINDOWS:
+            return self.table[-1] == self.table[self.numbers[3] - 1]
+        return self.kind != self.Kind.EACH or self.table[-1] == 1
+
 
 @dataclass(frozen=True)
 class Kernel(ABC):
@@ -174,6 +184,16 @@ class Kernel(ABC):
     @abstractmethod
     def schedule(self) -> Schedule:
         """When it moves beats."""
+
+    @property
+    def images_held(self) -> int:
+        """Bound of the images whose last beat has entered and whose last beat has not left."""
+        schedule = self.schedule
+        # Pipelines hold a beat per step, converters a beat of their wider side.
+        pipeline = schedule.numbers[0] if schedule.kind == Schedule.Kind.EACH else 1
+        held = -(-(schedule.capacity or pipeline) // self.s_beats)
+        # Of one image more a window unit may have the last beat, in its output register.
+        return held + (schedule.kind == Schedule.Kind.WINDOWS)
 
     @abstractmethod
     def hardware(self, clk: Signal, rst: Signal, s_axis: Stream, m_axis: Stream):

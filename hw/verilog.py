@@ -6,7 +6,7 @@ import json
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -17,19 +17,38 @@ from myhdl import ToVerilogWarning, _block, _simulator
 
 from cbnn.hw.accelerator import Accelerator
 from cbnn.hw.classify import Classify
+from cbnn.hw.frame_guard import ERROR_BITS, FrameGuard
 from cbnn.hw.instance import converting
+from cbnn.hw.result_marks import ResultMarks
 from cbnn.hw.stream import Kernel, Stream, clock_and_reset
 from cbnn.model.files import check_own_folder, decode_json, folder_written, read_bounded
 
 MANIFEST = "manifest.json"
 FILE_LIST = "files.f"
 MAX_MANIFEST_BYTES = 1 << 24
+FRAMES = {
+    "frame": "What lies between two s_axis_tlast; it should have the beats of an image.",
+    "too_short": "It is filled up with beats of zeros; its result is marked and it is counted.",
+    "too_long": "It is cut: beats after those of an image are swallowed up to s_axis_tlast; its "
+                "result is marked and it is counted.",
+    "m_axis_tuser": "1 in every beat of a marked result, else 0. Every frame gives one result, in "
+                    "order.",
+    "frame_errors": "Counts the frames that were too short or too long, since reset; it wraps.",
+    "USE_TLAST": "Parameter of the top module. 1: as above. 0: s_axis_tlast is ignored, images are "
+                 "told apart by counting beats, and no frame is wrong.",
+}
+"""What a host needs to know of frames, for the manifest."""
 
 
-def generate(accelerator: Accelerator, folder: Path) -> Path:
+def generate(accelerator: Accelerator, folder: Path,
+             predicted: Mapping[str, float] | None = None) -> Path:
     """Write the accelerator's Verilog, ROM contents, file list and manifest to `folder`, whole or not at all.
 
     The same accelerator gives the same bytes. A folder that an earlier call wrote is replaced.
+
+    Parameters
+    ----------
+    predicted : cycles for the manifest, by name, from `cbnn.sim.verify.predict`; None: it has none
 
     Returns
     -------
@@ -42,11 +61,11 @@ def generate(accelerator: Accelerator, folder: Path) -> Path:
     """
     check_replaceable(folder)
     with folder_written(folder) as fresh:
-        modules = [module for kernel in accelerator.kernels for module in write_kernel(kernel, fresh)]
+        modules = [module for part in accelerator.parts for module in write_part(part, fresh)]
         (fresh / f"{accelerator.name}.v").write_text(top_module(accelerator))
         files = [f"{module}.v" for module in [*modules, accelerator.name]]
         (fresh / FILE_LIST).write_text("".join(f"{file}\n" for file in files))
-        content = manifest(accelerator, files)
+        content = manifest(accelerator, files, predicted)
         content["sha256"] = {path.name: _sha256(path) for path in sorted(fresh.iterdir())}
         (fresh / MANIFEST).write_text(json.dumps(content, indent=2) + "\n")
     return folder / MANIFEST
@@ -78,20 +97,33 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def write_part(part: FrameGuard | Kernel | ResultMarks, folder: Path) -> list[str]:
+    """Write the module, or modules, of one part of an accelerator; return their names."""
+    if isinstance(part, Kernel):
+        return write_kernel(part, folder)
+    return _write_modules({part.name: part.construct}, frozenset(), folder)
+
+
 def write_kernel(kernel: Kernel, folder: Path) -> list[str]:
     """Write the modules of one kernel, innermost first, and its ROMs; return the modules' names."""
     clk, rst = clock_and_reset()
     s_axis, m_axis = Stream(kernel.s_width), Stream(kernel.m_width)
     constructors = {**kernel.submodules(), kernel.name: lambda: kernel.hardware(clk, rst, s_axis, m_axis)}
+    for content in kernel.roms:
+        if len(content.words) > 1:
+            (folder / f"{content.name}.mem").write_text(content.mem)
+    return _write_modules(constructors, kernel.kept_modules, folder)
+
+
+def _write_modules(constructors: Mapping[str, Callable[[], Any]], kept: frozenset[str],
+                   folder: Path) -> list[str]:
+    """Convert blocks to modules of these names; synthesis is to keep the boundaries of `kept`."""
     # MyHDL reads the source of every caller of a block; a thread of its own has few, whoever calls from where.
     with ThreadPoolExecutor(1) as thread, warnings.catch_warnings():
         # Flags that some sizes do not need stay undriven or unread; synthesis drops them.
         warnings.simplefilter("ignore", ToVerilogWarning)
         for name, construct in constructors.items():
-            thread.submit(_convert, name, construct, folder, name in kernel.kept_modules).result()
-    for content in kernel.roms:
-        if len(content.words) > 1:
-            (folder / f"{content.name}.mem").write_text(content.mem)
+            thread.submit(_convert, name, construct, folder, name in kept).result()
     return list(constructors)
 
 
@@ -130,32 +162,45 @@ def _tidy(text: str) -> str:
 
 
 def top_module(accelerator: Accelerator) -> str:
-    """Verilog of the module that joins the kernels."""
-    first, last = accelerator.kernels[0], accelerator.kernels[-1]
-    s_width = padded(first.s_width)
-    lines = [f"module {accelerator.name} (",
-             "    input wire aclk,", "    input wire aresetn,",
-             f"    input wire [{s_width - 1}:0] s_axis_tdata,",
-             "    input wire s_axis_tvalid,", "    output wire s_axis_tready,", "    input wire s_axis_tlast,",
-             f"    output wire [{last.m_width - 1}:0] m_axis_tdata,",
-             "    output wire m_axis_tvalid,", "    input wire m_axis_tready,", "    output wire m_axis_tlast",
-             ");", "", "wire rst = !aresetn;"]
-    instances = []
-    source = "s_axis"
-    for kernel in accelerator.kernels:
-        short = kernel.name.removeprefix(f"{accelerator.name}_")
-        sink = "m_axis" if kernel is last else short
-        if sink != "m_axis":
-            lines += [f"wire [{kernel.m_width - 1}:0] {sink}_tdata;",
-                      f"wire {sink}_tvalid, {sink}_tready, {sink}_tlast;"]
-        s_data = f"{source}_tdata[{first.s_width - 1}:0]" if kernel is first else f"{source}_tdata"
-        instances += ["", f"{kernel.name} u_{short} (", "    .clk(aclk), .rst(rst),",
-                      f"    .s_axis_tdata({s_data}), .s_axis_tvalid({source}_tvalid), "
-                      f".s_axis_tready({source}_tready), .s_axis_tlast({source}_tlast),",
-                      f"    .m_axis_tdata({sink}_tdata), .m_axis_tvalid({sink}_tvalid), "
-                      f".m_axis_tready({sink}_tready), .m_axis_tlast({sink}_tlast)", ");"]
-        source = sink
-    return "\n".join(["`timescale 1ns/10ps", "", *lines, *instances, "", "endmodule"]) + "\n"
+    """Verilog of the module that joins the parts."""
+    parts, width = accelerator.parts, accelerator.guard.width
+    names = [part.name.removeprefix(f"{accelerator.name}_") for part in parts]
+    links = ["s_axis", *names[:-1], "m_axis"]
+    lines = [
+        f"module {accelerator.name} #(",
+        "    // 0: s_axis_tlast is ignored, and images are told apart by counting beats.",
+        "    parameter USE_TLAST = 1",
+        ") (",
+        "    input wire aclk,", "    input wire aresetn,",
+        f"    input wire [{padded(width) - 1}:0] s_axis_tdata,",
+        "    input wire s_axis_tvalid,", "    output wire s_axis_tready,",
+        "    input wire s_axis_tlast,",
+        f"    output wire [{accelerator.marks.width - 1}:0] m_axis_tdata,",
+        "    output wire m_axis_tvalid,", "    input wire m_axis_tready,",
+        "    output wire m_axis_tlast,",
+        "    // High in every beat of a result whose frame was too short or too long.",
+        "    output wire m_axis_tuser,",
+        "    // Frames that were too short or too long; it wraps.",
+        f"    output wire [{ERROR_BITS - 1}:0] frame_errors",
+        ");", "", "wire rst = !aresetn;",
+        "wire image_end, damaged;"]
+    for part, link in zip(parts, links[1:-1], strict=False):
+        lines += [f"wire [{part.m_width - 1}:0] {link}_tdata;",
+                  f"wire {link}_tvalid, {link}_tready, {link}_tlast;"]
+    lines.append(f"wire frame_end = USE_TLAST != 0 ? s_axis_tlast : {links[1]}_tlast;")
+    for part, short, source, sink in zip(parts, names, links, links[1:], strict=False):
+        lines += ["", f"{part.name} u_{short} (", "    .clk(aclk), .rst(rst),"]
+        data, last = f"{source}_tdata", f"{source}_tlast"
+        if isinstance(part, FrameGuard):
+            data, last = f"{data}[{width - 1}:0]", "frame_end"
+            lines.append("    .image_end(image_end), .damaged(damaged), .frame_errors(frame_errors),")
+        elif isinstance(part, ResultMarks):
+            lines.append("    .image_end(image_end), .damaged(damaged), .m_axis_tuser(m_axis_tuser),")
+        lines += [f"    .s_axis_tdata({data}), .s_axis_tvalid({source}_tvalid), "
+                  f".s_axis_tready({source}_tready), .s_axis_tlast({last}),",
+                  f"    .m_axis_tdata({sink}_tdata), .m_axis_tvalid({sink}_tvalid), "
+                  f".m_axis_tready({sink}_tready), .m_axis_tlast({sink}_tlast)", ");"]
+    return "\n".join(["`timescale 1ns/10ps", "", *lines, "", "endmodule"]) + "\n"
 
 
 def padded(width: int) -> int:
@@ -163,7 +208,8 @@ def padded(width: int) -> int:
     return (width + 7) // 8 * 8
 
 
-def manifest(accelerator: Accelerator, files: list[str]) -> dict:
+def manifest(accelerator: Accelerator, files: list[str],
+             predicted: Mapping[str, float] | None) -> dict:
     """Everything that a test bench or a host needs to know; all counts are per image."""
     topology = accelerator.topology
     unit = next(kernel for kernel in accelerator.kernels if isinstance(kernel, Classify))
@@ -176,9 +222,9 @@ def manifest(accelerator: Accelerator, files: list[str]) -> dict:
         "s_axis": {"tdata_bits": padded(accelerator.folding.input_width),
                    "elements": accelerator.folding.input_width, "beats": accelerator.input_beats},
         "m_axis": {"tdata_bits": unit.m_width, "scores": unit.pe, "score_bits": unit.lane,
-                   "class_bits": unit.class_lane, "beats": unit.m_beats},
-        "predicted": {"input_beats": accelerator.input_beats, "first_layer_cycles": accelerator.first_layer_cycles,
-                      "interval_cycles": accelerator.interval_cycles},
+                   "class_bits": unit.class_lane, "beats": unit.m_beats, "tuser_bits": 1},
+        "frames": FRAMES | {"frame_errors_bits": ERROR_BITS},
+        **({} if predicted is None else {"predicted": dict(predicted)}),
         "kernels": [{"module": kernel.name, "kind": type(kernel).__name__, "s_beats": kernel.s_beats,
                      "m_beats": kernel.m_beats, "interval_cycles": kernel.interval_cycles,
                      "latency_cycles": kernel.latency_cycles, "luts_estimate": kernel.luts}

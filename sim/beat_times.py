@@ -73,8 +73,8 @@ def compile_schedules(schedules: Sequence[Schedule]) -> tuple[Numbers, Numbers, 
 
 
 @compiled()
-def run(kernels, tables, state, marks, mark_starts, starts, offered, taken, n_offered, n_taken, idles, ready,
-        n_source, awake):
+def run(kernels, tables, state, marks, mark_starts, starts, offered, taken, n_offered, n_taken,
+        idles, after, ready, gate, n_source, awake):
     """Run kernels until all that follows from the source's `n_source` beats is known; return why, see above.
 
     Parameters
@@ -83,7 +83,9 @@ def run(kernels, tables, state, marks, mark_starts, starts, offered, taken, n_of
     marks, mark_starts : cycles in which room is given back, one kernel behind another
     starts, offered, taken, n_offered, n_taken : the links, one behind another, and how much of them is known
     idles : cycles that the source idles before each beat; empty where it never does
+    after : for each beat that from whose transfer on the source idles; empty: the one before
     ready : for each cycle the first one from it on in which the sink takes a beat; empty where it always does
+    gate : beats per image, in and out, where a result waits for its image's last beat; else zeros
     """
     n = len(kernels)
     awake[:] = True
@@ -95,9 +97,9 @@ def run(kernels, tables, state, marks, mark_starts, starts, offered, taken, n_of
                 continue
             awake[i] = False
             if i == 0:
-                moved = _offer(offered, taken, n_offered, n_taken, idles, n_source)
+                moved = _offer(offered, taken, n_offered, n_taken, idles, after, n_source)
             elif i == n + 1:
-                moved = _take(n, starts, offered, taken, n_offered, n_taken, ready)
+                moved = _take(n, starts, offered, taken, n_offered, n_taken, ready, gate)
                 if moved < 0:
                     return MORE_READY
             else:
@@ -107,35 +109,47 @@ def run(kernels, tables, state, marks, mark_starts, starts, offered, taken, n_of
                 asleep = False
                 awake[max(0, i - 1)] = True
                 awake[min(n + 1, i + 1)] = True
+                if gate[0] and i == 1:
+                    awake[n + 1] = True
     return DONE
 
 
 @compiled(inline="always")
-def _offer(offered, taken, n_offered, n_taken, idles, n_source):
+def _offer(offered, taken, n_offered, n_taken, idles, after, n_source):
     """Offer, as the source, the next beat the cycle after the last was taken, idles apart."""
     first = n_offered[0]
     i = first
     while i < n_source and i <= n_taken[0]:
-        offered[i] = (taken[i - 1] + 1 if i else 0) + (idles[i] if len(idles) else 0)
+        cycle = taken[i - 1] + 1 if i else 0
+        if len(idles):
+            start = taken[after[i]] + 1 if i and len(after) else cycle
+            cycle = max(cycle, start + idles[i])
+        offered[i] = cycle
         i += 1
     n_offered[0] = i
     return i - first
 
 
 @compiled(inline="always")
-def _take(link, starts, offered, taken, n_offered, n_taken, ready):
-    """Take, as the sink, a beat in the first cycle in which it is ready."""
-    first = n_taken[link]
-    for i in range(starts[link] + first, starts[link] + n_offered[link]):
-        cycle = offered[i]
+def _take(link, starts, offered, taken, n_offered, n_taken, ready, gate):
+    """Take, as the sink, a beat in the first cycle in which it is ready and the gate is open."""
+    first, start, i = n_taken[link], starts[link], n_taken[link]
+    while i < n_offered[link]:
+        cycle = offered[start + i]
+        if gate[0]:
+            n_entered = (i // gate[1] + 1) * gate[0]
+            if n_taken[0] < n_entered:
+                break
+            cycle = max(cycle, taken[n_entered - 1] + 1)
         if len(ready):
             if cycle >= len(ready) or ready[cycle] >= len(ready):
-                n_taken[link] = i - starts[link]
+                n_taken[link] = i
                 return -1
             cycle = ready[cycle]
-        taken[i] = cycle
-    n_taken[link] = n_offered[link]
-    return n_taken[link] - first
+        taken[start + i] = cycle
+        i += 1
+    n_taken[link] = i
+    return i - first
 
 
 @compiled(inline="always")

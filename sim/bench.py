@@ -23,18 +23,22 @@ class Link:
         self.name = name
         self.data, self.valid, self.ready, self.last = (
             getattr(dut, f"{name}_{signal}") for signal in ("tdata", "tvalid", "tready", "tlast"))
+        self.user = getattr(dut, f"{name}_tuser", None)
         self.waiting: tuple | None = None
+
+    def beat(self) -> tuple:
+        """Return what stays as it is while a beat waits."""
+        return self.data.value, self.last.value, self.user.value if self.user is not None else None
 
     def watch(self, cycle: int) -> str | None:
         """Return what breaks the rule that a beat offered stays until it is taken, or None."""
         offered = bool(self.valid.value)
         if self.waiting is not None:
-            now = (self.data.value, self.last.value) if offered else None
-            if now != self.waiting:
+            if not offered or self.beat() != self.waiting:
                 self.waiting = None
                 return f"{self.name}: a beat offered and not taken was {'changed' if offered else 'withdrawn'} " \
                        f"in cycle {cycle}"
-        self.waiting = (self.data.value, self.last.value) if offered and not self.ready.value else None
+        self.waiting = self.beat() if offered and not self.ready.value else None
         return None
 
 
@@ -58,6 +62,7 @@ class Bench:
         self.source, self.sink = Link(dut, "s_axis"), Link(dut, "m_axis")
         self.links = [self.source, self.sink, *(Link(dut, name) for name in job["watch"])]
         self.busy = [self._find(path) for path in job["busy"]]
+        self.frame_errors = getattr(dut, "frame_errors", None)
 
     def _find(self, path: str):
         handle = self.dut
@@ -92,10 +97,10 @@ class Bench:
         return await self._transfer(run, stop_after=None)
 
     async def _transfer(self, run: dict, stop_after: int | None) -> dict:
-        beats, period = [int(beat, 16) for beat in run["beats"]], run["beats_per_image"]
+        beats, lasts = [int(beat, 16) for beat in run["beats"]], run["lasts"]
         idle, stall = Stalls(run["idle_percent"], run["seed"]), Stalls(run["stall_percent"], run["seed"] + 1)
-        seen: dict = {"in_cycles": [], "out_cycles": [], "out_beats": [], "out_last": [], "breaches": [],
-                      "busy": [0] * len(self.busy)}
+        seen: dict = {"in_cycles": [], "out_cycles": [], "out_beats": [], "out_last": [],
+                      "out_user": [], "breaches": [], "busy": [0] * len(self.busy)}
         sent, offered, cycle = 0, False, 0
         while (len(seen["out_beats"]) < run["n_out"] or cycle <= seen["out_cycles"][-1] + run["drain_cycles"]) and (
                 stop_after is None or sent < stop_after):
@@ -105,7 +110,7 @@ class Bench:
             if not offered and sent < len(beats) and not idle.next():
                 offered = True
                 self.source.data.value = beats[sent]
-                self.source.last.value = int((sent + 1) % period == 0)
+                self.source.last.value = int(lasts[sent])
                 self.source.valid.value = 1
             if os.getppid() != self.parent:  # whoever started the simulator was killed
                 os._exit(1)
@@ -122,11 +127,15 @@ class Bench:
                 seen["out_cycles"].append(cycle)
                 seen["out_beats"].append(format(int(self.sink.data.value), "x"))
                 seen["out_last"].append(bool(self.sink.last.value))
+                if self.sink.user is not None:
+                    seen["out_user"].append(str(self.sink.user.value) != "0")
             await self.rise()
             if taken:
                 offered = False
                 self.source.valid.value = 0
             cycle += 1
+        errors = self.frame_errors
+        seen["frame_errors"] = int(errors.value) if errors is not None else None
         return seen
 
 

@@ -42,7 +42,7 @@ from cbnn.sim.options import (
 )
 from cbnn.sim.screen import print_result, progress_bar, rows_table, stderr, tell, visible
 from cbnn.sim.verbs import app, next_step, option, refuse, verb
-from cbnn.sim.verify import verify
+from cbnn.sim.verify import predict, verify
 
 assert explore  # their verbs are part of the command
 assert learn
@@ -112,7 +112,7 @@ def generate_command(model: ModelArgument, folding: FoldingOption, out: OutOptio
                      name: Annotated[str, typer.Option(help="Name of the top module.")] = "accelerator") -> None:
     """Generate Verilog: a module per kernel, .mem files, a file list and a manifest."""
     _, unit = lay_out(model, folding, input_width, name)
-    print(visible(generate(unit, out)))
+    print(visible(generate(unit, out, asdict(predict(unit)))))
     next_step("verify", model, out=out.with_name(f"{out.name}-verify"))
 
 
@@ -125,7 +125,7 @@ def verify_command(model: ModelArgument, folding: FoldingOption, out: OutOption,
                    as_json: JsonOption = False) -> None:
     """Generate Verilog and prove it in cocotb (cosim): every score as in the golden model, every cycle as predicted.
 
-    A digits network gets digits; any other gets random pixels. Under idles or stalls only the scores are compared.
+    A digits network gets digits; any other gets random pixels. Every beat is compared under idles and stalls too.
     """
     network, unit = lay_out(model, folding, input_width, "accelerator")
     check_pixels(network.topology, images)
@@ -135,7 +135,8 @@ def verify_command(model: ModelArgument, folding: FoldingOption, out: OutOption,
         result = verify(network, unit, demo.sample_images(network, images, seed), out,
                         idle_percent=idle, stall_percent=stall, seed=seed, simulator=simulator, waves=waves)
     print_result({"result": _verdict(result.differences), "images": result.n_images,
-                  "wrong_images": result.wrong_images, "predicted": asdict(result.predicted),
+                  "wrong_images": result.wrong_images, "mistimed_images": result.mistimed_images,
+                  "predicted": asdict(result.predicted),
                   "measured": result.measured and asdict(result.measured)}, as_json)
     if result.differences:
         sys.exit(complain(result.differences[0], 1))

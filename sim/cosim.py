@@ -24,7 +24,7 @@ class Run:
     Attributes
     ----------
     beats : `tdata` of every beat, hexadecimal
-    beats_per_image : `tlast` is raised in every so many-th beat
+    lasts : its `tlast`; see `image_ends`
     n_out : beats to wait for
     idle_percent : how often the source offers nothing
     stall_percent : how often the sink takes nothing
@@ -35,7 +35,7 @@ class Run:
     """
 
     beats: tuple[str, ...]
-    beats_per_image: int
+    lasts: tuple[bool, ...]
     n_out: int
     idle_percent: int = 0
     stall_percent: int = 0
@@ -54,16 +54,25 @@ class Observation:
     in_cycles, out_cycles : cycle of every beat taken in and given out
     out_beats : `tdata` of every beat given out
     out_last : its `tlast`
+    out_user : its `tuser`, whatever is not 0 counting as true; empty where the module has none
     breaches : breaches of the AXI4-Stream rules, in words
     busy : for every watched unit the cycles in which it worked
+    frame_errors : bad frames that the module counted; None where it does not count them
     """
 
     in_cycles: list[int]
     out_cycles: list[int]
     out_beats: list[int]
     out_last: list[bool]
+    out_user: list[bool]
     breaches: list[str]
     busy: list[int]
+    frame_errors: int | None
+
+
+def image_ends(n_images: int, beats: int) -> tuple[bool, ...]:
+    """Return `tlast` of the beats of whole images."""
+    return ((False,) * (beats - 1) + (True,)) * n_images
 
 
 def cosimulate(verilog: Path, top: str, sources: Sequence[str], runs: Sequence[Run], *, clock: str = "aclk",

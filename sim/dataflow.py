@@ -4,6 +4,9 @@ Kernels are static: when a beat moves follows from when its neighbours move, nev
 its schedule (`Kernel.schedule`, stated next to the hardware), and `beat_times` computes when beats move; the same
 cycles as the RTL's, with finite FIFOs, idles and stalls. A chain that nobody disturbs soon repeats itself, image for
 image, and what follows need not be simulated to be known exactly.
+
+The frame guard is part of the source here: it fills up a short frame without idles, and what it
+swallows of a long one delays the next image. The gate of the result marks is part of the sink.
 """
 
 import random
@@ -28,7 +31,9 @@ FIRST_IMAGES = 8
 
 @dataclass(frozen=True)
 class Trace:
-    """What happens on every link; link 0 is `s_axis`, link i leaves kernel i - 1. Cycles count as in `cosim`.
+    """What happens on every link; link 0 enters the first kernel, link i leaves kernel i - 1.
+
+    Cycles count as in `cosim`.
 
     Attributes
     ----------
@@ -43,6 +48,15 @@ class Trace:
     period_cycles: int
     _offered: dict[int, NDArray[np.int64]] = field(repr=False)
     _taken: dict[int, NDArray[np.int64]] = field(repr=False)
+    _entered: NDArray[np.int64] | None = field(default=None, repr=False)
+
+    @property
+    def entered(self) -> NDArray[np.int64]:
+        """The cycle in which every beat of the source is taken over `s_axis`, int64.
+
+        Those that the frame guard adds are not among them, those that it swallows are.
+        """
+        return self.taken(0) if self._entered is None else self._entered
 
     def taken(self, link: int) -> NDArray[np.int64]:
         """Return the cycle in which every beat of all images moves over a link, int64; -1 is the last link."""
@@ -134,41 +148,103 @@ def check_percentages(idle_percent: int, stall_percent: int) -> None:
             raise ValueError(f"{name} is {percent} percent; it must be 0 to {MAX_PERCENT}")
 
 
-def simulate(accelerator: Accelerator, n_images: int, *, idle_percent: int = 0, stall_percent: int = 0,
-             seed: int = 0) -> Trace:
+def simulate(accelerator: Accelerator, n_images: int, *, frames: Sequence[int] | None = None,
+             idle_percent: int = 0, stall_percent: int = 0, seed: int = 0) -> Trace:
     """Return the cycles of the beats of `n_images` images, back to back.
 
     Parameters
     ----------
+    frames : beats of every image's frame, up to and with `s_axis_tlast`; None: all are whole
     idle_percent, stall_percent, seed : idles of the source and stalls of the sink, the same as in `cosim.Run`
 
     Raises
     ------
     ValueError
-        When there is no image, a percentage is not 0 to 90, or there are more beats than can be kept.
+        When there is no image, a percentage is not 0 to 90, there is not a frame of at least one
+        beat for every image, or there are more beats than can be kept.
     DeadlockError
         When nothing can move any more; the message names the kernels that wait, and for what.
     """
-    return simulate_kernels(accelerator.kernels, n_images, idle_percent=idle_percent, stall_percent=stall_percent,
-                            seed=seed)
+    return simulate_kernels(accelerator.kernels, n_images, frames=frames,
+                            idle_percent=idle_percent, stall_percent=stall_percent, seed=seed)
 
 
-def simulate_kernels(kernels: Sequence[Kernel], n_images: int, *, idle_percent: int = 0, stall_percent: int = 0,
-                     seed: int = 0) -> Trace:
-    """Do the same for any chain of kernels."""
+def simulate_kernels(kernels: Sequence[Kernel], n_images: int, *,
+                     frames: Sequence[int] | None = None, idle_percent: int = 0,
+                     stall_percent: int = 0, seed: int = 0) -> Trace:
+    """Do the same for any chain of kernels, with guard and marks around it."""
     if n_images < 1:
         raise ValueError(f"{n_images} images are to be simulated; at least 1 is needed")
+    if frames is not None and (len(frames) != n_images or min(frames) < 1):
+        raise ValueError(f"{len(frames)} frames of at least {min(frames, default=0)} beats are given "
+                         f"for {n_images} images; each needs a frame of at least 1 beat")
     check_percentages(idle_percent, stall_percent)
-    return _Simulation(kernels, n_images, idle_percent, stall_percent, seed).finish()
+    beats = kernels[0].s_beats
+    n_beats = n_images * beats if frames is None else sum(frames)
+    source = _Source(_idles(n_beats, idle_percent, seed))
+    if frames is not None and any(length != beats for length in frames):
+        source = _guarded_source(frames, beats, source.idles)
+    return _Simulation(kernels, n_images, source, stall_percent, seed).finish()
+
+
+@dataclass(frozen=True)
+class _Source:
+    """When the first kernel is offered beats, as `beat_times.run` takes it.
+
+    Attributes
+    ----------
+    idles, after : see there
+    enters_with, enters_late : for every beat of the source the beat into the first kernel with
+        which it is taken, and how many cycles later; empty where they are the same beats
+    """
+
+    idles: NDArray[np.int64]
+    after: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    enters_with: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    enters_late: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+
+def _guarded_source(frames: Sequence[int], beats: int, idles: NDArray[np.int64]) -> _Source:
+    """Return what the frame guard makes of frames; `idles` are those of the source.
+
+    Idles count from the transfer of the source's own last beat, also while a frame is filled up.
+    """
+    guard_idles: list[int] = []
+    after: list[int] = []
+    enters_with: list[int] = []
+    enters_late: list[int] = []
+    # Beats of the source; cycles that swallowed beats took; the last beat of the source.
+    sent, late, origin = 0, 0, -1
+    idle = idles if len(idles) else np.zeros(sum(frames), np.int64)
+    for length in frames:
+        for beat in range(beats):
+            i = len(after)
+            real = beat < length
+            after.append(origin if real else i - 1)
+            guard_idles.append(late + int(idle[sent]) if real else 0)
+            if real:
+                enters_with.append(i)
+                enters_late.append(0)
+                sent, late, origin = sent + 1, 0, i
+        for _ in range(beats, length):
+            late += 1 + int(idle[sent])
+            enters_with.append(origin)
+            enters_late.append(late)
+            sent += 1
+    return _Source(*(np.array(numbers, np.int64)
+                     for numbers in (guard_idles, after, enters_with, enters_late)))
 
 
 class _Simulation:
     """A chain on its way."""
 
-    def __init__(self, kernels: Sequence[Kernel], n_images: int, idle_percent: int, stall_percent: int,
-                 seed: int) -> None:
-        self.kernels, self.n_images = tuple(kernels), n_images
+    def __init__(self, kernels: Sequence[Kernel], n_images: int, source: _Source,
+                 stall_percent: int, seed: int) -> None:
+        self.kernels, self.n_images, self.source = tuple(kernels), n_images, source
         schedules = [kernel.schedule for kernel in kernels]
+        # Where a result could come before its whole image, it waits, as the result marks do it.
+        early = not all(schedule.needs_last for schedule in schedules)
+        self.gate = np.array([kernels[0].s_beats, kernels[-1].m_beats]) * early
         self.compiled, self.tables, self.links, marks = compile_schedules(schedules)
         every_link = [kernels[0].s_beats, *(kernel.m_beats for kernel in kernels)]
         self.beats = np.array([every_link[link] for link in self.links], np.int64)
@@ -179,8 +255,7 @@ class _Simulation:
                          for schedule, kernel in zip(schedules, kernels, strict=True))
         self.state = np.zeros((len(self.compiled), N_STATES), np.int64)
         self.n_offered, self.n_taken = np.zeros((2, len(self.beats)), np.int64)
-        self.disturbed = bool(idle_percent or stall_percent)
-        self.idles = _idles(int(self.beats[0]) * n_images, idle_percent, seed)
+        self.disturbed = bool(len(source.idles) or stall_percent)
         self.stall_percent, self.draw, self.ready = stall_percent, random.Random(seed + 1), np.zeros(0, np.bool_)
         self.room, self.awake = 0, np.ones(len(self.compiled) + 2, np.bool_)
         self.offered = self.taken = self.marks = np.zeros(0, np.int64)
@@ -192,7 +267,8 @@ class _Simulation:
             self._grow(self.n_images if self.disturbed else min(self.n_images, max(FIRST_IMAGES, 5 * self.room // 4)))
             while run(self.compiled, self.tables, self.state, self.marks, _starts(self.marks_per_image, self.room),
                       _starts(self.beats, self.room), self.offered, self.taken, self.n_offered, self.n_taken,
-                      self.idles, next_ready, int(self.beats[0]) * self.room, self.awake) != DONE:
+                      self.source.idles, self.source.after, next_ready, self.gate,
+                      int(self.beats[0]) * self.room, self.awake) != DONE:
                 next_ready = self._stall()
             if self.n_taken[-1] < self.beats[-1] * self.room:
                 raise DeadlockError(self._why())
@@ -253,7 +329,12 @@ class _Simulation:
             return {link: values[start : start + beats * self.room]
                     for link, start, beats in zip(self.links, starts, self.beats, strict=True)}
 
-        return Trace(self.kernels, self.n_images, self.room, period_cycles, links(self.offered), links(self.taken))
+        taken, source = links(self.taken), self.source
+        entered = None
+        if len(source.enters_with):
+            entered = taken[0][source.enters_with] + source.enters_late
+        return Trace(self.kernels, self.n_images, self.room, period_cycles, links(self.offered),
+                     taken, entered)
 
     def _why(self) -> str:
         """Say which kernels wait for what."""

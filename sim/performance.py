@@ -87,7 +87,7 @@ def write_performance(unit: Accelerator, trace: Trace, mhz: float, folder: Path)
     folder.mkdir(parents=True, exist_ok=True)
     contents = (
         {mvtu.name: mvtu.interval_cycles for mvtu in unit.mvtus},
-        {kernel.name: {"LUT": kernel.luts, "BRAM_18K": kernel.block_rams} for kernel in unit.kernels}
+        {part.name: {"LUT": part.luts, "BRAM_18K": part.block_rams} for part in unit.parts}
         | {"total": {"LUT": unit.luts, "BRAM_18K": unit.block_rams}},
         network_performance(unit, trace, mhz),
         [asdict(row) for row in kernel_performance(trace)])

@@ -6,9 +6,11 @@ captured and shifted out. Every path of the kernel, from port to port too, then 
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from cbnn.hw.accelerator import Accelerator
+from cbnn.hw.frame_guard import ERROR_BITS
 from cbnn.hw.verilog import FILE_LIST, padded
 from cbnn.sim.synth import TARGETS, SynthesisError, run_tool
 
@@ -18,6 +20,22 @@ CHIPS = {"ecp5": ("nextpnr-ecp5", ["--25k", "--package", "CABGA381", "--speed", 
 """nextpnr's name and options by target: LFE5U-25F, slowest speed grade, and iCE40 UP5K."""
 GOAL_MHZ = {"ecp5": 200, "ice40": 50}
 """Clock that nextpnr works towards, out of reach of most kernels."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Ports of a module beside the handshakes; the widths are bits of `tdata`.
+
+    Attributes
+    ----------
+    outputs : further outputs, name and bits
+    """
+
+    s_width: int
+    m_width: int
+    clock: str = "clk"
+    reset: str = "rst"
+    outputs: tuple[tuple[str, int], ...] = ()
 
 
 def check_place(what: str, target: str) -> None:
@@ -31,25 +49,20 @@ def check_place(what: str, target: str) -> None:
 def clocks(accelerator: Accelerator, folder: Path, target: str, what: str, seed: int,
            progress: Callable[[int, int], None] = lambda done, total: None) -> dict[str, float]:
     """Return the highest clock in MHz by module name, of every kernel alone or of the whole; see `place`."""
-    first, last = accelerator.kernels[0], accelerator.kernels[-1]
-    jobs = [(kernel.name, (kernel.s_width, kernel.m_width), ("clk", "rst")) for kernel in accelerator.kernels]
+    jobs = {kernel.name: Ports(kernel.s_width, kernel.m_width) for kernel in accelerator.kernels}
     if what == "whole":
-        jobs = [(accelerator.name, (padded(first.s_width), last.m_width), ("aclk", "aresetn"))]
+        widths = padded(accelerator.guard.width), accelerator.marks.width
+        jobs = {accelerator.name: Ports(*widths, "aclk", "aresetn",
+                                        (("m_axis_tuser", 1), ("frame_errors", ERROR_BITS)))}
     result = {}
-    for i, (module, ports, clock_ports) in enumerate(jobs):
+    for i, (module, ports) in enumerate(jobs.items()):
         progress(i, len(jobs))
-        result[module] = place(module, ports, clock_ports, folder, target, seed)
+        result[module] = place(module, ports, folder, target, seed)
     return result
 
 
-def place(module: str, ports: tuple[int, int], clock_ports: tuple[str, str], folder: Path, target: str,
-          seed: int) -> float:
+def place(module: str, ports: Ports, folder: Path, target: str, seed: int) -> float:
     """Return the highest clock of one module of the Verilog in `folder`, placed and routed inside the harness.
-
-    Parameters
-    ----------
-    ports : bits of `s_axis_tdata` and of `m_axis_tdata`
-    clock_ports : names of its clock and reset
 
     Raises
     ------
@@ -57,7 +70,7 @@ def place(module: str, ports: tuple[int, int], clock_ports: tuple[str, str], fol
         When Yosys or nextpnr is missing, or the module does not fit.
     """
     name, options = CHIPS[target]
-    (folder / f"{HARNESS}.v").write_text(harness(module, *ports, clock_ports))
+    (folder / f"{HARNESS}.v").write_text(harness(module, ports))
     files = [*(folder / FILE_LIST).read_text().split(), f"{HARNESS}.v"]
     run_tool("yosys", ["-Q", "-p", f"read_verilog -sv {' '.join(files)}; {TARGETS[target].command} -top {HARNESS} "
                                    f"-json {HARNESS}.json"], folder, f"{module}.synth.log")
@@ -70,10 +83,13 @@ def place(module: str, ports: tuple[int, int], clock_ports: tuple[str, str], fol
     return round(min(clock["achieved"] for clock in fmax.values()), 1)
 
 
-def harness(module: str, s_width: int, m_width: int, clock_ports: tuple[str, str]) -> str:
+def harness(module: str, ports: Ports) -> str:
     """Return the Verilog of the wrapper: registers on every port, and three pins beside the clock."""
-    clock, reset = clock_ports
-    n_in, n_out = s_width + 4, m_width + 3
+    outputs = [("s_axis_tready", 1), ("m_axis_tvalid", 1), ("m_axis_tlast", 1),
+               ("m_axis_tdata", ports.m_width), *ports.outputs]
+    n_in, n_out = ports.s_width + 4, sum(width for _, width in outputs)
+    captured = ", ".join(f".{name}(results[{sum(w for _, w in outputs[:i])} +: {width}])"
+                         for i, (name, width) in enumerate(outputs))
     return f"""module {HARNESS} (input wire clk, input wire load, input wire in, output wire out);
 reg [{n_in - 1}:0] driven;
 reg [{n_out - 1}:0] captured;
@@ -84,10 +100,9 @@ always @(posedge clk) begin
     captured <= load ? results : captured >> 1;
 end
 {module} dut (
-    .{clock}(clk), .{reset}(driven[0]), .m_axis_tready(driven[1]),
+    .{ports.clock}(clk), .{ports.reset}(driven[0]), .m_axis_tready(driven[1]),
     .s_axis_tvalid(driven[2]), .s_axis_tlast(driven[3]), .s_axis_tdata(driven[{n_in - 1}:4]),
-    .s_axis_tready(results[0]), .m_axis_tvalid(results[1]), .m_axis_tlast(results[2]),
-    .m_axis_tdata(results[{n_out - 1}:3])
+    {captured}
 );
 endmodule
 """

@@ -10,10 +10,11 @@ in these, with default FIFO depths, which cost no cycle.
 
 from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from cbnn.hw.accelerator import Accelerator, accelerator, layer_kernels, tail_kernels, widths_converted
+from cbnn.hw.frame_guard import FrameGuard
 from cbnn.hw.max_pool import MaxPool
 from cbnn.hw.register_slice import RegisterSlice
 from cbnn.hw.sliding_window import SlidingWindow
@@ -103,6 +104,9 @@ class Search:
         self.topology, self.input_width = topology, input_width
         check_input_width(topology, 1 if input_width is None else input_width)
         self.options = [self._options_of(i) for i in range(len(topology.layers))]
+        # Marks of results cost the same at every folding that keeps fewer than 64 images in flight.
+        marks = self._lay_out(_Label(0, 0, tuple(options[0] for options in self.options))).marks.luts
+        self.options[0] = [replace(option, luts=option.luts + marks) for option in self.options[0]]
         self._joined = cache(self._join)
         # Cycles that some layer can take, from the fewest that all can meet.
         fewest = max(min(option.cycles for option in options) for options in self.options)
@@ -195,6 +199,7 @@ class Search:
         converters = list(widths_converted("input", first, option.takes))
         kernels = [first, *converters] if converters else []
         luts, rams = _cost(kernels)
+        luts += FrameGuard("guard", beat, n // beat).luts
         cycles = max(option.cycles, n // beat, *(kernel.interval_cycles for kernel in kernels))
         return _Option(option.folding, option.takes, cycles, option.luts + luts, option.block_rams + rams)
 

@@ -104,7 +104,7 @@ def run_tool(name: str, words: list[str], folder: Path, log: str) -> str:
 
 
 def synthesize(accelerator: Accelerator, folder: Path, target: str) -> list[Area]:
-    """Synthesise the Verilog that `generate` wrote to `folder`; return every kernel's area, the whole one's last.
+    """Synthesise the Verilog that `generate` wrote to `folder`; return every part's area, the whole one's last.
 
     Yosys' log and netlist stay in the folder, as ``synth.log`` and ``netlist.json``.
     """
@@ -117,7 +117,7 @@ def synthesize(accelerator: Accelerator, folder: Path, target: str) -> list[Area
                         f"{TARGETS[target].command} -top {accelerator.name}",
                         "tee -q -o stat.json stat -json", "write_json netlist.json"])
     run_tool("yosys", ["-Q", "-p", script], folder, "synth.log")
-    names = [*(kernel.name for kernel in accelerator.kernels), accelerator.name]
+    names = [*(part.name for part in accelerator.parts), accelerator.name]
     return read_areas(folder / "stat.json", names, target)
 
 

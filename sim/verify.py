@@ -1,16 +1,19 @@
-"""Verification: generated Verilog against the golden model, bit for bit, and its cycles against the prediction."""
+"""Verification: every beat of the Verilog against golden model and dataflow simulation."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 from numpy.typing import NDArray
 
 from cbnn.hw.accelerator import Accelerator, input_beats, output_beats
 from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.model import golden
 from cbnn.model.network import Network
-from cbnn.sim.cosim import Observation, Run, check_simulator, cosimulate
-from cbnn.sim.dataflow import check_percentages, simulate
+from cbnn.sim.cosim import Observation, Run, check_simulator, cosimulate, image_ends
+from cbnn.sim.dataflow import Trace, check_percentages, simulate
+from cbnn.sim.fifos import MAX_IMAGES
 
 MIN_IMAGES = 4
 """Images below which no steady interval can be seen."""
@@ -24,7 +27,7 @@ class Cycles:
     ----------
     input_beats : beats of `s_axis`
     first_layer_cycles : cycles in which the first layer's matrix unit works
-    interval_cycles : cycles between images in the long run
+    interval_cycles : cycles between the last two images
     latency_cycles : from the first beat of an image in to its last beat out, for the first image
     """
 
@@ -42,12 +45,15 @@ class Verification:
     ----------
     n_images : images compared
     wrong_images : numbers of those of which a score or the class differed
-    breaches : breaches of the AXI4-Stream rules, in words
-    predicted, measured : cycles; None for measured under idles or stalls, which move them
+    mistimed_images : numbers of those of which a beat moved in another cycle than predicted
+    breaches : breaches of the AXI4-Stream rules, and wrong `tlast`, `tuser` or `frame_errors`
+    predicted, measured : cycles of these images without idles and stalls; measured is None under
+        idles or stalls
     """
 
     n_images: int
     wrong_images: list[int]
+    mistimed_images: list[int]
     breaches: list[str]
     predicted: Cycles
     measured: Cycles | None
@@ -55,8 +61,7 @@ class Verification:
     @property
     def differences(self) -> list[str]:
         """What differs between model and hardware, one sentence each; empty when verified."""
-        found = [f"image {i}: the scores of the RTL differ from the golden model's" for i in self.wrong_images]
-        found += self.breaches
+        found = sentences(self.wrong_images, self.mistimed_images, self.breaches)
         if self.measured is not None:
             for name, predicted in asdict(self.predicted).items():
                 measured = getattr(self.measured, name)
@@ -65,9 +70,17 @@ class Verification:
         return found
 
 
-def verify(network: Network, accelerator: Accelerator, images: NDArray, verilog: Path, *, idle_percent: int = 0,
-           stall_percent: int = 0, seed: int = 0, simulator: str = "icarus", waves: Path | None = None) -> Verification:
-    """Generate Verilog into `verilog`, send `images` through it in cocotb, and compare with the golden model.
+def sentences(wrong: list[int], mistimed: list[int], breaches: list[str]) -> list[str]:
+    """Return what differs, one sentence each; `wrong` and `mistimed` are numbers of images."""
+    return [*(f"image {i}: the scores of the RTL differ from the golden model's" for i in wrong),
+            *(f"image {i}: its beats moved in other cycles than predicted" for i in mistimed),
+            *breaches]
+
+
+def verify(network: Network, accelerator: Accelerator, images: NDArray, verilog: Path, *,
+           idle_percent: int = 0, stall_percent: int = 0, seed: int = 0, simulator: str = "icarus",
+           waves: Path | None = None) -> Verification:
+    """Generate Verilog into `verilog`, send `images` through it in cocotb, and compare every beat.
 
     Parameters
     ----------
@@ -86,44 +99,80 @@ def verify(network: Network, accelerator: Accelerator, images: NDArray, verilog:
         When the simulator is missing or the simulation fails or hangs.
     """
     if len(images) < MIN_IMAGES:
-        raise ValueError(f"{len(images)} images given; at least {MIN_IMAGES} are needed to see a steady interval")
+        raise ValueError(f"{len(images)} images given; at least {MIN_IMAGES} are needed to see a "
+                         "steady interval")
     check_percentages(idle_percent, stall_percent)
     check_simulator(simulator)
+    n_images, first = len(images), accelerator.kernels.index(accelerator.mvtus[0])
     expected = output_beats(accelerator, golden.scores(network, images))
-    beats = tuple(format(beat, "x") for beat in input_beats(accelerator, images))
-    generate(accelerator, verilog)
-    slowest = sum(kernel.latency_cycles for kernel in accelerator.kernels)
-    run = Run(beats, accelerator.input_beats, len(expected), idle_percent, stall_percent, seed,
-              max_cycles=20 * (slowest + len(images) * accelerator.interval_cycles),
-              drain_cycles=accelerator.interval_cycles)
-    first = accelerator.mvtus[0].name.removeprefix(f"{accelerator.name}_")
+    free = simulate(accelerator, n_images)
+    trace = simulate(accelerator, n_images, idle_percent=idle_percent, stall_percent=stall_percent,
+                     seed=seed)
+    generate(accelerator, verilog, asdict(predict(accelerator)))
+    run = Run(tuple(format(beat, "x") for beat in input_beats(accelerator, images)),
+              image_ends(n_images, accelerator.input_beats), len(expected), idle_percent,
+              stall_percent, seed, **_patience(trace, first))
+    unit = accelerator.mvtus[0].name.removeprefix(f"{accelerator.name}_")
     [seen] = cosimulate(verilog, accelerator.name, (verilog / FILE_LIST).read_text().split(), [run],
-                        busy=[f"u_{first}.go"], simulator=simulator, waves=waves)
-    per_image = len(expected) // len(images)
-    wrong = [i for i in range(len(images)) if seen.out_beats[i * per_image : (i + 1) * per_image]
-             != expected[i * per_image : (i + 1) * per_image]]
-    undisturbed = idle_percent == stall_percent == 0
-    return Verification(len(images), wrong, seen.breaches, predict(accelerator),
-                        _measure(seen, len(images), per_image) if undisturbed else None)
+                        busy=[f"u_{unit}.go"], simulator=simulator, waves=waves)
+    per_image = accelerator.kernels[-1].m_beats
+    wrong = {i // per_image for i, beat in enumerate(expected) if seen.out_beats[i] != beat}
+    marks = mark_breaches(np.reshape(seen.out_last, (n_images, -1)),
+                          np.reshape(seen.out_user, (n_images, -1)), seen.frame_errors)
+    predicted = _summary(free.entered, free.taken(-1), len(free.taken(first)), n_images)
+    measured = _summary(seen.in_cycles, seen.out_cycles, seen.busy[0], n_images)
+    return Verification(n_images, sorted(wrong), _mistimed(seen, trace), [*seen.breaches, *marks],
+                        predicted, measured if idle_percent == stall_percent == 0 else None)
+
+
+def _patience(trace: Trace, first: int) -> dict[str, int]:
+    """Cycles after which the RTL hangs, and cycles for which it works on after the last result.
+
+    Rows that a stride or a pool drops may still enter, and be worked on by the first layer.
+    """
+    end = int(trace.taken(-1)[-1])
+    work_end = max(int(trace.entered[-1]), int(trace.taken(first)[-1]))
+    return {"max_cycles": 2 * max(end, work_end) + 1000, "drain_cycles": max(0, work_end - end)}
 
 
 def predict(accelerator: Accelerator) -> Cycles:
-    """Cycles without simulating logic: by the kernels' formulas, and latency from the dataflow simulation."""
-    return Cycles(accelerator.input_beats, accelerator.first_layer_cycles, accelerator.interval_cycles,
-                  simulate(accelerator, 1).latency_cycles)
+    """Cycles in the long run, from the dataflow simulation, so that shallow FIFOs count too."""
+    trace = simulate(accelerator, MAX_IMAGES)
+    return Cycles(accelerator.input_beats, accelerator.first_layer_cycles, trace.interval_cycles,
+                  trace.latency_cycles)
 
 
-def _measure(seen: Observation, n_images: int, per_image: int) -> Cycles:
-    """Beats and work as the mean of all images; interval of the last ones, by when the pipeline has long been full.
-
-    Latency is that of the first image, which met the pipeline empty.
-    """
-    ends = seen.out_cycles[per_image - 1 :: per_image]
-    [busy] = seen.busy
-    return Cycles(_mean(len(seen.in_cycles), n_images), _mean(busy, n_images), ends[-1] - ends[-2],
-                  ends[0] - seen.in_cycles[0])
+def _summary(in_cycles: Sequence[int] | NDArray, out_cycles: Sequence[int] | NDArray, busy: int,
+             n_images: int) -> Cycles:
+    """Beats and work are the mean of all images; latency is the first image's."""
+    per_image = len(out_cycles) // n_images
+    ends = out_cycles[per_image - 1 :: per_image]
+    return Cycles(_mean(len(in_cycles), n_images), _mean(busy, n_images), int(ends[-1] - ends[-2]),
+                  int(ends[0] - in_cycles[0]))
 
 
 def _mean(total: int, n: int) -> float:
-    """Whole where images are alike, as they must be; else a fraction, which no prediction equals."""
+    """Return a whole number where images are alike, else a fraction, which no prediction equals."""
     return total // n if total % n == 0 else total / n
+
+
+def _mistimed(seen: Observation, trace: Trace) -> list[int]:
+    """Images of which a beat went in or came out in another cycle than predicted, or not at all."""
+    found: set[int] = set()
+    for rtl, predicted in ((seen.in_cycles, trace.entered), (seen.out_cycles, trace.taken(-1))):
+        cycles, per_image = np.full(len(predicted), -1), len(predicted) // trace.n_images
+        cycles[: len(rtl)] = rtl[: len(predicted)]
+        found.update((np.flatnonzero(cycles != predicted) // per_image).tolist())
+    return sorted(found)
+
+
+def mark_breaches(last: NDArray, user: NDArray, frame_errors: int | None) -> list[str]:
+    """Say what is wrong with the marks after whole images; `last`, `user` are (images, beats)."""
+    expected = np.arange(last.shape[1]) == last.shape[1] - 1
+    found = [f"m_axis: tlast of image {i} is not in its last beat"
+             for i in np.flatnonzero((last != expected).any(axis=1))]
+    found += [f"m_axis: tuser marks image {i}, whose frame was whole"
+              for i in np.flatnonzero(user.any(axis=1))]
+    if frame_errors != 0:
+        found.append(f"frame_errors is {frame_errors} after {len(last)} frames that were whole")
+    return found

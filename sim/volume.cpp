@@ -84,11 +84,15 @@ void write_or_exit(const void* data, size_t size, std::FILE* file) {
 // Prints how far it is, at most five times a second, and at the end.
 class Report {
 public:
-    void show(uint64_t cycle, uint64_t sent, uint64_t received, uint64_t breaches, bool at_once = false) {
+    void show(uint64_t cycle, uint64_t sent, uint64_t received, uint64_t breaches,
+              uint64_t frame_errors, bool at_once = false) {
         const auto now = std::chrono::steady_clock::now();
         if (!at_once && now - shown_ < std::chrono::milliseconds(200)) return;
         shown_ = now;
-        std::printf("%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", cycle, sent, received, breaches);
+        for (const uint64_t number : {cycle, sent, received, breaches, frame_errors}) {
+            std::printf("%" PRIu64 " ", number);
+        }
+        std::printf("\n");
         std::fflush(stdout);
     }
 
@@ -100,9 +104,9 @@ private:
 
 // Arguments: s_axis and m_axis bytes per beat, beats in, beats per image, beats out, cycles to wait for any beat, idle
 // and stall percent, seed of what registers hold before reset. Files in: input.bin, the beats; draws.bin, the state of
-// the random numbers for idles and for stalls. Files out: output.bin, of every beat its cycle, tlast and data;
+// the random numbers for idles and for stalls. Files out: output.bin, of every beat its cycle, tlast, tuser and data;
 // starts.bin, the cycle of every image's first beat in. Lines on stdout: cycles, beats in, beats out, breaches of the
-// protocol so far.
+// protocol and bad frames so far.
 int main(int argc, char** argv) {
     constexpr int kArguments = 9;
     if (argc != kArguments + 1) return 2;
@@ -121,7 +125,8 @@ int main(int argc, char** argv) {
 
     Beat offer(s_bytes), beat(m_bytes), waiting(m_bytes);
     uint64_t sent = 0, received = 0, cycle = 0, moved = 0, breaches = 0;
-    bool offered = false, held = false, held_last = false;
+    bool offered = false, held = false;
+    uint8_t held_marks[2] = {0, 0};
     Report report;
 
     VerilatedContext context;
@@ -152,27 +157,28 @@ int main(int argc, char** argv) {
             moved = cycle;
             offered = false;
         }
-        const uint8_t last = dut.m_axis_tlast;
+        const uint8_t marks[2] = {dut.m_axis_tlast, dut.m_axis_tuser};
         if (dut.m_axis_tvalid) copy_out(dut.m_axis_tdata, beat);
         // A beat offered stays as it is until it is taken.
-        if (held && (!dut.m_axis_tvalid || beat != waiting || last != held_last)) ++breaches;
+        const bool changed = beat != waiting || std::memcmp(marks, held_marks, sizeof marks) != 0;
+        if (held && (!dut.m_axis_tvalid || changed)) ++breaches;
         held = dut.m_axis_tvalid && !dut.m_axis_tready;
         if (held) {
             waiting = beat;
-            held_last = last;
+            std::memcpy(held_marks, marks, sizeof marks);
         } else if (dut.m_axis_tvalid) {
             write_or_exit(&cycle, sizeof cycle, output);
-            write_or_exit(&last, sizeof last, output);
+            write_or_exit(marks, sizeof marks, output);
             write_or_exit(beat.data(), m_bytes, output);
             ++received;
             moved = cycle;
-            if (last) report.show(cycle, sent, received, breaches);
+            if (marks[0]) report.show(cycle, sent, received, breaches, dut.frame_errors);
         }
         dut.aclk = 1;
         dut.eval();
     }
+    report.show(cycle, sent, received, breaches, dut.frame_errors, true);
     dut.final();
     if (std::fclose(output) != 0 || std::fclose(starts) != 0) return 3;
-    report.show(cycle, sent, received, breaches, true);
     return 0;
 }

@@ -21,6 +21,7 @@ from cbnn.model import golden
 from cbnn.model.network import Network
 from cbnn.model.processes import scratch_folder, started
 from cbnn.sim.dataflow import check_percentages, simulate
+from cbnn.sim.verify import mark_breaches, sentences
 from cbnn.sim.verilated import SimulationError, build, check_verilator
 
 BATCH = 256
@@ -38,7 +39,7 @@ class Volume:
     out_cycles : the cycle of every beat out, int64 (N, beats per image)
     wrong_images : numbers of images of which a score or the class differs from the golden model's
     mistimed_images : numbers of images of which `in_cycles` or `out_cycles` differ from the dataflow simulation's
-    breaches : breaches of the AXI4-Stream rules, in words
+    breaches : breaches of the AXI4-Stream rules, and wrong `tlast`, `tuser` or `frame_errors`
     n_cycles : cycles simulated
     build_seconds, run_seconds : time for generating and compiling, and for simulating
     """
@@ -66,9 +67,7 @@ class Volume:
     @property
     def differences(self) -> list[str]:
         """What differs between model and hardware, one sentence each; empty when all is equal."""
-        return [*(f"image {i}: the scores of the RTL differ from the golden model's" for i in self.wrong_images),
-                *(f"image {i}: its beats moved in other cycles than predicted" for i in self.mistimed_images),
-                *self.breaches]
+        return sentences(self.wrong_images, self.mistimed_images, self.breaches)
 
 
 def stream(network: Network, accelerator: Accelerator, images: NDArray, *, idle_percent: int = 0,
@@ -106,8 +105,8 @@ def stream(network: Network, accelerator: Accelerator, images: NDArray, *, idle_
         _write_draws(folder, seed)
         patience = 20 * (accelerator.interval_cycles + sum(kernel.latency_cycles for kernel in accelerator.kernels))
         started = time.monotonic()
-        n_cycles, n_breaches = _play(program, accelerator, len(images), [patience, idle_percent, stall_percent,
-                                                                        abs(seed) % 2**30 + 1], progress)
+        n_cycles, n_breaches, frame_errors = _play(program, accelerator, len(images), [
+            patience, idle_percent, stall_percent, abs(seed) % 2**30 + 1], progress)
         run_seconds = time.monotonic() - started
         beats = _read_output(folder, accelerator, len(images))
         starts = np.fromfile(folder / "starts.bin", "<u8").astype(np.int64)
@@ -115,9 +114,12 @@ def stream(network: Network, accelerator: Accelerator, images: NDArray, *, idle_
     out_cycles = beats["cycle"].astype(np.int64)
     in_timed, out_timed = _predict(accelerator, len(images), idle_percent, stall_percent, seed)
     mistimed = (starts != in_timed) | (out_cycles != out_timed).any(axis=1)
+    breaches = mark_breaches(beats["last"], beats["user"], frame_errors)
+    if n_breaches:
+        breaches.insert(0, f"m_axis: {n_breaches} beats offered and not taken were changed or "
+                           "withdrawn")
     return Volume(_classes(accelerator, beats["data"]), starts, out_cycles, np.flatnonzero(wrong).tolist(),
-                  np.flatnonzero(mistimed).tolist(), _breaches(beats["last"], n_breaches), n_cycles, build_seconds,
-                  run_seconds)
+                  np.flatnonzero(mistimed).tolist(), breaches, n_cycles, build_seconds, run_seconds)
 
 
 @contextmanager
@@ -170,8 +172,8 @@ def _write_draws(folder: Path, seed: int) -> None:
 
 
 def _play(program: Path, accelerator: Accelerator, n_images: int, numbers: list[int],
-          progress: Callable[[int, int], None]) -> tuple[int, int]:
-    """Run the bench; return the cycles it took and the breaches of the protocol it saw."""
+          progress: Callable[[int, int], None]) -> tuple[int, int, int]:
+    """Run the bench; return its cycles, the breaches of the protocol and the bad frames counted."""
     first, last = accelerator.kernels[0], accelerator.kernels[-1]
     n_in, n_out = n_images * first.s_beats, n_images * last.m_beats
     words = [padded(first.s_width) // 8, padded(last.m_width) // 8, n_in, first.s_beats, n_out, *numbers]
@@ -186,17 +188,18 @@ def _play(program: Path, accelerator: Accelerator, n_images: int, numbers: list[
         complaint, code = process.stderr.read().strip(), process.wait()
     if code:
         raise SimulationError(f"simulation of {accelerator.name} failed: {complaint or f'exit code {code}'}")
-    n_cycles, taken, given, n_breaches = map(int, line.split())
+    n_cycles, taken, given, n_breaches, frame_errors = map(int, line.split())
     if given < n_out:
         raise SimulationError(f"{accelerator.name} hangs: {taken} of {n_in} beats in, {given} of {n_out} out after "
                               f"{n_cycles} cycles")
-    return n_cycles, n_breaches
+    return n_cycles, n_breaches, frame_errors
 
 
 def _read_output(folder: Path, accelerator: Accelerator, n_images: int) -> NDArray:
-    """Beats out, shape (N, beats per image), with fields `cycle`, `last` and `data`."""
+    """Beats out, shape (N, beats per image), with fields `cycle`, `last`, `user` and `data`."""
     last = accelerator.kernels[-1]
-    record = np.dtype([("cycle", "<u8"), ("last", "u1"), ("data", "u1", (padded(last.m_width) // 8,))])
+    record = np.dtype([("cycle", "<u8"), ("last", "u1"), ("user", "u1"),
+                       ("data", "u1", (padded(last.m_width) // 8,))])
     return np.fromfile(folder / "output.bin", record).reshape(n_images, last.m_beats)
 
 
@@ -213,11 +216,3 @@ def _classes(accelerator: Accelerator, data: NDArray[np.uint8]) -> NDArray[np.in
     unit = next(kernel for kernel in accelerator.kernels if isinstance(kernel, Classify))
     lane = data[:, -1, unit.pe * unit.lane // 8 :].astype(np.int64)
     return (lane << (8 * np.arange(lane.shape[1]))).sum(axis=1)
-
-
-def _breaches(last: NDArray[np.uint8], n_breaches: int) -> list[str]:
-    breaches = [f"m_axis: {n_breaches} beats offered and not taken were changed or withdrawn"] if n_breaches else []
-    expected = np.zeros(last.shape[1], np.uint8)
-    expected[-1] = 1
-    return breaches + [f"m_axis: tlast of image {i} is not in its last beat"
-                       for i in np.flatnonzero((last != expected).any(axis=1))]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cbnn.hw.stream import Kernel
 from cbnn.hw.verilog import write_kernel
-from cbnn.sim.cosim import Observation, Run, cosimulate
+from cbnn.sim.cosim import Observation, Run, cosimulate, image_ends
 
 Bits = NDArray[np.uint8]
 """0 and 1, shape (beats, bits of a beat), element 0 first."""
@@ -46,7 +46,8 @@ def _runs(kernel: Kernel, beats: Bits, n_images: int) -> list[Run]:
     stalls = [{}, {"idle_percent": 50}, {"stall_percent": 70}, {"idle_percent": 40, "stall_percent": 50},
               {"idle_percent": 20, "stall_percent": 20, "reset_after": kernel.s_beats + 1 + kernel.s_beats // 2}]
     patience = 20 * (kernel.latency_cycles + n_images * kernel.interval_cycles) + 200
-    return [Run(words, kernel.s_beats, n_images * kernel.m_beats, seed=seed, max_cycles=patience, **stall)
+    return [Run(words, image_ends(n_images, kernel.s_beats), n_images * kernel.m_beats, seed=seed,
+                max_cycles=patience, **stall)
             for seed, stall in enumerate(stalls)]
 
 

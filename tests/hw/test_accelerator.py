@@ -14,7 +14,7 @@ from cbnn.model import golden
 from cbnn.model.folding import Folding
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
-from cbnn.sim.cosim import Run, cosimulate
+from cbnn.sim.cosim import Run, cosimulate, image_ends
 
 N_IMAGES = 6
 
@@ -51,17 +51,20 @@ def test_equals_the_golden_model(tmp_path, description):
     assert len(beats) == N_IMAGES * period
     expected = output_beats(unit, golden.scores(network, images))
     generate(unit, tmp_path / "verilog")
-    links = [kernel.name.removeprefix("chain_") for kernel in unit.kernels[:-1]]
+    links = [part.name.removeprefix("chain_") for part in unit.parts[:-1]]
     stalls = [{}, {"idle_percent": 40, "stall_percent": 60},
               {"stall_percent": 30, "reset_after": period + period // 2 + 1}]
     seen = cosimulate(tmp_path / "verilog", "chain", (tmp_path / "verilog" / FILE_LIST).read_text().split(),
-                      [Run(beats, period, len(expected), seed=seed, max_cycles=40_000, **stall)
+                      [Run(beats, image_ends(N_IMAGES, period), len(expected), seed=seed,
+                           max_cycles=40_000, **stall)
                        for seed, stall in enumerate(stalls)], watch=links)
     per_image = len(expected) // N_IMAGES
     for run in seen:
         assert run.out_beats == expected
         assert run.breaches == []
-        assert run.out_last == ([False] * (per_image - 1) + [True]) * N_IMAGES
+        assert run.out_last == list(image_ends(N_IMAGES, per_image))
+        assert run.out_user == [False] * len(expected)
+        assert run.frame_errors == 0
     # FIFOs and line buffers fill up during the first images; then the slowest kernel sets the pace.
     last_out = seen[0].out_cycles[per_image - 1 :: per_image]
     assert np.diff(last_out)[-3:].tolist() == [unit.interval_cycles] * 3

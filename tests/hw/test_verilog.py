@@ -132,11 +132,19 @@ def test_manifest_says_what_a_bench_needs(folder):
     assert manifest["m_axis"]["scores"] == 3
     assert manifest["m_axis"]["beats"] == 2
     assert manifest["m_axis"]["tdata_bits"] == 3 * manifest["m_axis"]["score_bits"] + manifest["m_axis"]["class_bits"]
-    # 96 inputs in words of 8, 12 rows on 4 PEs: 12 * 3 cycles.
-    assert manifest["predicted"] == {"input_beats": 3, "first_layer_cycles": 36, "interval_cycles": 36}
+    assert manifest["m_axis"]["tuser_bits"] == 1
+    assert manifest["frames"]["frame_errors_bits"] == 16
+    assert "USE_TLAST" in manifest["frames"]
     assert [kernel["module"] for kernel in manifest["kernels"]] == [
         f"{SMALL}_{short}" for short in
         ("input", "words0_hand_out", "buffer0", "mvtu0", "buffer1", "mvtu1", "classify", "output")]
+
+
+def test_manifest_has_the_prediction_that_is_given(tmp_path):
+    unit, predicted = unit_of(SMALL), {"interval_cycles": 36, "latency_cycles": 71}
+    content = json.loads(generate(unit, tmp_path / "with", predicted).read_text())
+    assert content.pop("predicted") == predicted
+    assert json.loads(generate(unit, tmp_path / "without").read_text()) == content
 
 
 def test_replaces_its_own_output(folder):
@@ -192,7 +200,7 @@ def test_refuses_a_file_as_folder(tmp_path):
     assert file.read_text() == "years of work"
 
 
-@pytest.mark.parametrize("step", ["write_kernel", "manifest"])
+@pytest.mark.parametrize("step", ["write_part", "manifest"])
 def test_interrupted_generation_leaves_the_old_output(folder, monkeypatch, step):
     before = contents(folder)
 

@@ -11,7 +11,7 @@ from cbnn.model import golden
 from cbnn.model.folding import Folding
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
-from cbnn.sim.cosim import Run, SimulationError, check_simulator, cosimulate
+from cbnn.sim.cosim import Run, SimulationError, check_simulator, cosimulate, image_ends
 
 HEAD = """module dut(input clk, input rst, input [7:0] s_axis_tdata, input s_axis_tvalid, output s_axis_tready,
 input s_axis_tlast, output [7:0] m_axis_tdata, output m_axis_tvalid, input m_axis_tready, output m_axis_tlast);
@@ -53,7 +53,8 @@ def play(folder: Path, body: str, *runs: Run):
 
 def test_a_wire_passes_beats_in_the_same_cycle(tmp_path: Path) -> None:
     beats = ("1", "2", "ff", "0")
-    free, stalled = play(tmp_path, WIRE, Run(beats, 2, 4), Run(beats, 2, 4, idle_percent=50, stall_percent=50, seed=2))
+    free, stalled = play(tmp_path, WIRE, Run(beats, image_ends(2, 2), 4),
+                         Run(beats, image_ends(2, 2), 4, idle_percent=50, stall_percent=50, seed=2))
     assert free.in_cycles == free.out_cycles == [0, 1, 2, 3]
     for seen in (free, stalled):
         assert seen.out_beats == [1, 2, 255, 0]
@@ -63,25 +64,25 @@ def test_a_wire_passes_beats_in_the_same_cycle(tmp_path: Path) -> None:
 
 
 def test_a_reset_in_the_middle_starts_over(tmp_path: Path) -> None:
-    [seen] = play(tmp_path, WIRE, Run(("5", "6"), 2, 2, reset_after=1))
+    [seen] = play(tmp_path, WIRE, Run(("5", "6"), image_ends(1, 2), 2, reset_after=1))
     assert seen.out_beats == [5, 6]
 
 
 @pytest.mark.parametrize(("body", "verb"), [(CHANGES, "changed"), (WITHDRAWS, "withdrawn")])
 def test_breaches_of_the_protocol_are_seen(tmp_path: Path, body: str, verb: str) -> None:
-    [seen] = play(tmp_path, body, Run(("1",) * 8, 8, 8, stall_percent=60))
+    [seen] = play(tmp_path, body, Run(("1",) * 8, image_ends(1, 8), 8, stall_percent=60))
     assert f"m_axis: a beat offered and not taken was {verb} in cycle" in seen.breaches[0]
 
 
 def test_a_hanging_simulation_ends(tmp_path: Path) -> None:
     with pytest.raises(SimulationError) as caught:
-        play(tmp_path, STUCK, Run(("1", "2"), 2, 1, max_cycles=50))
+        play(tmp_path, STUCK, Run(("1", "2"), image_ends(1, 2), 1, max_cycles=50))
     assert str(caught.value) == "dut hangs: 2 of 2 beats in, 0 of 1 out after 50 cycles"
 
 
 def test_broken_verilog_is_reported(tmp_path: Path) -> None:
     with pytest.raises(SimulationError, match=r"simulation of dut failed: .*syntax error"):
-        play(tmp_path, "assign = ;", Run(("1",), 1, 1))
+        play(tmp_path, "assign = ;", Run(("1",), (True,), 1))
 
 
 def test_missing_icarus_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,8 +99,9 @@ def test_verilator_shows_the_same_as_icarus(tmp_path: Path) -> None:
     images = np.random.default_rng(1).integers(0, 8, (5, 4, 4, 2))
     beats = tuple(format(beat, "x") for beat in input_beats(unit, images))
     n_out = len(images) * unit.kernels[-1].m_beats
-    runs = [Run(beats, unit.input_beats, n_out), Run(beats, unit.input_beats, n_out, 40, 60, seed=3),
-            Run(beats, unit.input_beats, n_out, reset_after=unit.input_beats + 3)]
+    lasts = image_ends(len(images), unit.input_beats)
+    runs = [Run(beats, lasts, n_out), Run(beats, lasts, n_out, 40, 60, seed=3),
+            Run(beats, lasts, n_out, reset_after=unit.input_beats + 3)]
     generate(unit, tmp_path / "v")
     sources = (tmp_path / "v" / FILE_LIST).read_text().split()
     icarus, verilator = (cosimulate(tmp_path / "v", unit.name, sources, runs, busy=["u_mvtu0.go"], simulator=name)
@@ -113,7 +115,7 @@ def test_verilator_shows_the_same_as_icarus(tmp_path: Path) -> None:
 def test_verilog_that_verilator_rejects_is_reported(tmp_path: Path) -> None:
     (tmp_path / "dut.v").write_text(HEAD + "assign = ;")
     with pytest.raises(SimulationError, match=r"^verilating dut failed: %Error: .*dut\.v:3:8: syntax error"):
-        cosimulate(tmp_path, "dut", ["dut.v"], [Run(("1",), 1, 1)], simulator="verilator")
+        cosimulate(tmp_path, "dut", ["dut.v"], [Run(("1",), (True,), 1)], simulator="verilator")
 
 
 def test_missing_verilator_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from cbnn.model.folding import Folding
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim import dataflow
-from cbnn.sim.cosim import Run, cosimulate
+from cbnn.sim.cosim import Run, cosimulate, image_ends
 from cbnn.sim.dataflow import simulate
 
 STALLS = ((0, 0), (50, 0), (0, 70), (40, 60))
@@ -44,7 +44,8 @@ def test_every_beat_in_the_cycle_of_the_rtl(tmp_path: Path, description: tuple, 
     images = np.random.default_rng(0).integers(0, 1 << bits, (N_IMAGES, *in_shape))
     beats = tuple(format(beat, "x") for beat in input_beats(unit, images))
     generate(unit, tmp_path / "v")
-    runs = [Run(beats, unit.input_beats, N_IMAGES * unit.kernels[-1].m_beats, idle, stall, seed=7)
+    lasts = image_ends(N_IMAGES, unit.input_beats)
+    runs = [Run(beats, lasts, N_IMAGES * unit.kernels[-1].m_beats, idle, stall, seed=7)
             for idle, stall in STALLS]
     seen = cosimulate(tmp_path / "v", unit.name, (tmp_path / "v" / FILE_LIST).read_text().split(), runs)
     for (idle, stall), rtl in zip(STALLS, seen, strict=True):
@@ -101,12 +102,25 @@ def test_a_deadlock_names_who_waits_for_what() -> None:
     ({"n_images": 0}, "0 images are to be simulated; at least 1 is needed"),
     ({"n_images": 1, "stall_percent": 95}, "stall is 95 percent; it must be 0 to 90"),
     ({"n_images": 10**9, "idle_percent": 0, "stall_percent": 5}, "1000000000 images move "),
+    ({"n_images": 3, "frames": (36, 2)},
+     "2 frames of at least 2 beats are given for 3 images; each needs a frame of at least 1 beat"),
+    ({"n_images": 2, "frames": (36, 0)},
+     "2 frames of at least 0 beats are given for 2 images; each needs a frame of at least 1 beat"),
 ])
 def test_bad_input_is_refused(options: dict, sentence: str) -> None:
     unit = accelerator(REPEATING, Folding.parse("(2,9)(2,4)(4,6)(5,4)", REPEATING))
     with pytest.raises(ValueError) as caught:
         simulate(unit, **options)
     assert str(caught.value).startswith(sentence)
+
+
+def test_frames_that_are_whole_change_nothing() -> None:
+    unit = accelerator(REPEATING, Folding.parse("(2,9)(2,4)(4,6)(5,4)", REPEATING))
+    for stalls in ({}, {"idle_percent": 40, "stall_percent": 20}):
+        plain = simulate(unit, 4, **stalls)
+        framed = simulate(unit, 4, frames=[unit.input_beats] * 4, **stalls)
+        assert framed.entered.tolist() == plain.entered.tolist() == plain.taken(0).tolist()
+        assert framed.taken(-1).tolist() == plain.taken(-1).tolist()
 
 
 def test_a_fifo_of_many_images_is_full_before_images_repeat(monkeypatch: pytest.MonkeyPatch) -> None:

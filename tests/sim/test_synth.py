@@ -5,7 +5,9 @@ import json
 import pytest
 
 from cbnn.hw.accelerator import accelerator
-from cbnn.hw.verilog import generate
+from cbnn.hw.frame_guard import FrameGuard
+from cbnn.hw.result_marks import ResultMarks
+from cbnn.hw.verilog import generate, write_part
 from cbnn.model.folding import Folding
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
@@ -30,13 +32,31 @@ def verilog(unit, tmp_path):
 @pytest.mark.parametrize("target", synth.TARGETS)
 def test_total_is_the_sum_of_the_kernels(unit, verilog, target):
     *kernels, total = synth.synthesize(unit, verilog, target)
-    assert [area.module for area in kernels] == [kernel.name for kernel in unit.kernels]
+    assert [area.module for area in kernels] == [part.name for part in unit.parts]
     # What joins the kernels is one inverter, of the reset.
     assert 0 <= total.luts - sum(area.luts for area in kernels) <= 1
     assert total.ffs == sum(area.ffs for area in kernels) > 0
     assert total.carry == sum(area.carry for area in kernels) > 0
     # Two entries of data and tlast, and a valid bit for each.
-    assert kernels[-1].ffs == 2 * (unit.kernels[-1].m_width + 1) + 2
+    assert kernels[-2].ffs == 2 * (unit.kernels[-1].m_width + 1) + 2
+
+
+def test_guard_and_marks_take_the_luts_that_they_state(tmp_path):
+    """To within six LUTs, the most that a ring of 128 flags is off."""
+    sizes = [(1, 1), (8, 1), (8, 2), (8, 40), (49, 784)]
+    parts = [*(FrameGuard(f"guard_{width}_{beats}", width, beats) for width, beats in sizes),
+             *(ResultMarks(f"marks_{n}_{int(early)}", 8, n, early) for n in (3, 100, 200) for early in (False, True))]
+    for part in parts:
+        write_part(part, tmp_path)
+    instances = "".join(f"(* keep *) {part.name} u_{part.name}(); " for part in parts)
+    (tmp_path / "all.v").write_text(f"module all; {instances}endmodule\n")
+    script = (f"read_verilog -sv all.v {' '.join(f'{part.name}.v' for part in parts)}; "
+              "synth_xilinx -family xc7 -noiopad -top all; tee -q -o stat.json stat -json")
+    synth.run_tool("yosys", ["-Q", "-p", script], tmp_path, "log")
+    areas = synth.read_areas(tmp_path / "stat.json", [part.name for part in parts], "xc7")
+    for part, area in zip(parts, areas, strict=True):
+        assert abs(part.luts - area.luts) <= 6, (part, area)
+        assert area.block_rams == part.block_rams == 0
 
 
 def test_cells_are_weighed_and_counted_by_kind():

@@ -1,16 +1,21 @@
 """Verification finds every kind of difference."""
 
-from dataclasses import replace
+import json
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cbnn.hw import accelerator as hw
+from cbnn.hw import verilog
 from cbnn.model.folding import Folding
 from cbnn.model.network import Network, Parameters, random_network
 from cbnn.model.topology import Topology
-from cbnn.sim.verify import predict, verify
+from cbnn.sim.dataflow import Trace, simulate
+from cbnn.sim.fifos import size_fifos
+from cbnn.sim.verify import mark_breaches, predict, verify
 
 TOPOLOGY = Topology.parse("4C3-MP2-6FC-3FC", (4, 4, 2), 3, (2, 0))
 NETWORK = random_network(TOPOLOGY, 5)
@@ -21,7 +26,9 @@ IMAGES = np.random.default_rng(1).integers(0, 8, (5, 4, 4, 2))
 def test_equal_in_every_score_and_cycle(tmp_path: Path) -> None:
     result = verify(NETWORK, hw.accelerator(NETWORK, FOLDING), IMAGES, tmp_path / "v")
     assert result.differences == []
-    assert result.measured == result.predicted
+    assert result.measured == result.predicted == predict(hw.accelerator(NETWORK, FOLDING))
+    manifest = json.loads((tmp_path / "v" / verilog.MANIFEST).read_text())
+    assert manifest["predicted"] == asdict(result.predicted)
     assert result.measured.first_layer_cycles == 2 * 2 * 2 * 16  # slices, words, folds of rows, windows
 
 
@@ -42,10 +49,66 @@ def test_one_wrong_weight_is_found(tmp_path: Path) -> None:
     assert result.differences[0] == "image 0: the scores of the RTL differ from the golden model's"
 
 
-def test_one_wrong_cycle_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cbnn.sim.verify.predict", lambda unit: replace(predict(unit), input_beats=1))
+def late(unit: hw.Accelerator, n_images: int, **options: int) -> Trace:
+    """Give a trace whose third image has a beat that leaves a cycle late."""
+    trace = simulate(unit, n_images, **options)
+    trace._taken[len(unit.kernels)][2 * unit.kernels[-1].m_beats] += 1
+    return trace
+
+
+@pytest.mark.parametrize("idle_percent", [0, 30])
+def test_one_wrong_cycle_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, idle_percent: int) -> None:
+    monkeypatch.setattr("cbnn.sim.verify.simulate", late)
+    result = verify(NETWORK, hw.accelerator(NETWORK, FOLDING), IMAGES, tmp_path / "v", idle_percent=idle_percent)
+    assert result.differences == ["image 2: its beats moved in other cycles than predicted"]
+
+
+def tied(signal: str, value: int) -> Callable[[str], str]:
+    """Tie an output of the top module, and leave the port that drives it open."""
+    def tie(text: str) -> str:
+        assert text.count(f"({signal})") == 1
+        return text.replace(f"({signal})", "()").replace("endmodule", f"assign {signal} = {value};\nendmodule")
+
+    return tie
+
+
+@pytest.mark.parametrize(("fault", "sentences"), [
+    (tied("m_axis_tlast", 0), [f"m_axis: tlast of image {i} is not in its last beat" for i in range(5)]),
+    (tied("m_axis_tlast", 1), [f"m_axis: tlast of image {i} is not in its last beat" for i in range(5)]),
+    (tied("m_axis_tuser", 1), [f"m_axis: tuser marks image {i}, whose frame was whole" for i in range(5)]),
+    (tied("frame_errors", 2), ["frame_errors is 2 after 5 frames that were whole"]),
+    (lambda text: text.replace("s_axis_tlast : ", "!s_axis_tlast : "), None),
+], ids=["tlast is low", "tlast is high", "tuser is high", "errors are counted", "every frame is wrong"])
+def test_one_wrong_mark_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Callable[[str], str],
+                                 sentences: list[str] | None) -> None:
+    top_module = verilog.top_module
+    monkeypatch.setattr(verilog, "top_module", lambda unit: fault(top_module(unit)))
     result = verify(NETWORK, hw.accelerator(NETWORK, FOLDING), IMAGES, tmp_path / "v")
-    assert result.differences == [f"input_beats: {result.measured.input_beats} measured, 1 predicted"]
+    if sentences is None:
+        assert result.wrong_images
+        assert result.mistimed_images
+        assert result.breaches[-1].startswith("frame_errors is ")
+    else:
+        assert result.differences == sentences
+
+
+def test_wrong_marks_are_said_in_words() -> None:
+    last, user = np.array([[0, 1], [1, 1], [0, 0]]), np.array([[0, 0], [0, 0], [0, 1]])
+    assert mark_breaches(last, user, None) == [
+        "m_axis: tlast of image 1 is not in its last beat", "m_axis: tlast of image 2 is not in its last beat",
+        "m_axis: tuser marks image 2, whose frame was whole", "frame_errors is None after 3 frames that were whole"]
+
+
+@pytest.mark.parametrize("interval", [14, 20])
+def test_fifos_that_limit_the_interval_are_predicted(tmp_path: Path, interval: int) -> None:
+    topology = Topology.parse("8FC-6FC-4FC", (4, 4, 1), 1)
+    network, folding = random_network(topology, 0), Folding.parse("(2,8)(2,2)(1,3)", topology)
+    unit = hw.accelerator(network, size_fifos(topology, folding, interval).folding)
+    images = np.random.default_rng(0).integers(0, 2, (8, 4, 4, 1))
+    result = verify(network, unit, images, tmp_path / "v")
+    assert result.differences == []
+    assert unit.interval_cycles < result.measured.interval_cycles <= interval
+    assert predict(unit).interval_cycles == result.measured.interval_cycles
 
 
 @pytest.mark.parametrize(("arguments", "sentence"), [

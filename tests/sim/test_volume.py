@@ -14,7 +14,7 @@ from cbnn.model.folding import Folding
 from cbnn.model.network import Network, Parameters, random_network
 from cbnn.model.topology import Topology
 from cbnn.sim import volume
-from cbnn.sim.cosim import Run, cosimulate
+from cbnn.sim.cosim import Run, cosimulate, image_ends
 from cbnn.sim.verilated import SimulationError
 
 TOPOLOGY = Topology.parse("4C3-MP2-6FC-4FC", (4, 4, 2), 3, (2, 0))
@@ -44,7 +44,8 @@ def test_the_same_cycles_and_beats_as_icarus(executable: Path, tmp_path: Path, i
     seen = volume.stream(NETWORK, UNIT, images, idle_percent=idle, stall_percent=stall, seed=3, executable=executable)
     generate(UNIT, tmp_path / "v")
     beats = tuple(format(beat, "x") for beat in hw.input_beats(UNIT, images))
-    run = Run(beats, UNIT.input_beats, seen.out_cycles.size, idle, stall, seed=3)
+    lasts = image_ends(len(images), UNIT.input_beats)
+    run = Run(beats, lasts, seen.out_cycles.size, idle, stall, seed=3)
     [icarus] = cosimulate(tmp_path / "v", UNIT.name, (tmp_path / "v" / FILE_LIST).read_text().split(), [run])
     assert seen.out_cycles.ravel().tolist() == icarus.out_cycles
     assert seen.in_cycles.tolist() == icarus.in_cycles[:: UNIT.input_beats]
@@ -111,7 +112,19 @@ def test_bad_input(arguments: dict, sentence: str) -> None:
     assert str(caught.value) == sentence
 
 
-def test_breaches_are_said_in_words() -> None:
-    last = np.array([[0, 1], [1, 1]], np.uint8)
-    assert volume._breaches(last, 3) == ["m_axis: 3 beats offered and not taken were changed or withdrawn",
-                                         "m_axis: tlast of image 1 is not in its last beat"]
+def test_marks_of_malformed_frames_are_reported(executable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bench sends images of one beat to hardware that takes two."""
+    n_images, n_out = 4, UNIT.kernels[-1].m_beats
+    short = replace(UNIT, kernels=(replace(UNIT.kernels[0], beats=1), *UNIT.kernels[1:]))
+    monkeypatch.setattr(volume, "input_beats", lambda unit, images: [0] * len(images))
+    monkeypatch.setattr(volume, "_predict", lambda *_: (np.zeros(n_images, int), np.zeros((n_images, n_out), int)))
+    seen = volume.stream(NETWORK, short, IMAGES[:n_images], executable=executable)
+    assert seen.breaches == [*(f"m_axis: tuser marks image {i}, whose frame was whole" for i in range(n_images)),
+                             f"frame_errors is {n_images} after {n_images} frames that were whole"]
+
+
+def test_breaches_of_the_bench_come_first(executable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    play = volume._play
+    monkeypatch.setattr(volume, "_play", lambda *arguments: (play(*arguments)[0], 3, 0))
+    seen = volume.stream(NETWORK, UNIT, IMAGES[:2], executable=executable)
+    assert seen.differences == ["m_axis: 3 beats offered and not taken were changed or withdrawn"]

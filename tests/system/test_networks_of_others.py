@@ -10,9 +10,9 @@ import pytest
 from cbnn.hw.accelerator import accelerator, input_beats
 from cbnn.hw.max_pool import MaxPool
 from cbnn.hw.mvtu import Mvtu
-from cbnn.hw.verilog import top_module, write_kernel
+from cbnn.hw.verilog import top_module, write_part
 from cbnn.model import bnn_pynq, golden
-from cbnn.sim.cosim import Run, cosimulate
+from cbnn.sim.cosim import Run, cosimulate, image_ends
 
 CNV = Path(os.environ.get("CBNN_NETWORKS_DIR", "")) / "bnn-pynq-cnvw1a1-cifar10"
 TABLE = Path(__file__).parents[2] / "examples" / "cnvW1A1.json"
@@ -29,12 +29,13 @@ def test_first_layers_of_cnvw1a1_on_its_deer(n_layers: int, tmp_path: Path) -> N
     end += isinstance(whole.kernels[end + 1], MaxPool)
     first = replace(whole, kernels=whole.kernels[: end + 1])
     assert sum(isinstance(kernel, Mvtu) for kernel in first.kernels) == n_layers
-    modules = [module for kernel in first.kernels for module in write_kernel(kernel, tmp_path)]
+    modules = [module for part in first.parts for module in write_part(part, tmp_path)]
     (tmp_path / f"{first.name}.v").write_text(top_module(first))
     bits = golden.activations(network, image)[n_layers - 1].reshape(-1, first.kernels[-1].m_width)
     expected = [int("".join(map(str, beat[::-1])), 2) for beat in bits.tolist()]
     beats = tuple(format(beat, "x") for beat in input_beats(whole, image))
-    runs = [Run(beats, len(beats), len(expected), idle, stall, seed=1, max_cycles=400_000)
+    lasts = image_ends(1, len(beats))
+    runs = [Run(beats, lasts, len(expected), idle, stall, seed=1, max_cycles=400_000)
             for idle, stall in ((0, 0), (10, 20))]
     for seen in cosimulate(tmp_path, first.name, [f"{module}.v" for module in [*modules, first.name]], runs):
         assert seen.out_beats == expected

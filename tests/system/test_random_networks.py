@@ -14,7 +14,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from cbnn.hw.accelerator import Accelerator, accelerator, input_beats, output_beats
+from cbnn.hw.accelerator import Accelerator, accelerator, input_beats, input_images, output_beats
+from cbnn.hw.frame_guard import guarded
 from cbnn.hw.sliding_window import SlidingWindow
 from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.model import golden
@@ -22,7 +23,7 @@ from cbnn.model.folding import Folding
 from cbnn.model.network import Network, random_network
 from cbnn.model.topology import Conv, Dense, LayerShape, Topology
 from cbnn.sim import dataflow
-from cbnn.sim.cosim import Observation, Run, cosimulate
+from cbnn.sim.cosim import Observation, Run, cosimulate, image_ends
 
 N_EXAMPLES = int(os.environ.get("CBNN_EXAMPLES", "10"))
 BATCH = 10
@@ -42,7 +43,10 @@ SIZES, WIDTHS = st.sampled_from((5, 4, 6, 3, 8, 7, 2, 1, 9)), st.sampled_from((4
 
 @dataclass(frozen=True)
 class Case:
-    """A network, its folding, and how its two sides behave; FIFO depths of None are the default ones."""
+    """A network, its folding, and how its two sides behave; FIFO depths of None are the default ones.
+
+    `frames` are beats of the frames of the run with stalls; none: all of its frames are whole.
+    """
 
     topology: str
     in_shape: tuple[int, int, int]
@@ -57,6 +61,7 @@ class Case:
     stall_percent: int = 0
     reset_after: int = 1
     by_place: bool = False
+    frames: tuple[int, ...] = ()
 
     def unit(self) -> tuple[Network, Accelerator]:
         topology = Topology.parse(self.topology, self.in_shape, self.bits, self.kept, self.first_layer)
@@ -147,13 +152,17 @@ def cases(draw):
     beats = draw(st.sampled_from([n for n in divisors(elements) if n <= MAX_INTERVAL]))
     depths = draw(st.none() | st.tuples(*[st.integers(1, 8)] * len(topology.layers)))
     reset_percent = draw(st.sampled_from((150, 50, 100, 10, 190)))
+    percents = draw(st.tuples(*[st.sampled_from((100, 60, 130, 1, 99, 101, 200, 250))] * N_DISTURBED_IMAGES))
+    # A beat less or more, at least, where it is not to be whole.
+    frames = tuple(max(1, beats * percent // 100 + (percent == 101)) for percent in percents)
     return Case(str(topology), topology.in_shape, topology.input_bits, topology.kept_slices, topology.first_layer,
                 folding, elements // beats, depths, draw(st.integers(0, 99)), draw(st.integers(0, 60)),
-                draw(st.integers(0, 60)), max(1, beats * reset_percent // 100), draw(st.booleans()))
+                draw(st.integers(0, 60)), max(1, beats * reset_percent // 100), draw(st.booleans()),
+                frames)
 
 
 def simulate(network: Network, unit: Accelerator, runs: list[Run]) -> list[Observation]:
-    links = [kernel.name.removeprefix("net_") for kernel in unit.kernels[:-1]]
+    links = [part.name.removeprefix("net_") for part in unit.parts[:-1]]
     with tempfile.TemporaryDirectory(prefix="cbnn-") as folder:
         verilog = Path(folder) / "verilog"
         generate(unit, verilog)
@@ -161,26 +170,38 @@ def simulate(network: Network, unit: Accelerator, runs: list[Run]) -> list[Obser
                           busy=[f"u_{unit.mvtus[0].name.removeprefix('net_')}.go"])
 
 
+def malformed(beats: list[int], frames: tuple[int, ...], image_beats: int) -> tuple[list[int], tuple[bool, ...]]:
+    """Cut images' beats into frames of these lengths, each from the start of an image; give them and their `tlast`."""
+    sent = [beat for i, length in enumerate(frames) for beat in beats[i * image_beats :][:length]]
+    return sent, tuple(last for length in frames for last in image_ends(1, length))
+
+
 def check(case: Case) -> None:
-    """Play images without stalls, then some of them with stalls and a reset in the middle; compare every beat."""
+    """Play images without stalls, then some frames with stalls and a reset in the middle; compare every beat."""
     network, unit = case.unit()
-    topology, per_image = network.topology, unit.kernels[-1].m_beats
+    topology, per_image, image_beats = network.topology, unit.kernels[-1].m_beats, unit.input_beats
     images = np.random.default_rng(case.seed).integers(0, 1 << topology.input_bits, (N_IMAGES, *topology.in_shape))
-    beats = tuple(format(beat, "x") for beat in input_beats(unit, images))
-    expected = output_beats(unit, golden.scores(network, images))
+    beats, frames = input_beats(unit, images), case.frames or (image_beats,) * N_DISTURBED_IMAGES
     patience = 10 * (sum(kernel.latency_cycles for kernel in unit.kernels) + N_IMAGES * unit.interval_cycles)
-    runs = [Run(beats, unit.input_beats, len(expected), max_cycles=patience, drain_cycles=unit.interval_cycles),
-            Run(beats, unit.input_beats, N_DISTURBED_IMAGES * per_image, case.idle_percent, case.stall_percent,
-                case.seed, case.reset_after, patience)]
+    streams = [(beats, image_ends(N_IMAGES, image_beats)), malformed(beats, frames, image_beats)]
+    options = [{"drain_cycles": unit.interval_cycles},
+               {"idle_percent": case.idle_percent, "stall_percent": case.stall_percent, "seed": case.seed,
+                "reset_after": case.reset_after}]
+    runs = [Run(tuple(format(beat, "x") for beat in sent), lasts, n * per_image, max_cycles=patience, **option)
+            for (sent, lasts), n, option in zip(streams, (N_IMAGES, len(frames)), options, strict=True)]
     seen = simulate(network, unit, runs)
-    for run, rtl in zip(runs, seen, strict=True):
+    for (sent, lasts), run, rtl in zip(streams, runs, seen, strict=True):
+        whole, marks = guarded(sent, lasts, image_beats)
         assert rtl.breaches == []
-        assert rtl.out_beats == expected[: run.n_out]
-        assert rtl.out_last == [(i + 1) % per_image == 0 for i in range(run.n_out)]
-        trace = dataflow.simulate(unit, N_IMAGES, idle_percent=run.idle_percent, stall_percent=run.stall_percent,
-                                  seed=run.seed)
-        assert rtl.out_cycles == trace.taken(-1)[: run.n_out].tolist()
-        assert rtl.in_cycles == trace.taken(0)[: len(rtl.in_cycles)].tolist()
+        assert rtl.out_beats == output_beats(unit, golden.scores(network, input_images(unit, whole)))
+        assert rtl.out_last == list(image_ends(len(marks), per_image))
+        assert rtl.out_user == np.repeat(marks, per_image).tolist()
+        ends = np.flatnonzero(lasts) + 1
+        trace = dataflow.simulate(unit, len(marks), frames=np.diff(ends, prepend=0).tolist(),
+                                  idle_percent=run.idle_percent, stall_percent=run.stall_percent, seed=run.seed)
+        assert rtl.out_cycles == trace.taken(-1).tolist()
+        assert rtl.in_cycles == trace.entered[: len(rtl.in_cycles)].tolist()
+    assert seen[0].out_beats == output_beats(unit, golden.scores(network, images))
     check_cycles(unit, seen[0], exact=case.fifo_depths is None)
 
 

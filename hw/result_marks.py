@@ -1,0 +1,106 @@
+"""Result marks: mark the results of damaged images in `m_axis_tuser`, at the exit.
+
+The frame guard says of every image whether it is damaged. These flags wait in a ring until the
+image's result leaves, so that no kernel has to carry them. A network that drops the last rows or
+columns of an image can have a result before it has the whole image; there the result waits until
+its flag is known.
+"""
+
+from dataclasses import dataclass
+
+from myhdl import Signal, always, always_comb, always_seq, block, instances, modbv
+
+from cbnn.hw.stream import Stream, clock_and_reset
+
+FEWEST_FLAGS = 64
+"""Flags that the smallest ring holds: a LUT RAM takes no fewer LUTs for fewer."""
+
+
+@dataclass(frozen=True)
+class ResultMarks:
+    """Beats of results pass in the same cycle and get the flag of their image.
+
+    Attributes
+    ----------
+    images : bound of the images that have entered and whose result has not left
+    early : whether a result can come before its whole image has entered; then it waits until the
+        cycle after the image's last beat
+    """
+
+    name: str
+    width: int
+    images: int
+    early: bool
+
+    s_width = property(lambda self: self.width)
+    m_width = property(lambda self: self.width)
+    block_rams = property(lambda self: 0)
+
+    @property
+    def depth(self) -> int:
+        """Flags in the ring: a power of two above `images`, so that it is never full."""
+        return max(FEWEST_FLAGS, 1 << self.images.bit_length())
+
+    @property
+    def luts(self) -> int:
+        """The ring, its addresses, and where results wait their comparison.
+
+        Yosys on xc7: 13 LUTs for 64 flags, 14 for 128, 34 for 256; 19, 21 and 41 where results
+        wait.
+        """
+        return 6 + self.depth // 9 + (6 if self.early else 0)
+
+    def construct(self):
+        """Return the block with signals of its own, to be converted."""
+        clk, rst = clock_and_reset()
+        return self.hardware(clk, rst, Stream(self.width), Stream(self.width),
+                             *(Signal(bool(0)) for _ in range(3)))
+
+    def hardware(self, clk, rst, s_axis, m_axis, m_axis_tuser, image_end, damaged):
+        """Return the block; latency of a beat 0 cycles, interval 1 cycle."""
+        return result_marks(clk, rst, s_axis, m_axis, m_axis_tuser, image_end, damaged, self.depth,
+                            self.early)
+
+
+@block
+def result_marks(clk, rst, s_axis, m_axis, m_axis_tuser, image_end, damaged, depth, early):
+    """Mark results; a flag is written in the cycle of `image_end` and read from the next one on."""
+    ring = [Signal(bool(0)) for _ in range(depth)]
+    images_in, images_out = (Signal(modbv(0)[depth.bit_length() - 1 :]) for _ in range(2))
+
+    if early:
+        @always_comb
+        def handshake():
+            m_axis.tvalid.next = s_axis.tvalid and images_in != images_out
+            s_axis.tready.next = m_axis.tready and images_in != images_out
+    else:
+        @always_comb
+        def handshake():
+            m_axis.tvalid.next = s_axis.tvalid
+            s_axis.tready.next = m_axis.tready
+
+    @always_comb
+    def drive():
+        m_axis.tdata.next = s_axis.tdata
+        m_axis.tlast.next = s_axis.tlast
+
+    @always_comb
+    def look():
+        m_axis_tuser.next = ring[images_out]
+
+    @always(clk.posedge)
+    def store():
+        if image_end:
+            ring[images_in].next = damaged
+
+    @always_seq(clk.posedge, reset=rst)
+    def count_in():
+        if image_end:
+            images_in.next = images_in + 1
+
+    @always_seq(clk.posedge, reset=rst)
+    def count_out():
+        if s_axis.tvalid and s_axis.tready and s_axis.tlast:
+            images_out.next = images_out + 1
+
+    return instances()

@@ -1,0 +1,85 @@
+"""Result marks: every result gets the mark of its own image, however many are in flight."""
+
+import random
+
+import numpy as np
+import pytest
+
+from cbnn.hw.accelerator import accelerator, input_beats, input_images, output_beats
+from cbnn.hw.frame_guard import guarded
+from cbnn.hw.verilog import FILE_LIST, generate
+from cbnn.model import golden
+from cbnn.model.folding import Folding
+from cbnn.model.network import random_network
+from cbnn.model.topology import Topology
+from cbnn.sim.cosim import Run, cosimulate
+from cbnn.sim.dataflow import simulate
+
+
+def unit_of(layers, in_shape, folding, width, depths):
+    topology = Topology.parse(layers, in_shape, 1)
+    network = random_network(topology, 3)
+    return network, accelerator(network, Folding.parse(folding, topology, width).with_fifo_depths(depths), "net")
+
+
+def in_flight(unit, trace):
+    """The most images whose last beat has entered and whose last beat has not left, in any cycle."""
+    entered = trace.taken(0)[unit.input_beats - 1 :: unit.input_beats]
+    left = trace.taken(-1)[unit.kernels[-1].m_beats - 1 :: unit.kernels[-1].m_beats]
+    # After each entrance; an image that leaves in the same cycle still needs its flag in that cycle.
+    return int(max(np.arange(1, len(entered) + 1) - np.searchsorted(left, entered, "left")))
+
+
+def test_images_of_one_beat_fill_the_whole_chain_and_keep_their_marks(tmp_path):
+    """More images are in flight than the smallest ring holds, and nothing moves for long."""
+    network, unit = unit_of("3FC-2FC", (2, 2, 1), "(3,4)(2,3)", 4, (50, 20))
+    n_images, options = 150, {"idle_percent": 0, "stall_percent": 80, "seed": 4}
+    draw = random.Random(1)
+    lengths = draw.choices((1, 2, 3), (3, 1, 1), k=n_images)
+    pixels = np.random.default_rng(0).integers(0, 2, (sum(lengths), 2, 2, 1))
+    beats, lasts = input_beats(unit, pixels), [i == n - 1 for n in lengths for i in range(n)]
+    images, marks = guarded(beats, lasts, 1)
+    assert marks == [length != 1 for length in lengths]
+    trace = simulate(unit, n_images, frames=lengths, **options)
+    assert 64 < in_flight(unit, trace) <= unit.marks.images < unit.marks.depth == 128
+    generate(unit, tmp_path / "v")
+    run = Run(tuple(format(beat, "x") for beat in beats), tuple(lasts), n_images, **options)
+    [seen] = cosimulate(tmp_path / "v", "net", (tmp_path / "v" / FILE_LIST).read_text().split(), [run])
+    assert seen.out_user == marks
+    assert seen.out_beats == output_beats(unit, golden.scores(network, input_images(unit, images)))
+    assert seen.out_cycles == trace.taken(-1).tolist()
+    assert seen.frame_errors == sum(marks)
+    assert seen.breaches == []
+
+
+@pytest.mark.parametrize(("layers", "in_shape", "folding", "width", "depths"), [
+    ("8FC-6FC-3FC", (4, 4, 1), "(8,16)(6,8)(3,6)", 16, (1, 1, 1)),
+    ("8FC-6FC-3FC", (4, 4, 1), "(1,1)(1,1)(1,1)", 1, (9, 50, 90)),
+    ("8FC-6FC-3FC", (4, 4, 1), "(8,8)(6,2)(1,6)", 4, (7, 80, 80)),
+    ("2C1-3FC", (1, 1, 1), "(2,1)(3,2)", 1, (40, 40)),
+    ("2C3-MP2-3C1-4FC", (3, 3, 1), "(2,9)(3,2)(1,3)", 3, (5, 30, 40)),
+    ("2C2S3P1B1-4C2P1-3FC", (4, 5, 2), "(2,8)(4,8)(3,4)", 2, (9, 9, 9)),
+    ("2C1S3-3FC", (3, 3, 1), "(1,1)(3,2)", 9, (1, 99)),
+])
+def test_no_more_images_are_in_flight_than_stated(layers, in_shape, folding, width, depths):
+    _, unit = unit_of(layers, in_shape, folding, width, depths)
+    free = simulate(unit, 300, stall_percent=90, seed=2)
+    assert in_flight(unit, free) <= unit.marks.images
+
+
+def test_bound_is_reached():
+    """One-beat images, and a FIFO that takes its last beat in the cycle that its first one leaves."""
+    _, unit = unit_of("8FC-6FC-3FC", (4, 4, 1), "(8,16)(6,8)(3,6)", 16, (20, 20, 20))
+    assert in_flight(unit, simulate(unit, 400, stall_percent=90, seed=2)) == unit.marks.images
+
+
+@pytest.mark.parametrize(("layers", "in_shape", "early"), [
+    ("3C3-4FC", (4, 4, 1), False), ("3C3-MP2-4FC", (4, 4, 1), False), ("4FC", (4, 4, 1), False),
+    ("3C3-MP2-4FC", (5, 4, 1), True), ("3C3-MP2-4FC", (4, 5, 1), True), ("3C1S2-4FC", (4, 4, 1), True),
+    ("3C1S2-4FC", (5, 5, 1), False), ("3C3-MP2-3C1S3-4FC", (6, 6, 1), True),
+    ("3C2S2P0-4FC", (5, 4, 1), True), ("3C2S2P1-4FC", (4, 4, 1), False),
+])
+def test_results_wait_only_where_the_end_of_an_image_is_dropped(layers, in_shape, early):
+    topology = Topology.parse(layers, in_shape, 1)
+    unit = accelerator(topology, Folding.of(topology, ((1, 1),) * len(topology.layers)))
+    assert unit.marks.early is early
