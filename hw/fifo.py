@@ -16,7 +16,7 @@ class Fifo(Kernel):
     depth: int
     beats: int
 
-    LUT_CONSTANTS = (0.96, 3.4, 2.7, 5)
+    LUT_CONSTANTS = (0.93, 1.26, 4.8)
     s_width = property(lambda self: self.width)
     m_width = property(lambda self: self.width)
     s_beats = property(lambda self: self.beats)
@@ -44,9 +44,8 @@ class Fifo(Kernel):
 
     @property
     def lut_terms(self) -> tuple[float, ...]:
-        """Memory; two addresses and a counter of what it holds; what lets addresses end before a power of two."""
-        address_bits = (self.depth - 1).bit_length()
-        return self.memory_luts, address_bits, address_bits if self.depth & self.depth - 1 else 0, 1
+        """Memory; what passes a block RAM by, which is slow to answer; two addresses and a counter."""
+        return self.memory_luts, self.width + 1 if self.block_rams else 0, self.depth.bit_length()
 
     schedule = property(lambda self: Schedule(Schedule.Kind.FIFO, (self.depth,)))
 

@@ -29,7 +29,7 @@ class MaxPool(Kernel):
     invert: tuple[int, ...]
     beat_cycles: int = 1
 
-    LUT_CONSTANTS = (1.74, 0.31, 2.72)
+    LUT_CONSTANTS = (1.16, 0.69, 2.8)
 
     @property
     def groups(self) -> int:

@@ -25,7 +25,7 @@ class ReplayBuffer(Kernel):
     vector: int
     folds: int
 
-    LUT_CONSTANTS = (1.01, 7.8)
+    LUT_CONSTANTS = (1.06, 1, 6.8)
     s_width = property(lambda self: self.width)
     m_width = property(lambda self: self.width)
     s_beats = property(lambda self: self.beats)
@@ -63,8 +63,8 @@ class ReplayBuffer(Kernel):
 
     @property
     def lut_terms(self) -> tuple[float, ...]:
-        """Memory; two addresses, counters of what it holds, of beats and of folds."""
-        return self.memory_luts, (self.ring - 1).bit_length()
+        """Memory; what passes a block RAM by, which is slow to answer; addresses and counters."""
+        return self.memory_luts, self.width + 1 if self.block_rams else 0, (self.ring - 1).bit_length()
 
     schedule = property(lambda self: Schedule(Schedule.Kind.REPLAY, (self.depth, self.vector, self.folds)))
 

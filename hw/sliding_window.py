@@ -134,7 +134,7 @@ class SlidingWindow(Kernel):
         """Words of the image that have come once window row `i`, column `j` is complete."""
         return (self.end_rows[i] - 1) * self.row_words + self.end_columns[j] * self.pixel_words
 
-    LUT_CONSTANTS = (1.36, 0.54, 0.32, 7.1, 25)
+    LUT_CONSTANTS = (1.09, 1.13, 9.05)
     s_width = property(lambda self: self.word)
     m_width = property(lambda self: self.word * self.ports)
     s_beats = property(lambda self: self.in_shape[0] * self.row_words)
@@ -166,9 +166,8 @@ class SlidingWindow(Kernel):
 
     @property
     def lut_terms(self) -> tuple[float, ...]:
-        """Ring; bits that leave; a selection for each of them where there is padding; addresses; loops."""
-        padding = self.m_width if self.layer.padding else 0
-        return self.memory_luts, self.m_width, padding, (self.depth - 1).bit_length(), 1
+        """Ring; bits that leave; addresses and loops."""
+        return self.memory_luts, self.m_width, (self.depth - 1).bit_length()
 
     @property
     def schedule(self) -> Schedule:

@@ -33,7 +33,7 @@ class WidthConverter(Kernel):
             raise ValueError(f"{self.name}: {self.in_beats} beats of {self.in_width} bits do not fill "
                              f"beats of {self.out_width}")
 
-    LUT_CONSTANTS = (1.12, 0.89, 4.7)
+    LUT_CONSTANTS = (1.14, 6.9)
     s_width = property(lambda self: self.in_width)
     m_width = property(lambda self: self.out_width)
     s_beats = property(lambda self: self.in_beats)
@@ -51,9 +51,8 @@ class WidthConverter(Kernel):
 
     @property
     def lut_terms(self) -> tuple[float, ...]:
-        """A multiplexer per bit where words are handed out in pieces, none where they are gathered; a counter."""
-        ratio = max(self.s_width, self.m_width) // min(self.s_width, self.m_width)
-        return max(0, self.s_width - self.m_width), (ratio - 1).bit_length(), 1
+        """A multiplexer per bit where words are handed out in pieces, none where they are gathered; control."""
+        return max(0, self.s_width - self.m_width), 1
 
     @property
     def schedule(self) -> Schedule:
