@@ -21,6 +21,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 from myhdl import Signal
@@ -103,11 +104,11 @@ class Accelerator:
         The last layer is dense: every beat of a result needs the last beat that comes to it. So a
         result needs its whole image unless some kernel drops the end of what it takes.
 
-        A kernel bounds the images between its two links, and the sum over all kernels bounds those
-        in the whole chain.
+        Images in flight are those whose last beat has entered and has not left. They are no more
+        than the images, and parts of images, that all kernels hold together, rounded up.
         """
         return ResultMarks(f"{self.name}_marks", self.kernels[-1].m_width,
-                           sum(kernel.images_held for kernel in self.kernels),
+                           ceil(sum(kernel.images_held for kernel in self.kernels)),
                            early=not all(kernel.schedule.needs_last for kernel in self.kernels))
 
     @property

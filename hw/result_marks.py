@@ -12,9 +12,6 @@ from myhdl import Signal, always, always_comb, always_seq, block, instances, mod
 
 from cbnn.hw.stream import Stream, clock_and_reset
 
-FEWEST_FLAGS = 64
-"""Flags that the smallest ring holds: a LUT RAM takes no fewer LUTs for fewer."""
-
 
 @dataclass(frozen=True)
 class ResultMarks:
@@ -39,16 +36,17 @@ class ResultMarks:
     @property
     def depth(self) -> int:
         """Flags in the ring: a power of two above `images`, so that it is never full."""
-        return max(FEWEST_FLAGS, 1 << self.images.bit_length())
+        return 1 << self.images.bit_length()
 
     @property
     def luts(self) -> int:
         """The ring, its addresses, and where results wait their comparison.
 
-        Yosys on xc7: 13 LUTs for 64 flags, 14 for 128, 34 for 256; 19, 21 and 41 where results
-        wait.
+        Yosys on xc7: 17 LUTs for 8 flags, in flip-flops, and in LUT RAM 11 for 16, 13 for 64, 14
+        for 128, 34 for 256; up to seven more where results wait. Below 64 flags the estimate is
+        one number, so that it depends on no folding.
         """
-        return 6 + self.depth // 9 + (6 if self.early else 0)
+        return 6 + max(64, self.depth) // 9 + (6 if self.early else 0)
 
     def construct(self):
         """Return the block with signals of its own, to be converted."""

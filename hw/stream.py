@@ -14,6 +14,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from fractions import Fraction
+from itertools import accumulate
 from typing import ClassVar
 
 from myhdl import ResetSignal, Signal, intbv
@@ -186,14 +188,28 @@ class Kernel(ABC):
         """When it moves beats."""
 
     @property
-    def images_held(self) -> int:
-        """Bound of the images whose last beat has entered and whose last beat has not left."""
-        schedule = self.schedule
-        # Pipelines hold a beat per step, converters a beat of their wider side.
-        pipeline = schedule.numbers[0] if schedule.kind == Schedule.Kind.EACH else 1
-        held = -(-(schedule.capacity or pipeline) // self.s_beats)
-        # Of one image more a window unit may have the last beat, in its output register.
-        return held + (schedule.kind == Schedule.Kind.WINDOWS)
+    def images_held(self) -> Fraction:
+        """Bound of the images that have entered and not left, parts of images included.
+
+        What has entered and left is counted as beats by beats per image, each on its own link.
+        """
+        schedule, beats = self.schedule, self.s_beats
+        if schedule.kind == Schedule.Kind.EACH:
+            # Beats in the pipeline, and those that have come since the last that gave a beat.
+            size, total = len(schedule.table), sum(schedule.table)
+            lag = max(i * total - left * size
+                      for i, left in enumerate(accumulate(schedule.table[:-1], initial=0)))
+            return Fraction(schedule.numbers[0], beats) + Fraction(lag, total * beats)
+        if schedule.kind == Schedule.Kind.WINDOWS:
+            # When rows of windows have been read, their words are free; a beat may wait to leave.
+            n_rows = schedule.numbers[3]
+            lag = max(freed * n_rows - row * beats
+                      for row, freed in enumerate((0, *schedule.table[: n_rows - 1])))
+            return (Fraction(schedule.capacity, beats) + Fraction(lag, beats * n_rows)
+                    + Fraction(1, self.m_beats))
+        # Converters hold a group of beats, or one that is handed out.
+        gathered = schedule.numbers[0] if schedule.kind == Schedule.Kind.GATHER else 1
+        return Fraction(schedule.capacity or gathered, beats)
 
     @abstractmethod
     def hardware(self, clk: Signal, rst: Signal, s_axis: Stream, m_axis: Stream):

@@ -172,7 +172,10 @@ def simulate(accelerator: Accelerator, n_images: int, *, frames: Sequence[int] |
 def simulate_kernels(kernels: Sequence[Kernel], n_images: int, *,
                      frames: Sequence[int] | None = None, idle_percent: int = 0,
                      stall_percent: int = 0, seed: int = 0) -> Trace:
-    """Do the same for any chain of kernels, with guard and marks around it."""
+    """Do the same for any chain of kernels, guard and marks around it, that ends in a dense layer.
+
+    The end may be missing where no kernel drops the end of what it takes, so that nothing waits.
+    """
     if n_images < 1:
         raise ValueError(f"{n_images} images are to be simulated; at least 1 is needed")
     if frames is not None and (len(frames) != n_images or min(frames) < 1):

@@ -104,7 +104,7 @@ class Search:
         self.topology, self.input_width = topology, input_width
         check_input_width(topology, 1 if input_width is None else input_width)
         self.options = [self._options_of(i) for i in range(len(topology.layers))]
-        # Marks of results cost the same at every folding that keeps fewer than 64 images in flight.
+        # Marks of results cost the same at every folding that has fewer than 64 images in flight.
         marks = self._lay_out(_Label(0, 0, tuple(options[0] for options in self.options))).marks.luts
         self.options[0] = [replace(option, luts=option.luts + marks) for option in self.options[0]]
         self._joined = cache(self._join)

@@ -1,19 +1,21 @@
 """Result marks: every result gets the mark of its own image, however many are in flight."""
 
 import random
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from cbnn.hw.accelerator import accelerator, input_beats, input_images, output_beats
 from cbnn.hw.frame_guard import guarded
+from cbnn.hw.sliding_window import SlidingWindow
 from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.model import golden
 from cbnn.model.folding import Folding
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim.cosim import Run, cosimulate
-from cbnn.sim.dataflow import simulate
+from cbnn.sim.dataflow import simulate, simulate_kernels
 
 
 def unit_of(layers, in_shape, folding, width, depths):
@@ -60,11 +62,23 @@ def test_images_of_one_beat_fill_the_whole_chain_and_keep_their_marks(tmp_path):
     ("2C3-MP2-3C1-4FC", (3, 3, 1), "(2,9)(3,2)(1,3)", 3, (5, 30, 40)),
     ("2C2S3P1B1-4C2P1-3FC", (4, 5, 2), "(2,8)(4,8)(3,4)", 2, (9, 9, 9)),
     ("2C1S3-3FC", (3, 3, 1), "(1,1)(3,2)", 9, (1, 99)),
+    ("5FC-5FC", (8, 8, 3), "(5,24)(1,5)", 96, (8, 2)),
 ])
 def test_no_more_images_are_in_flight_than_stated(layers, in_shape, folding, width, depths):
     _, unit = unit_of(layers, in_shape, folding, width, depths)
     free = simulate(unit, 300, stall_percent=90, seed=2)
     assert in_flight(unit, free) <= unit.marks.images
+
+
+@pytest.mark.parametrize("in_shape", [(5, 2, 1), (7, 3, 1), (7, 1, 1)])
+def test_a_window_unit_holds_all_that_it_states(in_shape):
+    """A stride frees rows faster than their windows leave."""
+    topology = Topology.parse("2C1S2-2FC", in_shape, 1)
+    unit = SlidingWindow.for_layer("unit", topology.shapes[0], 1)
+    trace = simulate_kernels((unit,), 60, stall_percent=90, seed=3)
+    left = np.searchsorted(trace.taken(-1), trace.taken(0), "left")
+    assert unit.images_held == max(Fraction(i + 1, unit.s_beats) - Fraction(int(n), unit.m_beats)
+                                   for i, n in enumerate(left))
 
 
 def test_bound_is_reached():
