@@ -16,9 +16,8 @@ LUT_RAMS = ((32, 6), (64, 3))
 """Words and bits that four LUTs hold as a RAM with a read port of its own."""
 BLOCK_RAM_POINTS = 129
 """Points of a block RAM where Yosys compares it with LUTs (its memory_libmap, with the costs of its xc7 library)."""
-SHAPES = ((512, 36, 1), (1024, 18, 1), (2048, 9, 1), (4096, 4, 1), (8192, 2, 1), (16384, 1, 1),
-          (512, 72, 2), (1024, 36, 2), (2048, 18, 2), (4096, 9, 2), (8192, 4, 2), (16384, 2, 2), (32768, 1, 2))
-"""Words, bits and halves of 36 Kib that a block RAM can have."""
+SHAPES = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
+"""Words and bits of a block RAM of 18 Kib. Two that are used as one of 36 Kib never hold more."""
 
 
 def in_block_ram(n_words: int, width: int, ram_style: str = "auto") -> bool:
@@ -65,7 +64,7 @@ def _lut_ram(n_words: int, width: int) -> tuple[float, int]:
 
 def block_rams(n_words: int, width: int) -> int:
     """Block RAMs of 18 Kib, all of the one shape that takes the fewest."""
-    return min(-(-n_words // depth) * -(-width // bits) * halves for depth, bits, halves in SHAPES)
+    return min(-(-n_words // depth) * -(-width // bits) for depth, bits in SHAPES)
 
 
 @dataclass(frozen=True)
