@@ -1,7 +1,7 @@
-"""Fit the LUT formulas of the kernels to Yosys: synthesise networks and single kernels, print constants and errors.
+"""Fit the LUT formulas of the kernels to Yosys: synthesise, print constants and errors.
 
-What the LUTs of a kernel are in proportion to is the kernel's own (`lut_terms`); so are the constants in use, which are
-printed beside the fitted ones.
+What the LUTs of a kernel are in proportion to is the kernel's own (`lut_terms`), and so are the
+constants in use, which are printed beside the fitted ones.
 
 Usage: python bench/fit_luts.py [FOLDER]. FOLDER keeps what was synthesised, so that a second run only fits.
 """
@@ -44,24 +44,29 @@ NETWORKS = [
     ("200FC-64FC-256FC-256FC-5FC", (8, 8, 1), 1, "sliced", "(2,16)(1,2)(1,64)(2,128)(1,8)"),
     ("48FC-5FC", (8, 8, 2), 1, "sliced", "(48,128)(5,48)"),
 ]
-"""None of these is a network whose error is stated, and none of `KERNELS` is one that tests hold against Yosys."""
+"""None of these is a network whose error is stated, and none of `KERNELS` is one of the tests'."""
 
-def window(name: str, text: str, in_shape: tuple[int, int, int], simd: int, bits: int = 1) -> SlidingWindow:
+def window(name: str, text: str, in_shape: tuple[int, int, int], simd: int,
+           bits: int = 1) -> SlidingWindow:
     """Build the window unit of a first layer."""
     return SlidingWindow.for_layer(name, Topology.parse(text, in_shape, bits).shapes[0], simd)
 
 
 KERNELS = (
-    Fifo("fifo0", 1, 2, 8), Fifo("fifo1", 60, 2, 8), Fifo("fifo2", 8, 300, 900), Fifo("fifo3", 30, 64, 900),
-    Fifo("fifo4", 30, 65, 900), Fifo("fifo5", 2, 1000, 3000), Fifo("fifo6", 20, 129, 900), Fifo("fifo7", 6, 31, 80),
+    Fifo("fifo0", 1, 2, 8), Fifo("fifo1", 60, 2, 8), Fifo("fifo2", 8, 300, 900),
+    Fifo("fifo3", 30, 64, 900),
+    Fifo("fifo4", 30, 65, 900), Fifo("fifo5", 2, 1000, 3000), Fifo("fifo6", 20, 129, 900),
+    Fifo("fifo7", 6, 31, 80),
     Fifo("fifo8", 3, 50, 100), Fifo("fifo9", 17, 32, 100),
     ReplayBuffer("replay0", 1, 2, 8, 4, 3), ReplayBuffer("replay1", 60, 4, 80, 8, 3),
     ReplayBuffer("replay2", 4, 4, 600, 300, 5), ReplayBuffer("replay3", 40, 20, 600, 40, 5),
     ReplayBuffer("replay4", 1, 500, 600, 200, 5),
     window("window0", "4C3P0-2FC", (8, 8, 1), 1), window("window1", "4C3-2FC", (8, 8, 16), 144),
     window("window2", "4C3P0-2FC", (8, 8, 16), 144), window("window3", "4C5-2FC", (12, 12, 8), 200),
-    window("window4", "4C3P0-2FC", (32, 32, 8), 24), window("window5", "4C3-2FC", (32, 32, 2), 1, 8),
-    window("window6", "4C3P0-2FC", (16, 16, 40), 40), window("window7", "4C3P0-2FC", (40, 40, 64), 1),
+    window("window4", "4C3P0-2FC", (32, 32, 8), 24),
+    window("window5", "4C3-2FC", (32, 32, 2), 1, 8),
+    window("window6", "4C3P0-2FC", (16, 16, 40), 40),
+    window("window7", "4C3P0-2FC", (40, 40, 64), 1),
     MaxPool("pool0", (4, 4, 2), 2, 2, (0,)), MaxPool("pool1", (8, 8, 64), 2, 64, (0,)),
     MaxPool("pool2", (16, 16, 32), 2, 4, (5,) * 8), MaxPool("pool3", (32, 32, 32), 2, 16, (0, 0)),
     Classify("classify0", 1, 0, 60_000, 40),
@@ -70,10 +75,11 @@ KERNELS = (
 
 
 def unit_of(index: int) -> Accelerator:
-    """Lay out one of `NETWORKS`; in front of the last one stand `KERNELS`, which need not fit each other for this."""
+    """Lay out one of `NETWORKS`; before the last stand `KERNELS`, which need not fit each other."""
     text, in_shape, bits, first_layer, folding = NETWORKS[index]
     topology = Topology.parse(text, in_shape, bits, first_layer=first_layer)
-    unit = accelerator(random_network(topology, index), Folding.parse(folding, topology), f"n{index}")
+    network = random_network(topology, index)
+    unit = accelerator(network, Folding.parse(folding, topology), f"n{index}")
     return replace(unit, kernels=(*KERNELS, *unit.kernels)) if index == len(NETWORKS) - 1 else unit
 
 

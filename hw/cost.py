@@ -1,9 +1,12 @@
-"""Estimates of LUTs and block RAMs on 7-series FPGAs, as Yosys maps them: what memories take, and how good they are.
+"""Estimates of LUTs and block RAMs on 7-series FPGAs, as Yosys maps them; what memories take.
 
-Every kernel has one formula, `Kernel.luts`: its `lut_terms` times its `LUT_CONSTANTS`. `bench/fit_luts.py` takes the
-terms from the kernels and fits the constants. `tests/sim/test_estimates.py` holds the estimates of small kernels, none
-of which was fitted to, against Yosys: 15 % and 8 LUTs of it; FIFOs 15 % and 6, width converters 10 % and 5, classifying
-10 % and 2, register slices exactly. Block RAMs are exact. There, no constant can double or vanish unnoticed.
+Every kernel has one formula, `Kernel.luts`: its `lut_terms` times its `LUT_CONSTANTS`.
+`bench/fit_luts.py` takes the terms from the kernels and fits the constants.
+
+How good they are: `tests/sim/test_estimates.py` holds small kernels, none of which was fitted to,
+against Yosys. Estimates of LUTs differ by at most 15 % and 8 LUTs more; those of FIFOs by 15 % and
+6, of width converters by 10 % and 5, of classifying by 10 % and 2, of register slices not at all.
+Block RAMs are exact. A fitted constant that doubles or vanishes puts a kernel out of these bounds.
 """
 
 from dataclasses import dataclass
@@ -15,14 +18,16 @@ FEWEST_BLOCK_RAM_BITS = 2048
 LUT_RAMS = ((32, 6), (64, 3))
 """Words and bits that four LUTs hold as a RAM with a read port of its own."""
 BLOCK_RAM_POINTS = 129
-"""Points of a block RAM where Yosys compares it with LUTs (its memory_libmap, with the costs of its xc7 library)."""
-SHAPES = ((512, 36, 1), (1024, 18, 1), (2048, 9, 1), (4096, 4, 1), (8192, 2, 1), (16384, 1, 1),
-          (512, 72, 2), (1024, 36, 2), (2048, 18, 2), (4096, 9, 2), (8192, 4, 2), (16384, 2, 2), (32768, 1, 2))
-"""Words, bits and halves of 36 Kib that a block RAM can have."""
+"""Points of a block RAM where Yosys compares it with LUTs (memory_libmap and the costs for xc7)."""
+SHAPES = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
+"""Words and bits of a block RAM of 18 Kib. Two that are used as one of 36 Kib never hold more."""
 
 
 def in_block_ram(n_words: int, width: int, ram_style: str = "auto") -> bool:
-    """Tell where a ROM goes: "auto" is block RAM where LUTs would need multiplexers and it is not all but empty."""
+    """Tell where a ROM goes.
+
+    "auto" is block RAM where LUTs would need multiplexers and it is not all but empty.
+    """
     if ram_style == "auto":
         return n_words > LUT_WORDS and n_words * width >= FEWEST_BLOCK_RAM_BITS
     return ram_style == "block"
@@ -47,9 +52,10 @@ def memory_block_rams(n_words: int, width: int) -> int:
 def _lut_ram(n_words: int, width: int) -> tuple[float, int]:
     """Points and LUTs of a RAM made of LUTs, in the layout of the fewest points, which Yosys takes.
 
-    Four LUTs count 8 points, 7 of them in proportion to the bits that are used. Where the words fill several rows, a
-    row to write is selected, which takes a LUT per row, and a row to read, which takes a LUT per bit and three more
-    rows; that counts half a point per row, and per bit and row more.
+    Four LUTs count 8 points, 7 of them in proportion to the bits that are used. Where the words
+    fill several rows, a row to write is selected, which takes a LUT per row, and a row to read,
+    which takes a LUT per bit and three more rows; that counts half a point per row, and per bit
+    and row more.
     """
     layouts = []
     for words, bits in LUT_RAMS:
@@ -65,7 +71,7 @@ def _lut_ram(n_words: int, width: int) -> tuple[float, int]:
 
 def block_rams(n_words: int, width: int) -> int:
     """Block RAMs of 18 Kib, all of the one shape that takes the fewest."""
-    return min(-(-n_words // depth) * -(-width // bits) * halves for depth, bits, halves in SHAPES)
+    return min(-(-n_words // depth) * -(-width // bits) for depth, bits in SHAPES)
 
 
 @dataclass(frozen=True)

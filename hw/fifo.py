@@ -44,7 +44,7 @@ class Fifo(Kernel):
 
     @property
     def lut_terms(self) -> tuple[float, ...]:
-        """Memory; what passes a block RAM by, which is slow to answer; two addresses and a counter."""
+        """Memory; what passes a slow block RAM by; two addresses and a counter."""
         return self.memory_luts, self.width + 1 if self.block_rams else 0, self.depth.bit_length()
 
     schedule = property(lambda self: Schedule(Schedule.Kind.FIFO, (self.depth,)))

@@ -16,7 +16,12 @@ from cbnn.hw.processing_element import element_stages, processing_element
 from cbnn.hw.rom import rom, rom_submodules
 from cbnn.hw.sequencer import delay, find_row, find_shift, hold, issue_words
 from cbnn.hw.stream import Kernel, Rom, Schedule, counter
-from cbnn.hw.xnor_popcount import popcount_lut_terms, popcount_stages, popcount_submodules, xnor_popcount
+from cbnn.hw.xnor_popcount import (
+    popcount_lut_terms,
+    popcount_stages,
+    popcount_submodules,
+    xnor_popcount,
+)
 
 
 @dataclass(frozen=True)
@@ -149,16 +154,17 @@ class Mvtu(Kernel):
 
     @property
     def lut_terms(self) -> tuple[float, ...]:
-        """XNOR-popcounts; where weights are constant, bits of all rows, and of one, which rows share; sums; ROMs.
+        """XNOR-popcounts; with constant weights the bits of all rows, and of one; sums; ROMs.
 
-        The ROMs are of weights and of what rows need; last are bits of their addresses.
+        Rows share some logic of constant weights. The ROMs are of weights and of what rows need;
+        last are bits of their addresses.
         """
         weights, rows = self.rom_shapes
         addresses = self.n_weight_words.bit_length() + self.n_row_words.bit_length()
         unfolded = self.simd if self.n_weight_words == 1 else 0
         counting = (0, 0, 0) if unfolded else popcount_lut_terms(self.simd)
-        return (*(self.pe * n for n in counting), self.pe * unfolded, unfolded, self.pe * self.element_bits,
-                weights.luts, rows.luts, addresses)
+        return (*(self.pe * n for n in counting), self.pe * unfolded, unfolded,
+                self.pe * self.element_bits, weights.luts, rows.luts, addresses)
 
     @property
     def roms(self) -> tuple[Rom, ...]:

@@ -63,8 +63,9 @@ class ReplayBuffer(Kernel):
 
     @property
     def lut_terms(self) -> tuple[float, ...]:
-        """Memory; what passes a block RAM by, which is slow to answer; addresses and counters."""
-        return self.memory_luts, self.width + 1 if self.block_rams else 0, (self.ring - 1).bit_length()
+        """Memory; what passes a slow block RAM by; addresses and counters."""
+        passing = self.width + 1 if self.block_rams else 0
+        return self.memory_luts, passing, (self.ring - 1).bit_length()
 
     schedule = property(lambda self: Schedule(Schedule.Kind.REPLAY, (self.depth, self.vector, self.folds)))
 

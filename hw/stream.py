@@ -170,7 +170,8 @@ class Kernel(ABC):
     @property
     def luts(self) -> int:
         """Estimate of its LUTs (xc7); see `cbnn.hw.cost` for how good it is."""
-        return round(sum(constant * term for constant, term in zip(self.LUT_CONSTANTS, self.lut_terms, strict=True)))
+        return round(sum(constant * term for constant, term in
+                         zip(self.LUT_CONSTANTS, self.lut_terms, strict=True)))
 
     @property
     @abstractmethod

@@ -51,7 +51,7 @@ class WidthConverter(Kernel):
 
     @property
     def lut_terms(self) -> tuple[float, ...]:
-        """A multiplexer per bit where words are handed out in pieces, none where they are gathered; control."""
+        """A multiplexer per bit that is handed out later, none where words are gathered; control."""
         return max(0, self.s_width - self.m_width), 1
 
     @property

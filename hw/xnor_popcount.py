@@ -27,7 +27,7 @@ def popcount_stages(simd: int) -> int:
 
 
 def popcount_lut_terms(simd: int) -> tuple[int, int, int]:
-    """Return what the LUTs of an XNOR-popcount are in proportion to: nines of bits, bits beyond, and bits added."""
+    """Return what its LUTs are in proportion to: nines of bits, bits beyond them, bits added."""
     n_nines = (simd + 1) // NINE
     rest = max(0, simd - NINE * n_nines)
     widths, adders = [4] * n_nines + [rest.bit_length()] * (rest > 0), 0

@@ -253,7 +253,7 @@ class _Simulation:
         self.beats = np.array([every_link[link] for link in self.links], np.int64)
         self.marks_per_image = np.array([beats // row[2] if n < 0 else n for n, row, beats in
                                          zip(marks, self.compiled, self.beats[:-1], strict=True)], np.int64)
-        # How many images back a cycle can depend on directly: as many as one kernel holds, see `_period`.
+        # How many images back a cycle can depend on directly: as many as one kernel holds.
         self.reach = max(-(-_beats_inside(schedule) // kernel.s_beats)
                          for schedule, kernel in zip(schedules, kernels, strict=True))
         self.state = np.zeros((len(self.compiled), N_STATES), np.int64)
@@ -298,20 +298,23 @@ class _Simulation:
         self.room = room
 
     def _period(self) -> int:
-        """Return by how many cycles images follow each other from the last one on, if that is known; else 0.
+        """Return by how many cycles images follow each other from the last one on, or 0.
 
-        It is known when each of the last `reach` images came equally long after the one before, in every number: when
-        a beat is offered, when it is taken, and when memory is freed (the marks). Proof. Every rule in `beat_times`
-        delays such numbers and keeps the latest: where all that it takes is later by a constant, so is what it gives.
-        What it takes is of the same image, of the one before, or of a beat that had to leave first:
+        That is known when each of the last `reach` images came equally long after the one before,
+        in every number: when a beat is offered, when it is taken, and when memory is freed (the
+        marks). Proof. Every rule in `beat_times` delays such numbers and keeps the latest: where
+        all that it takes is later by a constant, so is what it gives. What it takes is of the same
+        image, of the one before, or of a beat that had to leave first:
 
-        - a beat enters a memory when the beat that came as many before it as the memory holds has left;
-        - a pipeline stands still while a beat that it offers is not taken. What is inside then, and what enters next,
-          came at most as many beats after that one as the pipeline has steps.
+        - a beat enters a memory when the beat that came as many before it as the memory holds has
+          left;
+        - a pipeline stands still while a beat that it offers is not taken. What is inside then, and
+          what enters next, came at most as many beats after that one as the pipeline has steps.
 
-        Neither is more than `reach` images back. So the rule by which the numbers of image n followed from those of
-        images n - reach to n - 1 gives those of image n + 1 from those of images n + 1 - reach to n. Where the latter
-        are all later than the former by one period, image n + 1 is a period after image n, and so on.
+        Neither is more than `reach` images back. So the rule by which the numbers of image n
+        followed from those of images n - reach to n - 1 gives those of image n + 1 from those of
+        images n + 1 - reach to n. Where the latter are all later than the former by one period,
+        image n + 1 is a period after image n, and so on.
         """
         if self.room <= self.reach:
             return 0
@@ -319,8 +322,8 @@ class _Simulation:
         for values, per_image in ((self.offered, self.beats), (self.taken, self.beats),
                                   (self.marks, self.marks_per_image)):
             for start, n in zip(_starts(per_image, self.room), per_image, strict=True):
-                images = values[start : start + n * self.room].reshape(self.room, n)[-self.reach - 1 :]
-                shifts = np.diff(images, axis=0)
+                images = values[start : start + n * self.room].reshape(self.room, n)
+                shifts = np.diff(images[-self.reach - 1 :], axis=0)
                 period = period or int(shifts[0, 0])
                 if (shifts != period).any():
                     return 0
@@ -353,8 +356,9 @@ class _Simulation:
 
 
 def _beats_inside(schedule: Schedule) -> int:
-    """Beats (words) that a kernel holds at once at most, in its memory or in the steps of its pipeline."""
-    return schedule.numbers[0] if schedule.kind == Schedule.Kind.EACH else max(1, schedule.capacity)
+    """Beats (words) that a kernel holds at most, in its memory or in the steps of its pipeline."""
+    pipelined = schedule.kind == Schedule.Kind.EACH
+    return schedule.numbers[0] if pipelined else max(1, schedule.capacity)
 
 
 def _starts(per_image: NDArray[np.int64], n_images: int) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Folding search: the cheapest folding for an interval, the fastest one within a budget, and those between.
+"""Folding search: the cheapest folding for an interval, the fastest within a budget, and between.
 
 Kernels are laid out per layer, and what a layer costs depends on its own (PE, SIMD) and, through width converters and
 FIFOs, on the layer before. So the cheapest folding whose layers all take at most so many cycles is a shortest path
@@ -56,7 +56,8 @@ class Budget:
     def __post_init__(self) -> None:
         for what, value, least in (("LUTs", self.luts, 1), ("block RAMs", self.block_rams, 0)):
             if value is not None and value < least:
-                raise ValueError(f"a budget of {value:,} {what} is given; at least {least} must be allowed")
+                raise ValueError(f"a budget of {value:,} {what} is given; at least {least} must be "
+                                 "allowed")
 
     def holds(self, cost: tuple[int, int]) -> bool:
         """Whether LUTs and block RAMs fit."""
@@ -122,7 +123,8 @@ class Search:
             When the interval is below 1, no folding is so fast, or none within the budget.
         """
         if interval_cycles < 1:
-            raise ValueError(f"an interval of {interval_cycles:,} cycles is asked for; an image takes at least 1")
+            raise ValueError(f"an interval of {interval_cycles:,} cycles is asked for; an image "
+                             "takes at least 1")
         if interval_cycles < self.intervals[0]:
             raise ValueError(f"no folding takes at most {interval_cycles:,} cycles per image; the fastest takes "
                              f"{self.intervals[0]:,}")
@@ -241,7 +243,8 @@ class Search:
     def _worth(self, i: int, interval_cycles: int, bounded: bool) -> list[_Option]:
         """Options of a layer that are fast enough and may be part of the cheapest chain.
 
-        It cannot be where another option costs no more even with the most expensive converters on both sides.
+        It cannot be where another option costs no more even with the most expensive converters on
+        both sides.
         """
         options = [option for option in self.options[i] if option.cycles <= interval_cycles]
         options.sort(key=lambda option: (option.luts, option.block_rams))
@@ -272,7 +275,9 @@ class Search:
 
     def _beat(self, first: LayerFolding) -> int:
         """Elements of the input per beat, where the first layer folds like this."""
-        return default_input_width(self.topology, first.simd) if self.input_width is None else self.input_width
+        if self.input_width is not None:
+            return self.input_width
+        return default_input_width(self.topology, first.simd)
 
 
 def _best(labels: list[_Label], budget: Budget, bounded: bool) -> list[_Label]:

@@ -143,7 +143,8 @@ SLOW_LAST = {  # so that memories are full, and pipelines stand still, from the 
 
 
 @pytest.mark.parametrize("description", SLOW_LAST.values(), ids=SLOW_LAST)
-def test_what_comes_depends_on_the_last_images(description: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_comes_depends_on_the_last_images(description: tuple,
+                                               monkeypatch: pytest.MonkeyPatch) -> None:
     """Images before the last `reach` can be forgotten, and no more than these."""
     layers, folding, depths = description
     topology = Topology.parse(layers, (4, 4, 1), 1)
@@ -156,10 +157,11 @@ def test_what_comes_depends_on_the_last_images(description: tuple, monkeypatch: 
 
 
 def same_without_the_first(unit: Accelerator, n_remembered: int, whole: dataflow.Trace) -> bool:
-    """Simulate 60 images, forget all but the last of them, and tell whether the next images are those of `whole`."""
+    """Simulate 60 images, forget all but the last; tell whether the next are those of `whole`."""
     simulation = dataflow._Simulation(unit.kernels, 60, 0, 0, 0)
     simulation.finish()
-    for values, per_image in ((simulation.offered, simulation.beats), (simulation.taken, simulation.beats),
+    for values, per_image in ((simulation.offered, simulation.beats),
+                              (simulation.taken, simulation.beats),
                               (simulation.marks, simulation.marks_per_image)):
         for start, n in zip(dataflow._starts(per_image, 60), per_image, strict=True):
             values[start : start + n * (60 - n_remembered)] = 0
@@ -167,4 +169,5 @@ def same_without_the_first(unit: Accelerator, n_remembered: int, whole: dataflow
     more = simulation.finish()
     return all(np.array_equal(*(cycles.reshape(whole.n_images, -1)[60:] for cycles in pair))
                for link in simulation.links
-               for pair in ((more.taken(link), whole.taken(link)), (more.offered(link), whole.offered(link))))
+               for pair in ((more.taken(link), whole.taken(link)),
+                            (more.offered(link), whole.offered(link))))

@@ -23,36 +23,49 @@ from cbnn.model.topology import Topology
 from cbnn.sim.synth import Area, synthesize
 
 
+pytestmark = pytest.mark.xdist_group("estimates")  # one synthesis for all
+
+
 def window(name: str, text: str, in_shape: tuple[int, int, int], simd: int) -> SlidingWindow:
     return SlidingWindow.for_layer(name, Topology.parse(f"{text}-2FC", in_shape, 1).shapes[0], simd)
 
 
-def matrix(name: str, pe_simd: tuple[int, int], folds: tuple[int, int], *, slice_weights: tuple[int, ...] = (1,),
-           ram_style: str = "auto") -> Mvtu:
-    """Random weights and thresholds; `folds` are the words of a vector in one slice and the folds of rows."""
+def matrix(name: str, pe_simd: tuple[int, int], folds: tuple[int, int], *,
+           slice_weights: tuple[int, ...] = (1,), ram_style: str = "auto") -> Mvtu:
+    """Draw weights and thresholds; `folds`: words of a vector in one slice, and folds of rows."""
     (pe, simd), (n_words, neuron_fold), draw = pe_simd, folds, random.Random(0)
-    unit = Mvtu(name, pe, simd, n_words, neuron_fold, slice_weights, simd * n_words * sum(slice_weights), 4,
-                ram_style=ram_style)
+    unit = Mvtu(name, pe, simd, n_words, neuron_fold, slice_weights,
+                simd * n_words * sum(slice_weights), n_vectors=4, ram_style=ram_style)
     width = unit.threshold_width
-    rows = [sum(draw.randint(0, unit.maximum + 1) << i * width for i in range(pe)) for _ in range(unit.n_row_words)]
-    return replace(unit, weights=tuple(draw.getrandbits(pe * simd) for _ in range(unit.n_weight_words)),
-                   thresholds=tuple(rows))
+    rows = [sum(draw.randint(0, unit.maximum + 1) << i * width for i in range(pe))
+            for _ in range(unit.n_row_words)]
+    weights = [draw.getrandbits(pe * simd) for _ in range(unit.n_weight_words)]
+    return replace(unit, weights=tuple(weights), thresholds=tuple(rows))
 
 
 KERNELS = (
     Fifo("fifo_wide", 50, 2, 8), Fifo("fifo_deep", 3, 64, 64), Fifo("fifo_uneven", 5, 40, 80),
-    Fifo("fifo_tiny", 1, 2, 8), Fifo("fifo_block", 35, 65, 65), Fifo("fifo_more_than_luts", 8, 290, 300),
+    Fifo("fifo_tiny", 1, 2, 8), Fifo("fifo_block", 35, 65, 65),
+    Fifo("fifo_more_than_luts", 8, 290, 300),
     Fifo("fifo_less_than_block", 7, 256, 300), Fifo("fifo_less_than_two_blocks", 39, 128, 128),
+    Fifo("fifo_block_512", 32, 500, 500), Fifo("fifo_block_1024", 17, 1000, 1000),
+    Fifo("fifo_block_2048", 8, 3000, 3000), Fifo("fifo_block_4096", 3, 6000, 6000),
+    Fifo("fifo_whole_4096", 3, 4000, 4000), Fifo("fifo_block_8192", 1, 12_000, 12_000),
+    Fifo("fifo_whole_8192", 1, 8000, 8000),
     ReplayBuffer("replay_wide", 50, 4, 8, 4, 3), ReplayBuffer("replay_deep", 2, 30, 90, 90, 3),
     ReplayBuffer("replay_block", 30, 60, 100, 100, 3),
     WidthConverter("gather", 8, 16, 4), WidthConverter("hand_out", 90, 3, 4), WidthConverter("halve", 8, 4, 4),
     window("window_narrow", "4C3P0", (8, 8, 1), 1), window("window_wide", "4C3P0", (6, 6, 24), 216),
-    window("window_padded", "4C3", (6, 6, 24), 216), window("window_block", "4C3", (10, 10, 128), 384),
+    window("window_padded", "4C3", (6, 6, 24), 216),
+    window("window_block", "4C3", (10, 10, 128), 384),
     window("window_deep", "4C3P0", (16, 16, 24), 24),
-    MaxPool("pool_wide", (4, 4, 80), 2, 80, (0,)), MaxPool("pool_deep", (28, 28, 16), 2, 4, (0, 3, 0, 9)),
+    window("window_block_16384", "4C3P0", (36, 36, 96), 1),
+    MaxPool("pool_wide", (4, 4, 80), 2, 80, (0,)),
+    MaxPool("pool_deep", (28, 28, 16), 2, 4, (0, 3, 0, 9)),
     MaxPool("pool_small", (4, 4, 2), 2, 2, (0,)),
     Classify("classify_one", 1, 0, 100, 10), Classify("classify_all", 8, 0, 1000, 8),
-    matrix("nines", (8, 9), (4, 1)), matrix("rest", (12, 4), (4, 1)), matrix("adders", (1, 128), (2, 1)),
+    matrix("nines", (8, 9), (4, 1)), matrix("rest", (12, 4), (4, 1)),
+    matrix("adders", (1, 128), (2, 1)),
     matrix("unfolded", (10, 24), (1, 1)), matrix("unfolded_rows", (2, 64), (1, 1)),
     matrix("sums", (16, 1), (16, 1)), matrix("weighted", (6, 8), (4, 1), slice_weights=(4, 2, 1)),
     matrix("weights", (1, 30), (4, 24), ram_style="distributed"),
@@ -67,7 +80,7 @@ OTHERS = (15, 8)
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Kernel, Area]]:
-    """Synthesise the kernels in a row; where one passes on what the next cannot use, neither becomes another for it."""
+    """Synthesise the kernels in a row. They do not fit each other, which changes none of them."""
     topology = Topology.parse("3FC", (2, 4, 1), 1)
     unit = accelerator(random_network(topology, 0), Folding.parse("(1,2)", topology))
     unit = replace(unit, kernels=(*KERNELS, *unit.kernels))
@@ -92,7 +105,8 @@ def test_estimates_are_within_the_bounds(measured: list[tuple[Kernel, Area]]) ->
     assert outside(measured) == []
 
 
-def test_every_constant_matters(measured: list[tuple[Kernel, Area]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_constant_matters(measured: list[tuple[Kernel, Area]],
+                                monkeypatch: pytest.MonkeyPatch) -> None:
     """A constant of a formula that is doubled, or dropped, puts a kernel out of bounds."""
     unnoticed = []
     for kind in {type(kernel) for kernel, _ in measured}:
@@ -110,9 +124,11 @@ def test_every_constant_matters(measured: list[tuple[Kernel, Area]], monkeypatch
     ("LUT_RAMS", ((32, 6),)), ("LUT_RAMS", ((64, 3),)), ("LUT_RAMS", ((32, 3), (64, 3))),
     ("BLOCK_RAM_POINTS", 110), ("BLOCK_RAM_POINTS", 148),
     ("LUT_WORDS", 32), ("LUT_WORDS", 128), ("FEWEST_BLOCK_RAM_BITS", 5000),
-    ("SHAPES", ((512, 18, 1), (1024, 9, 1))), ("SHAPES", ((1024, 36, 1), (2048, 18, 1))),
+    *(("SHAPES", (*cost.SHAPES[:i], (words, bits), *cost.SHAPES[i + 1 :]))
+      for i, (n, bits) in enumerate(cost.SHAPES) for words in (n // 2, 2 * n)),
 ])
-def test_every_constant_of_memories_matters(measured: list[tuple[Kernel, Area]], monkeypatch: pytest.MonkeyPatch,
-                                            name: str, planted: object) -> None:
+def test_every_constant_of_memories_matters(
+        measured: list[tuple[Kernel, Area]], monkeypatch: pytest.MonkeyPatch, name: str,
+        planted: object) -> None:
     monkeypatch.setattr(cost, name, planted)
     assert outside(measured) != []
