@@ -22,7 +22,6 @@ from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim.synth import Area, synthesize
 
-
 pytestmark = pytest.mark.xdist_group("estimates")  # one synthesis for all
 
 
