@@ -1,7 +1,7 @@
 """Write a copy of CIFAR-10 that is kept as JPEG bytes in the format of the original batches.
 
-Usage: unpack_cifar10.py FOLDER OUT, where FOLDER holds cifar10-jpeg-train.npz and cifar10-jpeg-test.npz: labels, offsets
-and the images' bytes.
+Usage: unpack_cifar10.py FOLDER OUT, where FOLDER holds cifar10-jpeg-train.npz and cifar10-jpeg-test.npz: labels,
+offsets and the images' bytes.
 """
 
 import io
