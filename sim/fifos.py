@@ -2,7 +2,7 @@
 
 More depth never costs a cycle, since a beat's cycle is a maximum of sums of those before it. So the smallest depth of
 each FIFO with all others deep is needed in any case; where these depths together keep the interval, nothing smaller
-does. Where they do not, FIFOs are made as shallow as they can be one after the other, the dearest first.
+does. Where they do not, FIFOs are made as shallow as they can be one after the other, the most expensive first.
 """
 
 from dataclasses import dataclass
