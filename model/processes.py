@@ -168,8 +168,8 @@ def completed(function: Callable[[Job], Any], jobs: Iterable[Job],
     jobs = list(jobs)
     if not jobs:
         return
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([getattr(function, "func", function).__module__])
+    # A fork server would need a socket, whose path is bounded, in the temporary folder.
+    context = multiprocessing.get_context("spawn")
     reports = context.SimpleQueue()
     workers = min(len(jobs), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     pool = ProcessPoolExecutor(workers, context, _begin, (reports,))

@@ -102,7 +102,7 @@ def test_of_equal_kernels_the_first_matrix_unit_is_the_slowest() -> None:
 def test_the_demo_and_cycles_give_the_same_figures(name: str, cbnn, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     """In every predicted field, LUTs and beats included."""
     def verify(network, unit, images, verilog):
-        return Verification(len(images), [], [], predict(unit), predict(unit))
+        return Verification(len(images), [], [], [], predict(unit), predict(unit))
 
     monkeypatch.setattr(demo, "verify", verify)
     rows = json.loads(json.dumps([demo.level((name, n), tmp_path) for n in range(5)]))

@@ -142,6 +142,9 @@ SLOW_LAST = {  # so that memories are full, and pipelines stand still, from the 
 }
 
 
+NEVER_IDLE = dataflow._Source(np.zeros(0, np.int64))
+
+
 @pytest.mark.parametrize("description", SLOW_LAST.values(), ids=SLOW_LAST)
 def test_what_comes_depends_on_the_last_images(description: tuple,
                                                monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,14 +154,14 @@ def test_what_comes_depends_on_the_last_images(description: tuple,
     unit = accelerator(topology, Folding.parse(folding, topology, 16).with_fifo_depths(depths))
     monkeypatch.setattr(dataflow._Simulation, "_period", lambda self: 0)
     whole = simulate(unit, 100)
-    reach = dataflow._Simulation(unit.kernels, 1, 0, 0, 0).reach
+    reach = dataflow._Simulation(unit.kernels, 1, NEVER_IDLE, 0, 0).reach
     assert same_without_the_first(unit, reach, whole)
     assert not same_without_the_first(unit, reach - 1, whole)
 
 
 def same_without_the_first(unit: Accelerator, n_remembered: int, whole: dataflow.Trace) -> bool:
     """Simulate 60 images, forget all but the last; tell whether the next are those of `whole`."""
-    simulation = dataflow._Simulation(unit.kernels, 60, 0, 0, 0)
+    simulation = dataflow._Simulation(unit.kernels, 60, NEVER_IDLE, 0, 0)
     simulation.finish()
     for values, per_image in ((simulation.offered, simulation.beats),
                               (simulation.taken, simulation.beats),
