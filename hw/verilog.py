@@ -1,7 +1,5 @@
 """Verilog on disk: a module and a file per kernel, a top that instantiates them, .mem files, a manifest."""
 
-import contextlib
-import hashlib
 import json
 import re
 import warnings
@@ -12,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from myhdl import ToVerilogWarning, _block, _simulator
 
 from cbnn.hw.accelerator import Accelerator
@@ -21,11 +18,10 @@ from cbnn.hw.frame_guard import ERROR_BITS, FrameGuard
 from cbnn.hw.instance import converting
 from cbnn.hw.result_marks import ResultMarks
 from cbnn.hw.stream import Kernel, Stream, clock_and_reset
-from cbnn.model.files import check_own_folder, decode_json, folder_written, read_bounded
+from cbnn.model.files import folder_written
 
 MANIFEST = "manifest.json"
 FILE_LIST = "files.f"
-MAX_MANIFEST_BYTES = 1 << 24
 FRAMES = {
     "frame": "What lies between two s_axis_tlast; it should have the beats of an image.",
     "too_short": "It is filled up with beats of zeros; its result is marked and it is counted.",
@@ -59,42 +55,14 @@ def generate(accelerator: Accelerator, folder: Path,
     ValueError
         When `folder` holds anything that `generate` did not write.
     """
-    check_replaceable(folder)
     with folder_written(folder) as fresh:
         modules = [module for part in accelerator.parts for module in write_part(part, fresh)]
         (fresh / f"{accelerator.name}.v").write_text(top_module(accelerator))
         files = [f"{module}.v" for module in [*modules, accelerator.name]]
         (fresh / FILE_LIST).write_text("".join(f"{file}\n" for file in files))
         content = manifest(accelerator, files, predicted)
-        content["sha256"] = {path.name: _sha256(path) for path in sorted(fresh.iterdir())}
         (fresh / MANIFEST).write_text(json.dumps(content, indent=2) + "\n")
     return folder / MANIFEST
-
-
-class _Manifest(msgspec.Struct):
-    """What a manifest says of the other files in its folder."""
-
-    generator: str
-    sha256: dict[str, str]
-
-
-def check_replaceable(folder: Path) -> None:
-    """Raise ValueError unless `folder` is new, empty, or holds nothing but what `generate` wrote, unchanged.
-
-    A file is known as ours by its digest in the manifest.
-    """
-    digests: dict[str, str] = {}
-    if (folder / MANIFEST).is_file():
-        with contextlib.suppress(ValueError):  # then it is not ours
-            content = read_bounded(folder / MANIFEST, MAX_MANIFEST_BYTES)
-            digests = decode_json(content, _Manifest).sha256 | {MANIFEST: ""}
-    check_own_folder(folder, lambda path: path.name in digests and path.is_file() and not path.is_symlink()
-                     and (path.name == MANIFEST or _sha256(path) == digests[path.name]))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_part(part: FrameGuard | Kernel | ResultMarks, folder: Path) -> list[str]:

@@ -3,13 +3,13 @@
 Whatever is opened is closed in the same function. A reader raises ValueError with one sentence, whatever the bytes are.
 """
 
+import hashlib
 import math
 import os
-import re
 import secrets
 import stat
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -22,8 +22,8 @@ from cbnn.model.processes import vanishing
 
 MAX_JSON_BYTES = 1 << 20
 """Largest JSON file read, in bytes."""
-LEFTOVER = re.compile(r"\..+\.cbnn-[0-9a-f]{8}")
-"""Names of what is written before it is moved into place."""
+RECORD = ".cbnn.json"
+"""File in a folder of output that says which of its files are ours."""
 
 T = TypeVar("T")
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -99,6 +99,8 @@ def read_array(path: Path, in_place: bool = False, max_bytes: int = 1 << 30) -> 
             raise ValueError(f"{path} is not an .npy file") from error
         start = file.tell()
     n_bytes = math.prod(shape) * dtype.itemsize
+    if not shape:
+        raise ValueError(f"{path} holds a single number; an array has at least one axis")
     if dtype.kind not in "biuf" or not dtype.isnative or any(n < 0 for n in shape):
         raise ValueError(f"{path} holds {dtype} {shape}; arrays of little-endian integers or floats are read")
     if size - start != n_bytes:
@@ -136,16 +138,33 @@ def _opened(path: Path) -> Iterator:
 
 def check_file(path: Path) -> None:
     """Raise ValueError unless a file can be written here: the name is free, or that of a regular file."""
+    path = _absolute(path)
     try:
         mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
+    except (FileNotFoundError, NotADirectoryError):
+        pass
     except OSError as error:
         raise ValueError(f"{path} cannot be written: {error.strerror}") from error
-    if stat.S_ISDIR(mode):
-        raise ValueError(f"{path} is a folder; a file is to be written")
-    if not stat.S_ISREG(mode):
-        raise ValueError(f"{path} is not a regular file; name a file to be written")
+    else:
+        if stat.S_ISDIR(mode):
+            raise ValueError(f"{path} is a folder; a file is to be written")
+        if not stat.S_ISREG(mode):
+            raise ValueError(f"{path} is not a regular file; name a file to be written")
+    _check_parent(path)
+
+
+def _check_parent(path: Path) -> None:
+    """Raise ValueError where the folder that would hold `path` is none, or cannot be written to."""
+    nearest = next(parent for parent in path.parents if parent.exists() or parent.is_symlink())
+    if not nearest.is_dir():
+        raise ValueError(f"{path} cannot be written: {nearest} is not a folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise ValueError(f"{path} cannot be written: {nearest} takes no files")
+
+
+def _absolute(path: Path) -> Path:
+    """Return the path from the root on, so that it has a name even where it is ``.``."""
+    return Path(os.path.normpath(path.absolute()))
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -156,19 +175,23 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises
     ------
     ValueError
-        When something else has that name.
+        When something else has that name, or the folder takes no files.
     OSError
         When the disk does not take it.
     """
     check_file(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    neighbour = _neighbour(path)
-    with vanishing(neighbour):
-        with os.fdopen(os.open(neighbour, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), "wb") as file:
-            file.write(content)
-            if path.exists():
-                os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
-        neighbour.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        neighbour = _neighbour(path)
+        with vanishing(neighbour):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            with os.fdopen(os.open(neighbour, flags, 0o666), "wb") as file:
+                file.write(content)
+                if path.exists():
+                    os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
+            neighbour.replace(path)
+    except OSError as error:  # of a neighbour, whose name says nothing
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _neighbour(path: Path) -> Path:
@@ -176,33 +199,81 @@ def _neighbour(path: Path) -> Path:
     return path.with_name(f".{path.name}.cbnn-{secrets.token_hex(4)}")
 
 
-def check_own_folder(folder: Path, owns: Callable[[Path], bool]) -> None:
-    """Raise ValueError unless `folder` is new, empty, or holds nothing but what its owner wrote.
+class OwnFolder:
+    """A folder of output that holds nothing but what cbnn wrote, which is what may be replaced.
+
+    The file ``.cbnn.json`` in it says which files are ours, by their digests: a file that somebody changed, or put
+    there, is his.
 
     Parameters
     ----------
-    owns : tells of a path in the folder whether its owner wrote it; what a killed run left is ours in any case
+    path : the folder
+    inner : names of folders in it, which have owners of their own
     """
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise ValueError(f"{folder} is not a folder; a folder is to be written")
-    present = sorted(folder.iterdir()) if folder.exists() else []
-    if stray := [path.name for path in present if not LEFTOVER.fullmatch(path.name) and not owns(path)]:
-        raise ValueError(f"{folder} holds {stray[0]}, which is not as cbnn wrote it; name an empty or a new folder")
+
+    def __init__(self, path: Path, inner: Collection[str] = ()) -> None:
+        self.path, self.inner = _absolute(path), inner
+
+    def check(self) -> None:
+        """Raise ValueError unless the folder is new, empty, or as cbnn wrote it, and can be written to."""
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"{self.path} is not a folder; a folder is to be written")
+        _check_parent(self.path / RECORD)
+        digests = self._digests()
+        for path in sorted(self.path.iterdir()) if self.path.exists() else []:
+            regular = path.is_file() and not path.is_symlink()
+            ours = regular and (path.name == RECORD or _sha256(path) in digests.get(path.name, ()))
+            if not ours and not (path.name in self.inner and path.is_dir()):
+                raise ValueError(f"{self.path} holds {path.name}, which is not as cbnn wrote it; name an empty or a "
+                                 "new folder")
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file, which is known as ours before it is there; raise ValueError where one of that name is not."""
+        digests, path = self._digests(), self.path / name
+        if path.exists() and (not path.is_file() or _sha256(path) not in digests.get(name, ())):
+            raise ValueError(f"{path} is not as cbnn wrote it; name an empty or a new folder")
+        digests[name] = [hashlib.sha256(content).hexdigest(), *digests.get(name, [])[:1]]
+        write_atomically(self.path / RECORD, msgspec.json.encode(digests) + b"\n")
+        write_atomically(path, content)
+
+    def record(self) -> None:
+        """Say of every file that is there that it is ours."""
+        digests = {path.name: [_sha256(path)] for path in sorted(self.path.iterdir()) if path.is_file()}
+        write_atomically(self.path / RECORD, msgspec.json.encode(digests) + b"\n")
+
+    def _digests(self) -> dict[str, list[str]]:
+        try:
+            return decode_json(read_bounded(self.path / RECORD, MAX_JSON_BYTES), dict[str, list[str]])
+        except ValueError:  # then nothing is ours
+            return {}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
 def folder_written(folder: Path) -> Iterator[Path]:
     """Give a new, empty folder beside `folder` to fill; at the end it takes its place, as a whole or not at all.
 
-    Whether what is there may go is for the caller to check before, see `check_own_folder`.
+    Raises
+    ------
+    ValueError
+        When `folder` holds anything that was not written so, is a link, or the folder that one works in.
     """
+    folder = _absolute(folder)
+    OwnFolder(folder).check()
     if folder.is_symlink():
         raise ValueError(f"{folder} is a link; name the folder itself")
+    if folder == Path.cwd():
+        raise ValueError(f"{folder} is the folder that you are in, and would be replaced; name another one")
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = _neighbour(folder)
     with vanishing(fresh):
         fresh.mkdir()
         yield fresh
+        OwnFolder(fresh).record()
         if not folder.exists():
             fresh.rename(folder)
             return

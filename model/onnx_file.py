@@ -1,6 +1,7 @@
 """ONNX files, read with care: operators, order, sizes and numbers are checked before anything is executed."""
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -136,7 +137,7 @@ def _cleaned(model: Any) -> Any:
     from qonnx.util.cleanup import cleanup_model
 
     onnxruntime.set_default_logger_severity(4)  # it says itself what it raises
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
         cleaned = cleanup_model(ModelWrapper(model))
     _check_finite(cleaned.graph.initializer)
     return cleaned

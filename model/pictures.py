@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
-from cbnn.model.files import read_array, read_bounded, write_atomically
+from cbnn.model.files import folder_written, read_array, read_bounded
 from cbnn.model.network import Network
 from cbnn.model.slices import bit_slices
 
@@ -106,14 +106,15 @@ def write_slices(image: NDArray[np.integer], network: Network, folder: Path, sca
     scale : pixels of the picture per pixel of the image
     """
     topology, values = network.topology, network.look_up(image)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
+    pictures = {}
     numbers = range(topology.input_bits - 1, -1, -1)
     for b, plane in zip(numbers, bit_slices(values, tuple(numbers))[0], strict=True):
         picture = np.kron(255 * plane, np.ones((scale, scale, 1), np.uint8))
         content = io.BytesIO()
         Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture).save(content, "PNG")
         state = "kept" if b in topology.kept_slices else "pruned"
-        paths.append(folder / f"slice-{b}-{state}.png")
-        write_atomically(paths[-1], content.getvalue())
-    return paths
+        pictures[f"slice-{b}-{state}.png"] = content.getvalue()
+    with folder_written(folder) as fresh:
+        for name, png in pictures.items():
+            (fresh / name).write_bytes(png)
+    return [folder / name for name in pictures]

@@ -40,6 +40,14 @@ class WorkerError(ToolError):
     """A worker died."""
 
 
+class Terminated(BaseException):
+    """A signal asked this process to end; no failure of what it was doing."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 class _Guardian:
     """The guardian of this process; it starts with the first thing to guard."""
 
@@ -129,7 +137,9 @@ def run_tool(words: Sequence[str], folder: Path, what: str, timeout_s: float,
         When it takes longer than `timeout_s`, or cannot be started.
     """
     try:
-        with started(words, cwd=folder, env={**os.environ, **(environment or {})}, text=True, errors="replace",
+        # What a tool keeps for itself goes with the folder, even if the tool is killed.
+        variables = {**os.environ, "TMPDIR": str(folder), **(environment or {})}
+        with started(words, cwd=folder, env=variables, text=True, errors="replace",
                      stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
             printed, _ = process.communicate(timeout=timeout_s)
             return process.returncode, printed
@@ -175,7 +185,8 @@ def completed(function: Callable[[Job], Any], jobs: Iterable[Job],
     pool = ProcessPoolExecutor(workers, context, _begin, (reports,))
     waiting: set = set()
     try:
-        futures = {pool.submit(function, job): job for job in jobs}
+        with _no_ctrl_c():
+            futures = {pool.submit(function, job): job for job in jobs}
         waiting = set(futures)
         while waiting:
             done, waiting = wait(waiting, POLL_S, FIRST_COMPLETED)
@@ -193,11 +204,20 @@ def completed(function: Callable[[Job], Any], jobs: Iterable[Job],
         reports.close()
 
 
+@contextmanager
+def _no_ctrl_c() -> Iterator[None]:
+    """Hold Ctrl-C back here; processes that start meanwhile never get it: their parent ends them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+
+
 def _begin(reports: Any) -> None:
-    """Begin a worker: Ctrl-C is its parent's, whose end is its own."""
+    """Begin a worker, whose end is that of its parent."""
     global _reports
     _reports = reports
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -27,7 +27,12 @@ MAX_HEADER_BYTES = 1 << 16
 
 
 def save(network: Network, path: Path) -> None:
-    """Write `network` to `path`, atomically; the same network gives the same bytes.
+    """Write `network` to `path`, atomically."""
+    write_atomically(path, encoded(network))
+
+
+def encoded(network: Network) -> bytes:
+    """Return the .npz of a network; the same network gives the same bytes.
 
     The members of the .npz, all uint8 or little-endian int32 and of one axis: ``header`` (JSON in UTF-8), and of
     layer i ``weights_i`` and ``invert_i`` (packed bits, row by row, the first in the LSB), ``thresholds_i`` (of all
@@ -58,7 +63,7 @@ def save(network: Network, path: Path) -> None:
             member.compress_type = zipfile.ZIP_DEFLATED
             with archive.open(member, "w") as file:
                 np.lib.format.write_array(file, array, allow_pickle=False)
-    write_atomically(path, content.getvalue())
+    return content.getvalue()
 
 
 def load(path: Path) -> Network:

@@ -125,7 +125,9 @@ class Bench:
                 sent += 1
             if self.sink.valid.value and self.sink.ready.value:
                 seen["out_cycles"].append(cycle)
-                seen["out_beats"].append(format(int(self.sink.data.value), "x"))
+                data = self.sink.data.value
+                # What is not known equals no prediction.
+                seen["out_beats"].append(format(int(data), "x") if data.is_resolvable else "-1")
                 seen["out_last"].append(bool(self.sink.last.value))
                 if self.sink.user is not None:
                     seen["out_user"].append(str(self.sink.user.value) != "0")

@@ -18,7 +18,7 @@ from cbnn.hw.accelerator import accelerator
 from cbnn.hw.verilog import generate
 from cbnn.model import files
 from cbnn.model.network import random_network
-from cbnn.model.processes import ToolError, scratch_folder
+from cbnn.model.processes import Terminated, ToolError, scratch_folder
 from cbnn.sim import demo, exchange, explore, learn, place, report, synth, volume
 from cbnn.sim.options import (
     MAX_IMAGES,
@@ -52,9 +52,12 @@ assert exchange
 def main() -> None:
     """Run the command; every expected failure is one sentence on stderr."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end)
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(number, _end)
     try:
         app()
+    except Terminated as end:
+        sys.exit(128 + end.number)
     except demo.MismatchError as error:
         sys.exit(complain(error, 1))
     except BrokenPipeError:  # whoever read what we print has seen enough
@@ -79,7 +82,7 @@ def main() -> None:
 def _end(number: int, frame: object) -> None:
     """End as on Ctrl-C, so that work under way is kept or cleaned up; another signal does not interrupt that."""
     signal.signal(number, signal.SIG_IGN)
-    sys.exit(128 + number)
+    raise Terminated(number)
 
 
 @verb("demo", "cbnn demo --out out/demo")
@@ -129,6 +132,8 @@ def verify_command(model: ModelArgument, folding: FoldingOption, out: OutOption,
     """
     network, unit = lay_out(model, folding, input_width, "accelerator")
     check_pixels(network.topology, images)
+    if waves is not None:
+        files.check_file(waves)
     if demo.takes_digits(network.topology) and not idle and not stall:
         refuse("here: digits without idles and stalls are always the same", "seed")
     with stderr.status("generating and simulating"):

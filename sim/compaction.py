@@ -10,12 +10,12 @@ from rich.table import Table
 from cbnn.model import datasets, golden
 from cbnn.model.compact import Compaction, results
 from cbnn.model.evaluation import mean_and_spread
-from cbnn.model.files import write_atomically
+from cbnn.model.files import OwnFolder
 from cbnn.model.folding import Folding
 from cbnn.model.network import Network
 from cbnn.model.points import Point, Result
 from cbnn.model.sensitivity import Sensitivity
-from cbnn.model.storage import save
+from cbnn.model.storage import encoded
 from cbnn.sim.cycles import full_level, level
 from cbnn.sim.page import Heading, page
 from cbnn.sim.report import kept_text, level_grid, level_table, percent, text_table
@@ -90,10 +90,11 @@ def summary(compaction: Compaction, folder: Path, data_dir: Path | None, device:
 
 def write(compaction: Compaction, facts: dict, folder: Path, out: Path) -> None:
     """Write the summary, the page, and both networks of the first seed."""
+    own = OwnFolder(out)
     for name, points in zip(NETWORKS, (compaction.baseline, compaction.found), strict=True):
-        save(results(points[:1], folder)[0].load(folder), out / name)
-    write_atomically(out / SUMMARY, (json.dumps(facts, indent=1) + "\n").encode())
-    write_atomically(out / PAGE, page_text(facts).encode())
+        own.write(name, encoded(results(points[:1], folder)[0].load(folder)))
+    own.write(SUMMARY, (json.dumps(facts, indent=1) + "\n").encode())
+    own.write(PAGE, page_text(facts).encode())
 
 
 def tables(facts: dict) -> list[Table]:

@@ -105,7 +105,11 @@ def cosimulate(verilog: Path, top: str, sources: Sequence[str], runs: Sequence[R
         (work / "job.json").write_text(json.dumps(job))
         for content in verilog.glob("*.mem"):
             shutil.copy(content, work)
-        _simulate(work, verilog, top, sources, simulator, waves is not None)
+        # Copies, since tools do not take every path, such as one with a line break.
+        (work / "sources").mkdir()
+        for source in sources:
+            shutil.copy(verilog / source, work / "sources")
+        _simulate(work, work / "sources", top, sources, simulator, waves is not None)
         if not (work / "result.json").exists():
             raise SimulationError(f"simulation of {top} failed: {_tail(work / 'test.log')}")
         results = json.loads((work / "result.json").read_text())

@@ -15,9 +15,8 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from cbnn.hw.accelerator import accelerator
-from cbnn.hw.verilog import check_replaceable
 from cbnn.model import digits, golden, storage
-from cbnn.model.files import MAX_JSON_BYTES, check_own_folder, decode_json, read_bounded, write_atomically
+from cbnn.model.files import MAX_JSON_BYTES, OwnFolder, decode_json, read_bounded
 from cbnn.model.folding import Folding
 from cbnn.model.network import Network, prune_slices
 from cbnn.model.processes import completed
@@ -88,7 +87,7 @@ def run_demo(out: Path, progress: Callable[[int, int], None] = lambda done, tota
 
 def write_table(rows: list[dict], out: Path) -> None:
     """Write the rows as ``table.json``."""
-    write_atomically(out / TABLE, (json.dumps(rows, indent=2) + "\n").encode())
+    OwnFolder(out, ["verilog"]).write(TABLE, (json.dumps(rows, indent=2) + "\n").encode())
 
 
 def read_table(folder: Path) -> list[dict]:
@@ -123,10 +122,10 @@ def sample_images(network: Network, n: int, seed: int) -> NDArray:
 def check_out(out: Path) -> None:
     """Raise ValueError unless `out` is new, empty, or holds nothing but what the demo wrote."""
     folders = {_folder(name, n) for name in FOLDINGS for n in range(digits.INPUT_BITS)}
-    check_own_folder(out, lambda path: path.name in (TABLE, REPORT) or (path.name == "verilog" and path.is_dir()))
-    check_own_folder(out / "verilog", lambda path: path.name in folders)
+    OwnFolder(out, ["verilog"]).check()
+    OwnFolder(out / "verilog", folders).check()
     for folder in folders:
-        check_replaceable(out / "verilog" / folder)
+        OwnFolder(out / "verilog" / folder).check()
 
 
 def _folder(name: str, n_pruned: int) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from cbnn.model import bnn_pynq, finn_folding, storage
+from cbnn.model.files import check_file
 from cbnn.model.network import Network
 from cbnn.sim.options import (
     FoldingOption,
@@ -54,6 +55,9 @@ def import_bnn_pynq(
         out: OutOption, folding_out: FoldingFileOption = None, as_json: JsonOption = False) -> None:
     """Read a network of BNN-PYNQ's parameter files."""
     network = bnn_pynq.load(folder, table)
+    check_file(out)
+    if folding_out is not None:
+        check_file(folding_out)
     storage.save(network, out)
     if folding_out is not None:
         bnn_pynq.folding(network.topology, table).save(folding_out)

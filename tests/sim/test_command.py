@@ -1,6 +1,11 @@
 """The command line: output, exit codes, one clear sentence for what goes wrong."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -189,3 +194,73 @@ def test_one_level_of_the_demo_and_its_report(tmp_path: Path, monkeypatch: pytes
     [row] = demo.read_table(tmp_path)
     for name in report.LEVELS:
         assert f"<td>{report.cell(row, name)}</td>" in page
+
+
+CBNN = Path(sys.executable).with_name("cbnn")
+VERIFY = ("verify", "digits-5", "--folding", "(8,9)(16,16)(8,16)(4,16)(5,8)", "--images", "200", "--out")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_simulation_with_its_own_code(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    with subprocess.Popen([CBNN, *VERIFY, tmp_path / "v"], stderr=subprocess.PIPE, text=True,
+                          env={**os.environ, "TMPDIR": str(tmp_path)}) as process:
+        end = time.monotonic() + 60
+        while not list(tmp_path.glob("cbnn-*/test.log")) and time.monotonic() < end:
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert err.count("\n") <= 1
+    assert [path.name for path in tmp_path.iterdir()] == ["v"]
+
+
+def test_whoever_starts_it_under_nohup_is_not_ended_by_hanging_up(tmp_path: Path) -> None:
+    with subprocess.Popen(["/usr/bin/env", "nohup", CBNN, *VERIFY, tmp_path / "v", "--json"], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        time.sleep(3)
+        process.send_signal(signal.SIGHUP)
+        out, _ = process.communicate(timeout=120)
+    assert (process.returncode, json.loads(out)["result"]) == (0, "PASS")
+
+
+def test_a_closed_stdout_is_no_failure() -> None:
+    done = subprocess.run(["/bin/sh", "-c", 'exec "$0" cycles digits-1 --folding auto >&-', CBNN], check=False,
+                          capture_output=True, text=True)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+
+
+def test_paths_of_any_letters(cbnn, tiny: Path, tmp_path: Path) -> None:
+    for name in ("a b", "a'b", 'a"b', "a\nb", "$(x)"):
+        assert cbnn("verify", tiny, "--folding", FOLDING, "--out", tmp_path / name)[0] == 0
+
+
+@pytest.mark.parametrize("words", [
+    ("demo",), ("compact", "--epochs", "1"), ("predict", "digits-5", "image.npy"),
+    ("simulate", *VERIFY[1:4]), ("generate", *VERIFY[1:4])])
+@pytest.mark.parametrize("name", ["table.json", "report.html", "compact.html", "slice-3-kept.png", "kernels.json",
+                                  "manifest.json", ".x.cbnn-01234567"])
+def test_files_of_others_are_never_replaced(cbnn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple,
+                                            name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("image.npy", np.zeros((8, 8, 1), np.uint8))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("mine")
+    option = "--slice-pictures" if words[0] == "predict" else "--out"
+    code, _, err = cbnn(*words, option, tmp_path / "out")
+    assert (code, err) == (2, f"cbnn: {tmp_path / 'out'} holds {name}, which is not as cbnn wrote it; name an empty or "
+                              "a new folder\n")
+    assert (tmp_path / "out" / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("words", [
+    ("train", "--out", "FOLDER"), ("sensitivity", "digits-5", "--plot", "FOLDER"),
+    ("fifos", *VERIFY[1:4], "--out", "FOLDER"),
+    (*VERIFY, "v", "--waves", "FOLDER"), ("evaluate", "digits-5", "--partial", "FOLDER")])
+def test_where_nothing_can_be_written_is_said_before_the_work(cbnn, tmp_path: Path, words: tuple,
+                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "FOLDER").mkdir()
+    started = time.process_time()
+    assert cbnn(*words) == (2, "", "cbnn: " + f"{tmp_path / 'FOLDER'} is a folder; a file is to be written\n")
+    assert time.process_time() - started < 2
+    assert [path.name for path in tmp_path.iterdir()] == ["FOLDER"]

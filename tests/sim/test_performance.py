@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cbnn.hw.accelerator import accelerator
+from cbnn.model.files import RECORD
 from cbnn.model.folding import Folding
 from cbnn.model.topology import Topology
 from cbnn.sim import timeline
@@ -30,7 +31,7 @@ def test_every_cycle_of_every_kernel_is_accounted_for():
 
 def test_folder_holds_what_a_script_reads(tmp_path):
     write_performance(UNIT, TRACE, 200.0, tmp_path / "report")
-    assert {path.name for path in (tmp_path / "report").iterdir()} == set(FILES)
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {RECORD, *FILES}
     summary = json.loads((tmp_path / "report" / "estimate_network_performance.json").read_text())
     assert summary == network_performance(UNIT, TRACE, 200.0)
     assert summary["max_cycles"] == UNIT.interval_cycles
@@ -42,7 +43,7 @@ def test_folder_holds_what_a_script_reads(tmp_path):
     assert f"Slowest kernel: {summary['max_cycles_node_name']}." in page
     write_performance(UNIT, TRACE, 100.0, tmp_path / "report")
     (tmp_path / "report" / "mine.txt").write_text("")
-    with pytest.raises(ValueError, match=r"holds mine\.txt, which is no part of a report"):
+    with pytest.raises(ValueError, match=r"holds mine\.txt, which is not as cbnn wrote it"):
         write_performance(UNIT, TRACE, 100.0, tmp_path / "report")
 
 

@@ -1,5 +1,6 @@
 """Sweeps: the same table whoever computes it, continued after interruptions, nothing lost with a worker."""
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -128,3 +129,21 @@ def test_other_files_are_left_alone(tmp_path):
         with pytest.raises(ValueError, match="is no table of a sweep"):
             sweep(ASKED, tmp_path / name)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(("change", "complaint"), [
+    ("measured = 'x'", "expected `object | null`, got `str` at `measured`"),
+    ("luts = 'many'", "expected `int`, got `str` at `luts`"), ("luts = NULL", "expected `int`, got `null` at `luts`"),
+    ("block_rams = x'00', why = 'x'", "not JSON serializable"), ("saved_percent = 9e999", "Out of range float"),
+    ("why = 'x'", "expected `null`, got "), ("kept_slices = '[[[[['", "input data was truncated")])
+def test_rows_that_somebody_else_wrote_are_refused(tmp_path, expected, change: str, complaint: str) -> None:
+    path = tmp_path / "table.db"
+    sweep(ASKED[:2], path)
+    with contextlib.closing(sqlite3.connect(path)) as table, table:
+        table.execute(f"UPDATE sweep SET {change} WHERE rowid = 1")  # noqa: S608
+    before = path.read_bytes()
+    with pytest.raises(ValueError) as caught:
+        sweep(ASKED, path)
+    assert str(caught.value).startswith(f"{path} is no table of a sweep: a row is not what a sweep writes: ")
+    assert complaint in str(caught.value)
+    assert path.read_bytes() == before

@@ -31,7 +31,6 @@ from PIL import Image
 from scipy.io import savemat
 
 from cbnn.hw.accelerator import accelerator
-from cbnn.hw.verilog import check_replaceable, generate
 from cbnn.model import (
     bnn_pynq,
     datasets,
@@ -43,7 +42,7 @@ from cbnn.model import (
     qonnx_export,
     storage,
 )
-from cbnn.model.files import read_array
+from cbnn.model.files import RECORD, OwnFolder, read_array
 from cbnn.model.folding import Folding
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
@@ -152,7 +151,6 @@ def save_demo(folder: Path) -> None:
 
 IMAGES, LABELS = np.zeros((9, 6, 6, 1), np.uint8), np.arange(9) % 4
 FOLDING = Folding.parse("(5,9)(2,15)(1,6)", TOPOLOGY)
-UNIT = accelerator(NETWORK, FOLDING)
 POINT = points.Point("digits", "4C3-MP2-10FC", (4, 3), (1.0,), Recipe(epochs=1))
 ASKED = sweep.points(TOPOLOGY, [(3, 2), (3,)], [1.0], [400], ["xc7z010"])
 KINDS = {
@@ -180,8 +178,8 @@ KINDS = {
         NETWORK, IMAGES, LABELS, partial=folder / "part.json")),
     "point": Kind(save_point, f"{POINT.name}.json", lambda folder: points.read_result(POINT, folder)),
     "table of the demo": Kind(save_demo, "table.json", lambda folder: terminal_tables(demo.read_table(folder))),
-    "manifest": Kind(lambda folder: generate(UNIT, folder / "v"), "v/manifest.json",
-                     lambda folder: check_replaceable(folder / "v")),
+    "record": Kind(lambda folder: OwnFolder(folder / "v").write("a", b"a"), f"v/{RECORD}",
+                   lambda folder: OwnFolder(folder / "v").check()),
     "sweep": Kind(save_sweep, "sweep.db", read_sweep),
 }
 WRITERS = ("evaluation", "sweep")

@@ -10,12 +10,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-from cbnn.model.files import LEFTOVER
 
 N_KILLS = int(os.environ.get("CBNN_KILLS", "4"))
 MARKER = "CBNN_KILL_CAMPAIGN"
@@ -93,7 +92,7 @@ class Campaign:
             time.sleep(0.1)
         assert not left, f"{what}: still running: {left}"
         rubbish = [str(path.relative_to(self.folder)) for path in self.folder.rglob("*")
-                   if LEFTOVER.fullmatch(path.name) or path.parent == self.folder / "tmp"]
+                   if fnmatch(path.name, ".*.cbnn-????????") or path.parent == self.folder / "tmp"]
         assert not rubbish, f"{what}: left {rubbish}"
 
     def finish(self, name: str) -> None:
