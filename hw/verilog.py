@@ -19,6 +19,7 @@ from cbnn.hw.instance import converting
 from cbnn.hw.result_marks import ResultMarks
 from cbnn.hw.stream import Kernel, Stream, clock_and_reset
 from cbnn.model.files import folder_written
+from cbnn.model.topology import Conv
 
 MANIFEST = "manifest.json"
 FILE_LIST = "files.f"
@@ -188,7 +189,10 @@ def manifest(accelerator: Accelerator, files: list[str],
         "kept_slices": list(topology.kept_slices), "first_layer": topology.first_layer,
         "folding": str(accelerator.folding),
         "s_axis": {"tdata_bits": padded(accelerator.folding.input_width),
-                   "elements": accelerator.folding.input_width, "beats": accelerator.input_beats},
+                   "elements": accelerator.folding.input_width, "beats": accelerator.input_beats,
+                   "order": "row, column, slice (MSB first), colour; element 0 in bit 0"
+                   if isinstance(topology.layers[0], Conv) else
+                   "slice (MSB first), row, column, colour; element 0 in bit 0"},
         "m_axis": {"tdata_bits": unit.m_width, "scores": unit.pe, "score_bits": unit.lane,
                    "class_bits": unit.class_lane, "beats": unit.m_beats, "tuser_bits": 1},
         "frames": FRAMES | {"frame_errors_bits": ERROR_BITS},

@@ -128,7 +128,8 @@ def test_manifest_says_what_a_bench_needs(folder):
     assert manifest["first_layer"] == "sliced"
     assert manifest["folding"] == "(4,8)(3,4)"
     # 32 pixels and colours in 3 slices; scores of 3 PEs within a byte each, and the class in another.
-    assert manifest["s_axis"] == {"tdata_bits": 32, "elements": 32, "beats": 3}
+    assert manifest["s_axis"] == {"tdata_bits": 32, "elements": 32, "beats": 3,
+                                  "order": "slice (MSB first), row, column, colour; element 0 in bit 0"}
     assert manifest["m_axis"]["scores"] == 3
     assert manifest["m_axis"]["beats"] == 2
     assert manifest["m_axis"]["tdata_bits"] == 3 * manifest["m_axis"]["score_bits"] + manifest["m_axis"]["class_bits"]

@@ -265,6 +265,7 @@ def test_where_nothing_can_be_written_is_said_before(tmp_path: Path, monkeypatch
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert sentence(files.check_file, tmp_path / "new" / "a").endswith(f"{tmp_path} takes no files")
     monkeypatch.undo()
-    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     with pytest.raises(ValueError, match="is the folder that you are in"), folder_written(Path()):
         pass
