@@ -101,7 +101,8 @@ def outside(measured: list[tuple[Kernel, Area]]) -> list[str]:
 
 
 def test_estimates_are_within_the_bounds(measured: list[tuple[Kernel, Area]]) -> None:
-    assert {type(kernel) for kernel, _ in measured} == set(Kernel.__subclasses__())
+    ours = {kind for kind in Kernel.__subclasses__() if kind.__module__.startswith("cbnn.hw.")}
+    assert {type(kernel) for kernel, _ in measured} == ours
     assert outside(measured) == []
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cbnn.model import digits
+from cbnn.model.files import RECORD
 from cbnn.model.folding import Folding
 from cbnn.model.golden import accuracy
 from cbnn.model.network import Network, prune_slices
@@ -69,7 +70,7 @@ def test_simulate_prints_kernels_and_writes_a_report(cbnn, tmp_path):
     assert "accelerator_mvtu0" in out
     assert "II" in out
     assert err.splitlines()[0] == f"report: {tmp_path / 'report'}"
-    assert {path.name for path in (tmp_path / "report").iterdir()} == set(FILES)
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {RECORD, *FILES}
     undisturbed, stalled = (json.loads(cbnn("simulate", *WORDS, *FOLDING, "--json", "--stall", stall)[1])["network"]
                             for stall in (0, 80))
     assert undisturbed["max_cycles"] == 108
