@@ -63,10 +63,7 @@ def main() -> None:
     except BrokenPipeError:  # whoever read what we print has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
-    except OSError as error:
-        named = f"{error.filename}: " if error.filename is not None else ""
-        sys.exit(complain(f"{named}{error.strerror or error}", 2))
-    except (ValueError, ToolError, ImportError) as error:
+    except (ValueError, OSError, ToolError, ImportError) as error:
         sys.exit(complain(error, 2))
     except MemoryError:
         sys.exit(complain("out of memory", 2))

@@ -106,8 +106,8 @@ def verify(network: Network, accelerator: Accelerator, images: NDArray, verilog:
     n_images, first = len(images), accelerator.kernels.index(accelerator.mvtus[0])
     expected = output_beats(accelerator, golden.scores(network, images))
     free = simulate(accelerator, n_images)
-    trace = simulate(accelerator, n_images, idle_percent=idle_percent, stall_percent=stall_percent,
-                     seed=seed)
+    trace = free if idle_percent == stall_percent == 0 else simulate(
+        accelerator, n_images, idle_percent=idle_percent, stall_percent=stall_percent, seed=seed)
     generate(accelerator, verilog, asdict(predict(accelerator)))
     run = Run(tuple(format(beat, "x") for beat in input_beats(accelerator, images)),
               image_ends(n_images, accelerator.input_beats), len(expected), idle_percent,
