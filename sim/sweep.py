@@ -180,9 +180,9 @@ def _continued(table: sqlite3.Connection, asked: Sequence[Point], scheduler: str
         values = _stored(asdict(point) | found | {"why": result.why}, NAMES)
         with table:
             table.execute(f"INSERT OR REPLACE INTO sweep VALUES ({', '.join('?' * len(values))})", values)  # noqa: S608
+        known[values[: len(POINT_COLUMNS)]] = _row(values)
         progress(len(asked) - len(missing) + done, len(asked))
-    rows = {row[: len(POINT_COLUMNS)]: row for row in table.execute("SELECT * FROM sweep")}
-    return [_row(rows[_stored(asdict(point), POINT_COLUMNS)]) for point in asked]
+    return [known[_stored(asdict(point), POINT_COLUMNS)] for point in asked]
 
 
 def _stored(row: dict, names: Sequence[str]) -> tuple:
