@@ -17,12 +17,12 @@ demo: setup
 	.venv/bin/cbnn demo --out out/demo
 
 test: setup-test
-	.venv/bin/python -m pytest -n auto --dist loadgroup
+	.venv/bin/python -m pytest -n auto --dist worksteal
 
 # EXAMPLES random networks through the RTL, about three seconds each; MUTATIONS of every kind of file; KILLS of commands.
 test-long: setup-test
 	CBNN_EXAMPLES=$(EXAMPLES) CBNN_MUTATIONS=$(MUTATIONS) CBNN_KILLS=$(KILLS) \
-		.venv/bin/python -m pytest -n auto --dist loadgroup tests/system
+		.venv/bin/python -m pytest -n auto --dist worksteal tests/system
 
 # Networks of others' sizes on the RTL: cycles, scores, LUTs, clock; about an hour.
 bench-rtl: setup-bench

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cbnn.model.files import MAX_JSON_BYTES, decode_json, read_bounded, write_atomically
-from cbnn.model.folding import RAM_STYLES, Folding, next_divisor
+from cbnn.model.folding import OWN_NODE, RAM_STYLES, Folding, next_divisor
 from cbnn.model.topology import Topology
 
 UNIT = re.compile(r"(?:MVAU|MatrixVectorActivation|StreamingFCLayer_Batch)(?:_hls|_rtl)?_(\d+)")
@@ -40,6 +40,8 @@ def load(path: Path, topology: Topology) -> Folding:
             raise ValueError("two of its matrix units have the same number")
         if any(nodes.get("Defaults", {}).get(key) is not None for key in FOLDED):
             raise ValueError("its Defaults fold units; name PE and SIMD of each")
+        if not units and any(map(OWN_NODE.fullmatch, nodes)):
+            raise ValueError("it is one of cbnn's already, which --folding takes")
         if sorted(units) != list(range(len(topology.layers))):
             raise ValueError(f"it has {len(units)} matrix units, the network {len(topology.layers)} layers")
         pairs = [(_whole(i, units[i], "PE"), _whole(i, units[i], "SIMD")) for i in sorted(units)]

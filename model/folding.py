@@ -26,6 +26,8 @@ MAX_FOLD = 1 << 24
 """Largest PE and SIMD: no layer has more rows, or inputs of a window."""
 MAX_FIFO_DEPTH = 1 << 16
 """Most beats that a FIFO holds: MyHDL has a signal for each, and converts no more within 500 MB."""
+OWN_NODE = re.compile("Input|MVTU_[0-9]+")
+"""Names in a folding's file."""
 RAM_STYLES = ("auto", "block", "distributed")
 T = TypeVar("T")
 
@@ -163,7 +165,8 @@ class Folding:
         try:
             nodes = decode_json(content, dict[str, msgspec.Raw])
             if stray := set(nodes) - {"Input", *names}:
-                raise ValueError(f"it folds {min(stray)!r}, which this network does not have")
+                finns = "" if OWN_NODE.fullmatch(min(stray)) else "; cbnn import finn-folding reads FINN's files"
+                raise ValueError(f"it folds {min(stray)!r}, which this network does not have{finns}")
             if missing := [name for name in names if name not in nodes]:
                 raise ValueError(f"it lacks {missing[0]!r}, a layer of this network")
             units = [_decoded(name, nodes[name], _Unit) for name in names]

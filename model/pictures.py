@@ -28,7 +28,8 @@ def read_image(path: Path, network: Network) -> NDArray[np.integer]:
     Parameters
     ----------
     path : a picture of one of `FORMATS`, of exactly the network's size, whose white becomes the
-        network's highest pixel; or an .npy array (height, width, colours) of pixels just as they are
+        network's highest pixel; or an .npy array (height, width, colours) of pixels just as they are;
+        (height, width) where the network takes one colour
 
     Raises
     ------
@@ -38,6 +39,8 @@ def read_image(path: Path, network: Network) -> NDArray[np.integer]:
     height, width, colours = network.topology.in_shape
     if path.suffix == ".npy":
         pixels = read_array(path)
+        if pixels.ndim == 2 and colours == 1:
+            pixels = pixels[..., np.newaxis]
     else:
         if colours not in (1, 3):
             raise ValueError(f"the network takes {colours} colours; pictures have 1 or 3, others come as an .npy array")

@@ -155,7 +155,7 @@ def as_bits(node: Any, state: Any, chain: Chain) -> Bits:
         raise Refusal(node, "its inputs were not made binary; only a first layer takes more than bits")
     values = np.unique(state.table.astype(np.float64))
     if len(values) < 2 or not np.isfinite(values).all():
-        raise Refusal(node, f"all pixels become {values[0]:g}, or values that are not finite")
+        raise Refusal(node, f"all pixels become {values[0] + 0:g}, or values that are not finite")
     unit = (values[-1] - values[0]) / round((values[-1] - values[0]) / np.diff(values).min())
     codes = (state.table - values[0]) / unit
     if np.abs(codes - np.round(codes)).max() > 1e-3:

@@ -34,6 +34,7 @@ LINES = (("#0072b2", "circle"), ("#d55e00", "x"), ("#009e73", "diamond"), ("#cc7
 SIZES = ("topology", "kept_slices", "accuracy_after", "validation_accuracy", "weight_bits",
          "operations", "interval_cycles")
 """Columns for the terminal."""
+JUDGED = "The loss allowed is judged by images set apart (validation), so that the test split stays unseen."
 COLUMNS = (*SIZES[:-1], "input_beats", "first_layer_cycles", "interval_cycles", "latency_cycles",
            "refolded_interval_cycles", "saved_cycles", "saved_percent", "luts", "block_rams")
 """Columns for the page."""
@@ -101,9 +102,9 @@ def tables(facts: dict) -> list[Table]:
     """Return a table of both networks, and one of the front of what was tried."""
     both = level_table([facts["baseline"], facts["compact"]], SIZES,
                        title=f"{_data(facts)}, on {facts['device']}:",
-                       caption=f"{_outcome(facts)}. {_fewer(facts)}.")
+                       caption=f"{_outcome(facts)}. {_fewer(facts)}. {JUDGED}")
     front = level_table(_front(facts), SIZES, title="smallest within the loss allowed:",
-                        caption="One training each, judged by images set apart (validation).")
+                        caption="One training each.")
     return [both, front]
 
 
@@ -119,7 +120,7 @@ def page_text(facts: dict) -> str:
     return page(f"Compaction: {_outcome(facts)}", [
         became, Heading("Baseline, and what it became"), folded,
         level_grid([base, small], COLUMNS), Heading("Smallest within the loss allowed"),
-        "One training each, judged by images set apart (validation).",
+        f"One training each. {JUDGED}",
         level_grid(_front(facts), COLUMNS), _front_figure(facts),
         sensitivity_figure(facts["sensitivity"])])
 
@@ -135,7 +136,7 @@ def _data(facts: dict) -> str:
 
 def _outcome(facts: dict) -> str:
     return (f"{facts['times_fewer_weight_bits']:.1f} times smaller, "
-            f"{facts['points_lost']:.2f} points of accuracy lost")
+            f"{facts['points_lost']:.2f} points of test accuracy lost")
 
 
 def _fewer(facts: dict) -> str:

@@ -11,7 +11,7 @@ import cocotb_tools.config
 from cbnn.model.files import write_atomically
 from cbnn.model.processes import scratch_folder
 from cbnn.sim import verilated
-from cbnn.sim.verilated import SimulationError
+from cbnn.sim.verilated import MismatchError, SimulationError
 
 BENCH = "cbnn.sim.bench"
 SIMULATORS = ("icarus", "verilator")
@@ -94,7 +94,9 @@ def cosimulate(verilog: Path, top: str, sources: Sequence[str], runs: Sequence[R
     ValueError
         When there is no such simulator, or it writes no waves.
     SimulationError
-        When the simulator is not installed or fails, or a run does not end within its `max_cycles`.
+        When the simulator is not installed or fails.
+    MismatchError
+        When a run does not end within its `max_cycles`.
     """
     check_simulator(simulator)
     if waves is not None and simulator != "icarus":
@@ -119,7 +121,7 @@ def cosimulate(verilog: Path, top: str, sources: Sequence[str], runs: Sequence[R
             write_atomically(waves, (work / f"{top}.fst").read_bytes())
     for run, result in zip(runs, results, strict=True):
         if "hung" in result:
-            raise SimulationError(f"{top} hangs: {result['hung']} after {run.max_cycles} cycles")
+            raise MismatchError(f"{top} hangs: {result['hung']} after {run.max_cycles} cycles")
         result["out_beats"] = [int(beat, 16) for beat in result["out_beats"]]
     return [Observation(**result) for result in results]
 

@@ -26,6 +26,7 @@ from cbnn.sim.cosim import check_simulator
 from cbnn.sim.cycles import Level
 from cbnn.sim.report import write_report
 from cbnn.sim.verify import verify
+from cbnn.sim.verilated import MismatchError
 
 FOLDINGS = {"first layer slowest": "(2,9)(16,48)(16,16)(4,16)(5,8)", "balanced": "(8,9)(16,16)(8,16)(4,16)(5,8)"}
 """The two foldings of the demo, by name."""
@@ -35,10 +36,6 @@ REPORT = "report.html"
 ROW = msgspec.defstruct("Row", [("folding_name", str), ("n_images", int),
                                 *get_type_hints(Level, include_extras=True).items()], forbid_unknown_fields=True)
 """A row of the table: the folding's name, images run on the RTL, and a `Level`."""
-
-
-class MismatchError(Exception):
-    """RTL and model differ."""
 
 
 def shipped() -> dict[str, Path]:

@@ -82,7 +82,7 @@ def cycles_command(
     found = level_cycles(trained or topology, lambda pruned: read_folding(folding, pruned, input_width),
                          levels, accuracy)
     rows = [asdict(row) | note for row in found]
-    caption = f"accuracy: {', '.join(note.values())}. {report.CAPTION}" if note else report.CYCLES
+    caption = f"accuracy: {', '.join(note.values())}. {report.BEFORE}" if note else report.CYCLES
     print_result(rows, as_json, report.level_table(rows, caption=caption))
     next_step("simulate", network, folding=folding)
 
@@ -146,6 +146,9 @@ def fold_command(
         refuse("with --front, which shows foldings of all intervals", "interval", "fps")
     if fps is not None:
         interval = int(1e6 * mhz / fps)
+        if not interval:
+            raise ValueError(f"--fps {fps:,g} leaves less than a cycle per image at {mhz:g} MHz; at most "
+                             f"{1e6 * mhz:,.0f} can be asked for")
     search = Search(topology, input_width)
     if front is not None:
         units = search.front(front, budget)
@@ -169,7 +172,10 @@ def _budget(device: str, luts: int | None, block_rams: int | None) -> Budget:
         return Budget(luts, block_rams)
     check_device(device)
     most = DEVICES[device]
-    return Budget(*(n if bound is None else min(n, bound) for n, bound in zip(most, (luts, block_rams), strict=True)))
+    for name, bound, n in zip(("--luts", "--block-rams"), (luts, block_rams), most, strict=True):
+        if bound is not None and bound > n:
+            raise ValueError(f"{name} is {bound:,}; the {device} has {n:,}")
+    return Budget(*(n if bound is None else bound for n, bound in zip(most, (luts, block_rams), strict=True)))
 
 
 def _print_foldings(units: list[Accelerator], mhz: float, as_json: bool) -> None:
@@ -201,7 +207,7 @@ def fifos_command(
                   "proven_smallest": sizing.smallest, "simulations": sizing.n_simulations}, as_json)
     of_file = {"folding": out, "input_width": None} if out else {}
     if trained:
-        next_step("verify", network, out="verilog", **of_file)
+        next_step("generate", network, out="verilog", **of_file)
     else:
         next_step("synth", network, **of_file)
 

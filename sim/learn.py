@@ -103,7 +103,7 @@ def evaluate_command(
     except KeyboardInterrupt:
         if seen:
             print_result({"model": model, **note, "interrupted_after": seen[0].n_images,
-                          "accuracy": round(seen[0].accuracy, 6)}, as_json)
+                          "accuracy": seen[0].accuracy}, as_json)
         raise
     _print_evaluation(model, network.topology, note, result, as_json)
     next_step("cycles", model, folding="auto")
@@ -111,8 +111,7 @@ def evaluate_command(
 
 def _print_evaluation(model: str, topology: Topology, note: dict, result: Evaluation, as_json: bool) -> None:
     summary = {"model": model, **note, "kept_slices": list(topology.kept_slices), "images": result.n_images,
-               "accuracy": round(result.accuracy, 6),
-               "accuracy_confidence_95": [round(bound, 4) for bound in result.confidence],
+               "accuracy": result.accuracy, "accuracy_confidence_95": list(result.confidence),
                "images_per_second": round(result.n_images / result.seconds), "computed_by": golden.backend_text()}
     table = Table("label", *map(str, range(len(result.confusion))), title="images of a label, by the class found",
                   title_justify="left", box=SIMPLE)

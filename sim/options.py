@@ -100,7 +100,7 @@ def read_network(text: str, shape: str, bits: int,
 def read_folding(text: str, topology: Topology, input_width: int | None) -> Folding:
     """Read a folding from (PE,SIMD) pairs or a JSON file, or find one; see `FoldingOption`."""
     text = chosen_folding(text, topology, input_width)
-    if text.lstrip().startswith("("):
+    if re.match(r"[0-9(, ]+$|\s*\(", text):
         return Folding.parse(text, topology, input_width)
     refuse(f"here: the folding is of a file, {text}, which sets the input's width", "input_width")
     return Folding.load(Path(text), topology)

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from cbnn.model.files import OwnFolder
 from cbnn.sim.page import Grid, Heading, Part, page
+from cbnn.sim.screen import breakable
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -37,8 +38,9 @@ LEVELS = ("kept_slices", "accuracy_before", "accuracy_after", "input_beats", "fi
 """Columns of a report of levels."""
 CYCLES = ("Cycles per image. Saved: cycles of the interval, against all slices. Refolded: the "
           "fastest folding within the LUTs of all slices.")
+BEFORE = f"Accuracy on the test split, before retraining. {CYCLES}"
 CAPTION = f"Accuracy on the test split, before and after retraining. {CYCLES}"
-"""What the columns mean, with and without accuracies."""
+"""What the columns mean: with accuracies of pruned networks that were not retrained, and of both."""
 COLOURS = (("#3b6fb6", "#a9c3e6"), ("#d9822b", "#f3cf9f"))
 """Of the foldings: as given, and refolded."""
 
@@ -61,6 +63,8 @@ def cell(row: dict, name: str) -> str:
     if value is None:
         # Where no folding fits, a sweep says why.
         return row.get("why") or "-" if name == "folding" else "-"
+    if name == "folding":
+        return breakable(value)
     if name == "kept_slices":
         return kept_text(value)
     if "accuracy" in name:

@@ -72,6 +72,11 @@ def print_result(result: Any, as_json: bool, *tables: Table | str) -> None:
         stdout.print(escape(table) if isinstance(table, str) else table)
 
 
+def breakable(folding: str) -> str:
+    """Return a folding that lines break between layers; it can be typed like this too."""
+    return folding.replace(")(", ") (")
+
+
 def cell(name: str, value: object) -> str:
     """Return a value as people read it: numbers with commas, accuracies (fractions) in percent."""
     if value is None:
@@ -85,7 +90,7 @@ def cell(name: str, value: object) -> str:
     elif isinstance(value, int | float):
         text = f"{value:,}"
     else:
-        text = str(value)
+        text = breakable(str(value)) if name == "folding" else str(value)
     return escape(visible(text))
 
 

@@ -9,11 +9,11 @@ import itertools
 import json
 import sqlite3
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Literal, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 import msgspec
 
@@ -162,20 +162,32 @@ def sweep(asked: Sequence[Point], path: Path, scheduler: str | None = None,
     """
     check_file(path)
     try:
-        with closing(_open(path)) as table:
-            return _continued(table, asked, scheduler, progress)
+        with _cluster(scheduler) as client, closing(_open(path)) as table:
+            return _continued(table, asked, client, progress)
     except sqlite3.Error as error:
         raise ValueError(f"{path} is no table of a sweep that can be used: {error}") from error
     except TableError as error:
         raise ValueError(f"{path} is no table of a sweep: {error}") from error
 
 
-def _continued(table: sqlite3.Connection, asked: Sequence[Point], scheduler: str | None,
+@contextmanager
+def _cluster(scheduler: str | None) -> Iterator[Any]:
+    """Give a client of a Dask scheduler, before anything is written; None without one."""
+    if scheduler is None:
+        yield None
+        return
+    import distributed  # an extra, and slow to import
+
+    with distributed.Client(scheduler) as client:
+        yield client
+
+
+def _continued(table: sqlite3.Connection, asked: Sequence[Point], client: Any,
                progress: Callable[[int, int], None]) -> list[dict]:
     known = {row[: len(POINT_COLUMNS)]: _row(row) for row in table.execute("SELECT * FROM sweep")}
     missing = [point for point in asked if _stored(asdict(point), POINT_COLUMNS) not in known]
     progress(len(asked) - len(missing), len(asked))
-    for done, (point, result) in enumerate(_evaluate_all(missing, scheduler), 1):
+    for done, (point, result) in enumerate(_evaluate_all(missing, client), 1):
         found = {} if result.level is None else asdict(result.level)
         values = _stored(asdict(point) | found | {"why": result.why}, NAMES)
         with table:
@@ -218,12 +230,12 @@ def _open(path: Path) -> sqlite3.Connection:
     return table
 
 
-def _evaluate_all(missing: list[Point], scheduler: str | None) -> Iterator[tuple[Point, Result]]:
+def _evaluate_all(missing: list[Point], client: Any) -> Iterator[tuple[Point, Result]]:
     """Give results as they come; points whose worker died are tried again."""
     for tries_left in reversed(range(TRIES)):
         lost = dict.fromkeys(missing)
         try:
-            given = completed(evaluate, missing) if scheduler is None else _on_cluster(missing, scheduler)
+            given = completed(evaluate, missing) if client is None else _on_cluster(missing, client)
             with closing(given):
                 for point, result in given:
                     yield point, result
@@ -234,10 +246,9 @@ def _evaluate_all(missing: list[Point], scheduler: str | None) -> Iterator[tuple
         missing = list(lost)
 
 
-def _on_cluster(points: list[Point], scheduler: str) -> Generator[tuple[Point, Result], None, None]:
-    import distributed  # an extra, and slow to import
+def _on_cluster(points: list[Point], client: Any) -> Generator[tuple[Point, Result], None, None]:
+    import distributed
 
-    with distributed.Client(scheduler) as client:
-        futures = {client.submit(evaluate, point): point for point in points}
-        for future in distributed.as_completed(futures):
-            yield futures[future], future.result()
+    futures = {client.submit(evaluate, point): point for point in points}
+    for future in distributed.as_completed(futures):
+        yield futures[future], future.result()

@@ -15,6 +15,9 @@ from cbnn.sim.cosim import Observation, Run, check_simulator, cosimulate, image_
 from cbnn.sim.dataflow import Trace, check_percentages, simulate
 from cbnn.sim.fifos import MAX_IMAGES
 
+ICARUS_LUTS_PER_S = 1.2e6
+"""What Icarus simulates: cycles times estimated LUTs per second, within a factor of two; measured
+with TFC, LFC and CNV, see docs/performance.md."""
 MIN_IMAGES = 4
 """Images below which no steady interval can be seen."""
 
@@ -96,7 +99,9 @@ def verify(network: Network, accelerator: Accelerator, images: NDArray, verilog:
     ValueError
         When images, percentages, the simulator or the folder do not suit.
     SimulationError
-        When the simulator is missing or the simulation fails or hangs.
+        When the simulator is missing or fails.
+    MismatchError
+        When the hardware hangs.
     """
     if len(images) < MIN_IMAGES:
         raise ValueError(f"{len(images)} images given; at least {MIN_IMAGES} are needed to see a "
@@ -133,6 +138,13 @@ def _patience(trace: Trace, first: int) -> dict[str, int]:
     end = int(trace.taken(-1)[-1])
     work_end = max(int(trace.entered[-1]), int(trace.taken(first)[-1]))
     return {"max_cycles": 2 * max(end, work_end) + 1000, "drain_cycles": max(0, work_end - end)}
+
+
+def icarus_seconds(accelerator: Accelerator, n_images: int) -> float:
+    """Estimate how long Icarus simulates so many images."""
+    cycles = (accelerator.interval_cycles * (n_images - 1)
+              + sum(kernel.latency_cycles for kernel in accelerator.kernels))
+    return cycles * accelerator.luts / ICARUS_LUTS_PER_S
 
 
 def predict(accelerator: Accelerator) -> Cycles:

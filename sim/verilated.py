@@ -22,7 +22,11 @@ RUNTIME = ("verilated.cpp", "verilated_threads.cpp")
 
 
 class SimulationError(ToolError):
-    """The simulator is missing or failed, or the hardware hung: nothing can be said about results."""
+    """The simulator is missing or failed: nothing can be said about results."""
+
+
+class MismatchError(Exception):
+    """The RTL does what model and prediction do not; it may hang."""
 
 
 def check_verilator() -> None:

@@ -22,7 +22,7 @@ from cbnn.model.network import Network
 from cbnn.model.processes import scratch_folder, started
 from cbnn.sim.dataflow import check_percentages, simulate
 from cbnn.sim.verify import mark_breaches, sentences
-from cbnn.sim.verilated import SimulationError, build, check_verilator
+from cbnn.sim.verilated import MismatchError, SimulationError, build, check_verilator
 
 BATCH = 256
 """Images packed at once; bounds the memory for beats."""
@@ -90,7 +90,9 @@ def stream(network: Network, accelerator: Accelerator, images: NDArray, *, idle_
     ValueError
         When images or percentages do not suit.
     SimulationError
-        When Verilator or a C++ compiler is missing or fails, or the hardware hangs.
+        When Verilator or a C++ compiler is missing or fails.
+    MismatchError
+        When the hardware hangs.
     """
     check_percentages(idle_percent, stall_percent)
     if not len(images):
@@ -190,7 +192,7 @@ def _play(program: Path, accelerator: Accelerator, n_images: int, numbers: list[
         raise SimulationError(f"simulation of {accelerator.name} failed: {complaint or f'exit code {code}'}")
     n_cycles, taken, given, n_breaches, frame_errors = map(int, line.split())
     if given < n_out:
-        raise SimulationError(f"{accelerator.name} hangs: {taken} of {n_in} beats in, {given} of {n_out} out after "
+        raise MismatchError(f"{accelerator.name} hangs: {taken} of {n_in} beats in, {given} of {n_out} out after "
                               f"{n_cycles} cycles")
     return n_cycles, n_breaches, frame_errors
 

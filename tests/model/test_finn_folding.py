@@ -48,6 +48,12 @@ def test_there_and_back(tmp_path: Path) -> None:
     assert finn_folding.load(tmp_path / "f.json", TFC) == folding
 
 
+def test_the_other_reader_is_named(tmp_path: Path) -> None:
+    finns = written(tmp_path / "f.json", {"Defaults": {}, **units("MVAU_hls", [(16, 49), (8, 8), (8, 8), (10, 8)])})
+    with pytest.raises(ValueError, match=r"does not have; cbnn import finn-folding reads FINN's files$"):
+        Folding.load(finns, TFC)
+
+
 @pytest.mark.parametrize(("nodes", "sentence"), [
     ("{", "is not a folding of FINN's for this network: its JSON is wrong: input data was truncated"),
     ("[1]", "its JSON is wrong: expected `object`, got `array`"),
@@ -57,6 +63,7 @@ def test_there_and_back(tmp_path: Path) -> None:
     (units("MVAU_hls", [(16, 49), (8, 8), (8, 8), (10, True)]), "SIMD of matrix unit 3 is True; it must be a whole"),
     (units("MVAU_hls", [(1, 1)] * 4) | {"MVAU_rtl_0": {"PE": 1, "SIMD": 1}}, "two of its matrix units have the same"),
     (units("MVAU_hls", [(10**99, 1)] * 4), "PE of matrix unit 0 is 10000000000000000000; it must be a whole "),
+    (units("MVTU", [(16, 49), (8, 8), (8, 8), (10, 8)]), "it is one of cbnn's already, which --folding takes"),
     ({"Defaults": {"PE": [1, ["all"]]}, **units("MVAU_hls", [(1, 1)] * 4)}, "its Defaults fold units; name PE and "),
 ])
 def test_bad_files(nodes: object, sentence: str, tmp_path: Path) -> None:

@@ -215,7 +215,7 @@ def test_a_signal_ends_a_simulation_with_its_own_code(tmp_path: Path, number: si
 
 
 def test_whoever_starts_it_under_nohup_is_not_ended_by_hanging_up(tmp_path: Path) -> None:
-    with subprocess.Popen(["/usr/bin/env", "nohup", CBNN, *VERIFY, tmp_path / "v", "--images", "40", "--json"],
+    with subprocess.Popen(["/usr/bin/env", "nohup", CBNN, *VERIFY, tmp_path / "v", "--images", "8", "--json"],
                           stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         time.sleep(3)

@@ -1,7 +1,9 @@
 """Estimates of LUTs and block RAMs, held against Yosys kernel by kernel."""
 
 import random
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -21,8 +23,6 @@ from cbnn.model.folding import Folding
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim.synth import Area, synthesize
-
-pytestmark = pytest.mark.xdist_group("estimates")  # one synthesis for all
 
 
 def window(name: str, text: str, in_shape: tuple[int, int, int], simd: int) -> SlidingWindow:
@@ -77,21 +77,30 @@ BOUNDS = {RegisterSlice: (0, 0), WidthConverter: (10, 5), Classify: (10, 2), Fif
 OTHERS = (15, 8)
 
 
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Kernel, Area]]:
+MEMORIES = (
+    ("LUT_RAMS", ((32, 6),)), ("LUT_RAMS", ((64, 3),)), ("LUT_RAMS", ((32, 3), (64, 3))),
+    ("BLOCK_RAM_POINTS", 110), ("BLOCK_RAM_POINTS", 148),
+    ("LUT_WORDS", 32), ("LUT_WORDS", 128), ("FEWEST_BLOCK_RAM_BITS", 5000),
+    *(("SHAPES", (*cost.SHAPES[:i], (words, bits), *cost.SHAPES[i + 1 :]))
+      for i, (n, bits) in enumerate(cost.SHAPES) for words in (n // 2, 2 * n)),
+)
+"""Wrong constants of memories."""
+
+
+def measured(folder: Path) -> list[tuple[Kernel, Area]]:
     """Synthesise the kernels in a row. They do not fit each other, which changes none of them."""
     topology = Topology.parse("3FC", (2, 4, 1), 1)
     unit = accelerator(random_network(topology, 0), Folding.parse("(1,2)", topology))
     unit = replace(unit, kernels=(*KERNELS, *unit.kernels))
-    folder = generate(unit, tmp_path_factory.mktemp("estimates") / "verilog").parent
+    generate(unit, folder)
     areas = {area.module: area for area in synthesize(unit, folder, "xc7")}
     return [(kernel, areas[kernel.name]) for kernel in unit.kernels]
 
 
-def outside(measured: list[tuple[Kernel, Area]]) -> list[str]:
+def outside(kernels: list[tuple[Kernel, Area]]) -> list[str]:
     """Name the kernels whose estimate is out of bounds."""
     wrong = []
-    for kernel, area in measured:
+    for kernel, area in kernels:
         percent, n_luts = BOUNDS.get(type(kernel), OTHERS)
         if abs(kernel.luts - area.luts) > area.luts * percent / 100 + n_luts:
             wrong.append(f"{kernel.name}: {kernel.luts} LUTs, Yosys {area.luts}")
@@ -100,36 +109,27 @@ def outside(measured: list[tuple[Kernel, Area]]) -> list[str]:
     return wrong
 
 
-def test_estimates_are_within_the_bounds(measured: list[tuple[Kernel, Area]]) -> None:
-    ours = {kind for kind in Kernel.__subclasses__() if kind.__module__.startswith("cbnn.hw.")}
-    assert {type(kernel) for kernel, _ in measured} == ours
-    assert outside(measured) == []
-
-
-def test_every_constant_matters(measured: list[tuple[Kernel, Area]],
-                                monkeypatch: pytest.MonkeyPatch) -> None:
-    """A constant of a formula that is doubled, or dropped, puts a kernel out of bounds."""
-    unnoticed = []
-    for kind in {type(kernel) for kernel, _ in measured}:
+def planted_constants(kinds: set[type[Kernel]]) -> Iterator[tuple[object, str, object]]:
+    """Give every constant of the formulas doubled, and dropped, and wrong ones of memories: owner, name, value."""
+    for kind in kinds:
         for i, constant in enumerate(kind.LUT_CONSTANTS):
             for planted in (0, 2 * constant):
-                with monkeypatch.context() as patch:
-                    patch.setattr(kind, "LUT_CONSTANTS", (*kind.LUT_CONSTANTS[:i], planted,
-                                                          *kind.LUT_CONSTANTS[i + 1 :]))
-                    if not outside(measured):
-                        unnoticed.append((kind.__name__, i, constant, planted))
+                yield kind, "LUT_CONSTANTS", (*kind.LUT_CONSTANTS[:i], planted, *kind.LUT_CONSTANTS[i + 1 :])
+    for name, value in MEMORIES:
+        yield cost, name, value
+
+
+def test_estimates_are_within_the_bounds_and_every_constant_matters(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One test, since the synthesis takes a minute."""
+    kernels = measured(tmp_path / "verilog")
+    ours = {kind for kind in Kernel.__subclasses__() if kind.__module__.startswith("cbnn.hw.")}
+    assert {type(kernel) for kernel, _ in kernels} == ours
+    assert outside(kernels) == []
+    unnoticed = []
+    for owner, name, value in planted_constants(ours):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, value)
+            if not outside(kernels):
+                unnoticed.append((owner, name, value))
     assert unnoticed == []
-
-
-@pytest.mark.parametrize(("name", "planted"), [
-    ("LUT_RAMS", ((32, 6),)), ("LUT_RAMS", ((64, 3),)), ("LUT_RAMS", ((32, 3), (64, 3))),
-    ("BLOCK_RAM_POINTS", 110), ("BLOCK_RAM_POINTS", 148),
-    ("LUT_WORDS", 32), ("LUT_WORDS", 128), ("FEWEST_BLOCK_RAM_BITS", 5000),
-    *(("SHAPES", (*cost.SHAPES[:i], (words, bits), *cost.SHAPES[i + 1 :]))
-      for i, (n, bits) in enumerate(cost.SHAPES) for words in (n // 2, 2 * n)),
-])
-def test_every_constant_of_memories_matters(
-        measured: list[tuple[Kernel, Area]], monkeypatch: pytest.MonkeyPatch, name: str,
-        planted: object) -> None:
-    monkeypatch.setattr(cost, name, planted)
-    assert outside(measured) != []

@@ -169,6 +169,10 @@ def test_an_option_without_effect_is_refused(cbnn, folder: Path, words: tuple, o
 @pytest.mark.parametrize(("words", "sentence"), [
     *((("fold", *WORDS, "--interval", 99, "--mhz", value), f"--mhz is {float(value)}; it must be 0.001 to 10,000")
       for value in ("0", "nan", "inf", "-1")),
+    (("fold", *WORDS, "--fps", 1e9), "--fps 1e+09 leaves less than a cycle per image at 100 MHz; at most 100,000,000 "),
+    (("fold", *WORDS, "--device", "xc7z010", "--luts", 17_601), "--luts is 17,601; the xc7z010 has 17,600"),
+    (("fold", *WORDS, "--device", "xc7z010", "--block-rams", 999), "--block-rams is 999; the xc7z010 has 120"),
+    (("cycles", *WORDS, "--folding", "8,9"), "folding '8,9' is not written like (16,9)(8,16)(10,8): one (PE,SIMD) per"),
     (("fold", *WORDS, "--interval", -3), "--interval is -3; it must be 1 to 1,099,511,627,776"),
     (("fold", *WORDS, "--interval", 99, "--input-width", 0), "--input-width is 0; it must be 1 to 16,777,216"),
     (("simulate", *WORDS, *FOLDING, "--idle", 91), "--idle is 91; it must be 0 to 90"),
@@ -252,7 +256,7 @@ def test_the_next_verb_gets_what_was_given(cbnn, folder: Path) -> None:
     words = shlex.split(err.splitlines()[-1].removeprefix("next: cbnn "))
     code, _, err = cbnn(*words)
     assert code == 0
-    assert err.splitlines()[-1] == "next: cbnn verify net.npz --folding 'my folding.json' --out verilog"
+    assert err.splitlines()[-1] == "next: cbnn generate net.npz --folding 'my folding.json' --out verilog"
     assert cbnn(*words, "--json")[2] == ""
 
 

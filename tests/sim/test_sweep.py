@@ -102,6 +102,13 @@ def test_a_dask_cluster_gives_the_same(tmp_path, expected):
         assert sweep(ASKED, tmp_path / "table.db", cluster.scheduler_address) == as_rows(expected)
 
 
+def test_a_scheduler_that_is_not_there_leaves_no_table(tmp_path):
+    pytest.importorskip("distributed")
+    with pytest.raises(ValueError, match="unknown address scheme 'nonsense'"):
+        sweep(ASKED, tmp_path / "table.db", "nonsense://here")
+    assert not list(tmp_path.iterdir())
+
+
 def test_widths_scale_all_layers_but_the_last():
     assert str(TOPOLOGY.scaled(0.5)) == "4C3-MP2-6FC-4FC"
 

@@ -13,9 +13,11 @@ from cbnn.hw import verilog
 from cbnn.model.folding import Folding
 from cbnn.model.network import Network, Parameters, random_network
 from cbnn.model.topology import Topology
+from cbnn.sim import verify as verifying
 from cbnn.sim.dataflow import Trace, simulate
 from cbnn.sim.fifos import size_fifos
 from cbnn.sim.verify import mark_breaches, predict, verify
+from cbnn.sim.verilated import MismatchError
 
 TOPOLOGY = Topology.parse("4C3-MP2-6FC-3FC", (4, 4, 2), 3, (2, 0))
 NETWORK = random_network(TOPOLOGY, 5)
@@ -37,6 +39,13 @@ def test_equal_under_idles_and_stalls(tmp_path: Path) -> None:
                     stall_percent=60, seed=3)
     assert result.differences == []
     assert result.measured is None
+
+
+def test_hardware_that_hangs_is_a_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that was simulated comes out in the cycles that it is given."""
+    monkeypatch.setattr(verifying, "_patience", lambda trace, first: {"max_cycles": 3})
+    with pytest.raises(MismatchError, match="accelerator hangs: 3 of 30 beats in, 0 of 5 out after 3 cycles"):
+        verify(NETWORK, hw.accelerator(NETWORK, FOLDING), IMAGES, tmp_path / "v")
 
 
 def test_one_wrong_weight_is_found(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from cbnn.model.network import Network, Parameters, random_network
 from cbnn.model.topology import Topology
 from cbnn.sim import volume
 from cbnn.sim.cosim import Run, cosimulate, image_ends
-from cbnn.sim.verilated import SimulationError
+from cbnn.sim.verilated import MismatchError, SimulationError
 
 TOPOLOGY = Topology.parse("4C3-MP2-6FC-4FC", (4, 4, 2), 3, (2, 0))
 NETWORK = random_network(TOPOLOGY, 5)
@@ -81,7 +81,7 @@ def test_one_wrong_cycle_is_reported(executable: Path, monkeypatch: pytest.Monke
 def test_missing_beats_end_the_run(executable: Path) -> None:
     """The bench waits for three beats of each image, and two come."""
     waiting = replace(UNIT, kernels=(*UNIT.kernels[:-1], replace(UNIT.kernels[-1], beats=3)))
-    with pytest.raises(SimulationError, match=r"^accelerator hangs: 4 of 4 beats in, 4 of 6 out after \d+ cycles$"):
+    with pytest.raises(MismatchError, match=r"^accelerator hangs: 4 of 4 beats in, 4 of 6 out after \d+ cycles$"):
         volume.stream(NETWORK, waiting, IMAGES[:2], executable=executable)
 
 
