@@ -28,6 +28,8 @@ MAX_FIFO_DEPTH = 1 << 16
 """Most beats that a FIFO holds: MyHDL has a signal for each, and converts no more within 500 MB."""
 OWN_NODE = re.compile("Input|MVTU_[0-9]+")
 """Names in a folding's file."""
+FINNS_NODE = re.compile("Defaults|MVAU|MatrixVectorActivation|StreamingFCLayer")
+"""How names in FINN's files begin."""
 RAM_STYLES = ("auto", "block", "distributed")
 T = TypeVar("T")
 
@@ -165,7 +167,7 @@ class Folding:
         try:
             nodes = decode_json(content, dict[str, msgspec.Raw])
             if stray := set(nodes) - {"Input", *names}:
-                finns = "" if OWN_NODE.fullmatch(min(stray)) else "; cbnn import finn-folding reads FINN's files"
+                finns = "; cbnn import finn-folding reads FINN's files" if any(map(FINNS_NODE.match, stray)) else ""
                 raise ValueError(f"it folds {min(stray)!r}, which this network does not have{finns}")
             if missing := [name for name in names if name not in nodes]:
                 raise ValueError(f"it lacks {missing[0]!r}, a layer of this network")

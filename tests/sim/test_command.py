@@ -197,7 +197,7 @@ def test_one_level_of_the_demo_and_its_report(tmp_path: Path, monkeypatch: pytes
 
 
 CBNN = Path(sys.executable).with_name("cbnn")
-VERIFY = ("verify", "digits-5", "--folding", "(8,9)(16,16)(8,16)(4,16)(5,8)", "--images", "200", "--out")
+VERIFY = ("verify", "digits-5", "--folding", "(8,9)(16,16)(8,16)(4,16)(5,8)", "--images", "60", "--out")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])

@@ -44,7 +44,7 @@ def test_equal_under_idles_and_stalls(tmp_path: Path) -> None:
 def test_hardware_that_hangs_is_a_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing that was simulated comes out in the cycles that it is given."""
     monkeypatch.setattr(verifying, "_patience", lambda trace, first: {"max_cycles": 3})
-    with pytest.raises(MismatchError, match="accelerator hangs: 3 of 30 beats in, 0 of 5 out after 3 cycles"):
+    with pytest.raises(MismatchError, match="accelerator hangs: 3 of 10 beats in, 0 of 15 out after 3 cycles"):
         verify(NETWORK, hw.accelerator(NETWORK, FOLDING), IMAGES, tmp_path / "v")
 
 
