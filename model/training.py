@@ -4,6 +4,8 @@ On a GPU where there is one, in mixed precision; else on one CPU core, so that s
 the same call gives the same weights.
 """
 
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +20,10 @@ from cbnn.model.topology import Topology
 import torch  # behind binary_module, which says what to install where it is missing
 from torch import Tensor
 from torch.nn import functional
+
+# PyTorch's compiler makes a folder for its cache as soon as it is imported, as optimisers do. Nothing is compiled here,
+# so that any folder that exists will do.
+os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", tempfile.gettempdir())
 
 SMOOTHING = 0.1
 """Label smoothing of the loss."""
