@@ -1,9 +1,15 @@
 """For all tests."""
 
 import gc
+import signal
 from collections.abc import Iterator
 
 import pytest
+
+for _number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT):
+    # Under nohup, and in the background of a script, signals are ignored, by all that tests start too.
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

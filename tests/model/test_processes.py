@@ -104,10 +104,13 @@ def test_all_ends_with_a_process_that_is_killed(tmp_path: Path, number: signal.S
     root = Path(__file__).parents[2]
     with subprocess.Popen([sys.executable, str(tmp_path / "main.py"), str(tmp_path), who], cwd=root,
                           env={**os.environ, "PYTHONPATH": str(root)}, stderr=subprocess.DEVNULL) as main:
-        wait_for(lambda: len(list(tmp_path.glob("[0-9]*"))) >= 1)
-        time.sleep(0.2)
-        main.send_signal(number)
-        main.wait(PATIENCE_S)
+        try:
+            wait_for(lambda: len(list(tmp_path.glob("[0-9]*"))) >= 1)
+            time.sleep(0.2)
+            main.send_signal(number)
+            main.wait(PATIENCE_S)
+        finally:
+            main.kill()
     assert_gone(tmp_path)
 
 
