@@ -20,9 +20,9 @@ import numpy as np
 from rtl import NETWORKS, unit_of, write_table
 
 from cbnn.hw.accelerator import Accelerator, accelerator, input_beats
+from cbnn.hw.folding import Folding
 from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.model.files import write_atomically
-from cbnn.model.folding import Folding
 from cbnn.model.topology import Topology
 from cbnn.sim.cosim import Run, cosimulate, image_ends
 from cbnn.sim.dataflow import simulate

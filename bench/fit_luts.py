@@ -19,11 +19,11 @@ from scipy.optimize import nnls
 from cbnn.hw.accelerator import Accelerator, accelerator
 from cbnn.hw.classify import Classify
 from cbnn.hw.fifo import Fifo
+from cbnn.hw.folding import Folding
 from cbnn.hw.max_pool import MaxPool
 from cbnn.hw.replay_buffer import ReplayBuffer
 from cbnn.hw.sliding_window import SlidingWindow
 from cbnn.hw.verilog import generate
-from cbnn.model.folding import Folding
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim.synth import Area, synthesize

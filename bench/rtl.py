@@ -24,9 +24,9 @@ from pathlib import Path
 import numpy as np
 
 from cbnn.hw.accelerator import Accelerator, accelerator
+from cbnn.hw.folding import Folding
 from cbnn.hw.verilog import generate
 from cbnn.model.files import write_atomically
-from cbnn.model.folding import Folding
 from cbnn.model.network import Network, random_network
 from cbnn.model.storage import load
 from cbnn.model.topology import Conv, Topology

@@ -18,8 +18,8 @@ from brevitas.quant.binary import SignedBinaryActPerTensorConst, SignedBinaryWei
 from torch import nn
 
 from cbnn.hw.accelerator import accelerator
+from cbnn.hw.folding import Folding
 from cbnn.model import digits, golden, qonnx, storage
-from cbnn.model.folding import Folding
 from cbnn.sim.verify import verify
 
 

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from cbnn.hw.classify import Classify, signed_width
 from cbnn.hw.fifo import Fifo
+from cbnn.hw.folding import Folding, LayerFolding
 from cbnn.hw.frame_guard import FrameGuard
 from cbnn.hw.max_pool import MaxPool
 from cbnn.hw.mvtu import Mvtu
@@ -38,7 +39,6 @@ from cbnn.hw.result_marks import ResultMarks
 from cbnn.hw.sliding_window import SlidingWindow
 from cbnn.hw.stream import Kernel, Stream
 from cbnn.hw.width_converter import WidthConverter
-from cbnn.model.folding import Folding, LayerFolding
 from cbnn.model.network import Network, Parameters
 from cbnn.model.slices import bit_slices
 from cbnn.model.topology import Conv, LayerShape, Topology

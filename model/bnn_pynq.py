@@ -30,7 +30,6 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from cbnn.model.files import MAX_JSON_BYTES, decode_json, read_bounded
-from cbnn.model.folding import Folding
 from cbnn.model.network import Network, Parameters
 from cbnn.model.topology import Conv, Dense, LayerShape, Topology
 
@@ -91,13 +90,13 @@ def load(folder: Path, table: Path) -> Network:
     return Network(topology, parameters, pixel_table)
 
 
-def folding(topology: Topology, table: Path) -> Folding:
-    """Return the PE and SIMD of the table, see `Folding.at_least`.
+def pe_simd(table: Path) -> list[tuple[int, int]]:
+    """Return PE and SIMD of every layer, as the table has them.
 
-    A remainder is left where columns and rows that only filled files up are gone, or the first layer works slice by
+    They may leave a remainder: columns and rows that only filled files up are gone, and the first layer works slice by
     slice.
     """
-    return Folding.at_least(topology, [(entry.pe, entry.simd) for entry in _table(table).layers])
+    return [(entry.pe, entry.simd) for entry in _table(table).layers]
 
 
 def _table(path: Path) -> _Table:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from cbnn.hw.folding import Folding
 from cbnn.model import datasets, golden
 from cbnn.model.compact import Compaction, results
 from cbnn.model.evaluation import mean_and_spread
 from cbnn.model.files import OwnFolder
-from cbnn.model.folding import Folding
 from cbnn.model.network import Network
 from cbnn.model.points import Point, Result
 from cbnn.model.sensitivity import Sensitivity

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cbnn.hw.accelerator import Accelerator, accelerator
+from cbnn.hw.folding import Folding
 from cbnn.hw.mvtu import Mvtu
 from cbnn.hw.stream import Kernel
 from cbnn.model.files import Fraction
-from cbnn.model.folding import Folding
 from cbnn.model.network import Network, prune_slices
 from cbnn.model.topology import Topology
 from cbnn.sim.search import Budget, Search

@@ -15,9 +15,9 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from cbnn.hw.accelerator import accelerator
+from cbnn.hw.folding import Folding
 from cbnn.model import digits, golden, storage
 from cbnn.model.files import MAX_JSON_BYTES, OwnFolder, decode_json, read_bounded
-from cbnn.model.folding import Folding
 from cbnn.model.network import Network, prune_slices
 from cbnn.model.processes import completed
 from cbnn.model.topology import Topology

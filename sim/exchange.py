@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
-from cbnn.model import bnn_pynq, finn_folding, storage
+from cbnn.hw import finn_folding
+from cbnn.hw.folding import Folding
+from cbnn.model import bnn_pynq, storage
 from cbnn.model.files import check_file
 from cbnn.model.network import Network
 from cbnn.sim.options import (
@@ -60,7 +62,7 @@ def import_bnn_pynq(
         check_file(folding_out)
     storage.save(network, out)
     if folding_out is not None:
-        bnn_pynq.folding(network.topology, table).save(folding_out)
+        Folding.at_least(network.topology, bnn_pynq.pe_simd(table)).save(folding_out)
     _print(network, out, as_json, folding_out or "auto")
 
 

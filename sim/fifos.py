@@ -8,7 +8,7 @@ does. Where they do not, FIFOs are made as shallow as they can be one after the 
 from dataclasses import dataclass
 
 from cbnn.hw.accelerator import Accelerator, accelerator
-from cbnn.model.folding import Folding
+from cbnn.hw.folding import Folding
 from cbnn.model.topology import Topology
 from cbnn.sim.dataflow import simulate
 

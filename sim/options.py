@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from cbnn.hw.accelerator import Accelerator, accelerator, check_name
+from cbnn.hw.folding import MAX_FOLD, Folding
 from cbnn.model import datasets, storage
-from cbnn.model.folding import MAX_FOLD, Folding
 from cbnn.model.network import Network
 from cbnn.model.topology import Shape, Topology
 from cbnn.sim import demo

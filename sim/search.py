@@ -14,12 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from cbnn.hw.accelerator import Accelerator, accelerator, layer_kernels, tail_kernels, widths_converted
-from cbnn.hw.frame_guard import FrameGuard
-from cbnn.hw.max_pool import MaxPool
-from cbnn.hw.register_slice import RegisterSlice
-from cbnn.hw.sliding_window import SlidingWindow
-from cbnn.hw.stream import Kernel
-from cbnn.model.folding import (
+from cbnn.hw.folding import (
     MAX_FIFO_DEPTH,
     Folding,
     LayerFolding,
@@ -27,6 +22,11 @@ from cbnn.model.folding import (
     default_fifo_depth,
     default_input_width,
 )
+from cbnn.hw.frame_guard import FrameGuard
+from cbnn.hw.max_pool import MaxPool
+from cbnn.hw.register_slice import RegisterSlice
+from cbnn.hw.sliding_window import SlidingWindow
+from cbnn.hw.stream import Kernel
 from cbnn.model.topology import Conv, LayerShape, Topology
 
 DEVICES = {

@@ -17,8 +17,8 @@ from typing import Any, Literal, get_type_hints
 
 import msgspec
 
+from cbnn.hw.folding import Folding
 from cbnn.model.files import check_file, decode_json
-from cbnn.model.folding import Folding
 from cbnn.model.processes import WorkerError, completed
 from cbnn.model.topology import Topology
 from cbnn.sim.cycles import Level, check_level, full_level, level

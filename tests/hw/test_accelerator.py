@@ -8,10 +8,10 @@ import pytest
 from myhdl import Simulation, always, delay, instance
 
 from cbnn.hw.accelerator import accelerator, blocks_of, input_beats, output_beats
+from cbnn.hw.folding import Folding
 from cbnn.hw.stream import Stream, clock_and_reset
 from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.model import golden
-from cbnn.model.folding import Folding
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim.cosim import Run, cosimulate, image_ends

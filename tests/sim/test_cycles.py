@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cbnn.hw.accelerator import accelerator
-from cbnn.model.folding import Folding
+from cbnn.hw.folding import Folding
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim import demo

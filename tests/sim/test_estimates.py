@@ -11,6 +11,7 @@ from cbnn.hw import cost
 from cbnn.hw.accelerator import accelerator
 from cbnn.hw.classify import Classify
 from cbnn.hw.fifo import Fifo
+from cbnn.hw.folding import Folding
 from cbnn.hw.max_pool import MaxPool
 from cbnn.hw.mvtu import Mvtu
 from cbnn.hw.register_slice import RegisterSlice
@@ -19,7 +20,6 @@ from cbnn.hw.sliding_window import SlidingWindow
 from cbnn.hw.stream import Kernel
 from cbnn.hw.verilog import generate
 from cbnn.hw.width_converter import WidthConverter
-from cbnn.model.folding import Folding
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim.synth import Area, synthesize

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from cbnn.hw.folding import Folding
 from cbnn.model import digits
 from cbnn.model.files import RECORD
-from cbnn.model.folding import Folding
 from cbnn.model.golden import accuracy
 from cbnn.model.network import Network, prune_slices
 from cbnn.model.storage import save

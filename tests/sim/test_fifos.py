@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from cbnn.hw.accelerator import accelerator
-from cbnn.model.folding import Folding
+from cbnn.hw.folding import Folding
 from cbnn.model.topology import Topology
 from cbnn.sim.fifos import fifo_bits, size_fifos, steady_interval
 

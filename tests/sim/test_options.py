@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import typer
 
+from cbnn.hw.folding import Folding
 from cbnn.model import storage
-from cbnn.model.folding import Folding
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim import command, exchange, options, verbs

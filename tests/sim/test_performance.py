@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cbnn.hw.accelerator import accelerator
+from cbnn.hw.folding import Folding
 from cbnn.model.files import RECORD
-from cbnn.model.folding import Folding
 from cbnn.model.topology import Topology
 from cbnn.sim import timeline
 from cbnn.sim.dataflow import simulate

@@ -5,10 +5,10 @@ import json
 import pytest
 
 from cbnn.hw.accelerator import accelerator
+from cbnn.hw.folding import Folding
 from cbnn.hw.frame_guard import FrameGuard
 from cbnn.hw.result_marks import ResultMarks
 from cbnn.hw.verilog import generate, write_part
-from cbnn.model.folding import Folding
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim import place, synth

@@ -10,7 +10,7 @@ import pytest
 
 from cbnn.hw import accelerator as hw
 from cbnn.hw import verilog
-from cbnn.model.folding import Folding
+from cbnn.hw.folding import Folding
 from cbnn.model.network import Network, Parameters, random_network
 from cbnn.model.topology import Topology
 from cbnn.sim import verify as verifying

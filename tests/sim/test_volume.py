@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from cbnn.hw import accelerator as hw
+from cbnn.hw.folding import Folding
 from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.model import golden
-from cbnn.model.folding import Folding
 from cbnn.model.network import Network, Parameters, random_network
 from cbnn.model.topology import Topology
 from cbnn.sim import volume

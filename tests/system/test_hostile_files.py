@@ -30,12 +30,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.io import savemat
 
+from cbnn.hw import finn_folding
 from cbnn.hw.accelerator import accelerator
+from cbnn.hw.folding import Folding
 from cbnn.model import (
     bnn_pynq,
     datasets,
     evaluation,
-    finn_folding,
     pictures,
     points,
     qonnx,
@@ -43,7 +44,6 @@ from cbnn.model import (
     storage,
 )
 from cbnn.model.files import RECORD, OwnFolder, read_array
-from cbnn.model.folding import Folding
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.model.training import Recipe

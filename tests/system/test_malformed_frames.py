@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from cbnn.hw.accelerator import accelerator, input_beats, input_images, output_beats
+from cbnn.hw.folding import Folding
 from cbnn.hw.frame_guard import guarded
 from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.model import golden
-from cbnn.model.folding import Folding
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim.cosim import Run, cosimulate, image_ends

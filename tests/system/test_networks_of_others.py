@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cbnn.hw.accelerator import accelerator, input_beats
+from cbnn.hw.folding import Folding
 from cbnn.hw.max_pool import MaxPool
 from cbnn.hw.mvtu import Mvtu
 from cbnn.hw.verilog import top_module, write_part
@@ -23,7 +24,7 @@ TABLE = Path(__file__).parents[2] / "examples" / "cnvW1A1.json"
 @pytest.mark.parametrize("n_layers", [1, 2])
 def test_first_layers_of_cnvw1a1_on_its_deer(n_layers: int, tmp_path: Path) -> None:
     network = bnn_pynq.load(CNV, TABLE)
-    whole = accelerator(network, bnn_pynq.folding(network.topology, TABLE), "cnv")
+    whole = accelerator(network, Folding.at_least(network.topology, bnn_pynq.pe_simd(TABLE)), "cnv")
     image = np.frombuffer((CNV / "deer.bin").read_bytes()[1:], np.uint8).reshape(1, 3, 32, 32).transpose(0, 2, 3, 1)
     end = whole.kernels.index(whole.mvtus[n_layers - 1])
     end += isinstance(whole.kernels[end + 1], MaxPool)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cbnn.hw.folding import MAX_FIFO_DEPTH, MAX_FOLD, Folding, LayerFolding
 from cbnn.model.files import MAX_JSON_BYTES
-from cbnn.model.folding import MAX_FIFO_DEPTH, MAX_FOLD, Folding, LayerFolding
 from cbnn.model.topology import Topology
 
 TOPOLOGY = Topology.parse("16C3-16C3-MP2-32FC-10FC", (8, 8, 1), 5, (4, 3, 2))
@@ -80,6 +80,13 @@ def test_default_input_width_suits_the_first_layer(text: str, in_shape: tuple[in
 @pytest.mark.parametrize("text", ["(16,9)(8,16)(4,32)(10,8)", " (16, 9) (8, 16)(4,32)(10,8) "])
 def test_notation(text: str) -> None:
     assert Folding.parse(text, TOPOLOGY) == Folding.of(TOPOLOGY, PAIRS)
+
+
+def test_at_least_takes_the_next_divisor() -> None:
+    topology = Topology.parse("6C3P0-8C3P0-MP2-8FC-3FC", (8, 7, 3), 8, first_layer="weighted")
+    folding = Folding.at_least(topology, [(2, 3), (4, 9), (2, 8), (4, 1)])
+    # SIMD 3 of 8 bits: 24 bits at once, of a slice's 27; four PEs for three classes: three.
+    assert [(layer.pe, layer.simd) for layer in folding.layers] == [(2, 27), (4, 9), (2, 8), (3, 1)]
 
 
 WHOLE = "it must be a whole number of 1 to"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cbnn.model import finn_folding
-from cbnn.model.folding import Folding
+from cbnn.hw import finn_folding
+from cbnn.hw.folding import Folding
 from cbnn.model.topology import Topology
 
 TFC = Topology.parse("64FC-64FC-64FC-10FC", (28, 28, 1), 1)
