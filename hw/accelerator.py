@@ -32,7 +32,7 @@ from cbnn.hw.fifo import Fifo
 from cbnn.hw.folding import Folding, LayerFolding
 from cbnn.hw.frame_guard import FrameGuard
 from cbnn.hw.max_pool import MaxPool
-from cbnn.hw.mvtu import Mvtu
+from cbnn.hw.mvtu.mvtu import Mvtu
 from cbnn.hw.register_slice import RegisterSlice
 from cbnn.hw.replay_buffer import ReplayBuffer
 from cbnn.hw.result_marks import ResultMarks

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from myhdl import ConcatSignal, Signal, always, always_comb, always_seq, block, instances, intbv, modbv
 
-from cbnn.hw.sequencer import delay
+from cbnn.hw.delay import delay
 from cbnn.hw.stream import Kernel, Schedule, counter
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from cbnn.hw.accelerator import Accelerator, accelerator
 from cbnn.hw.folding import Folding
-from cbnn.hw.mvtu import Mvtu
+from cbnn.hw.mvtu.mvtu import Mvtu
 from cbnn.hw.stream import Kernel
 from cbnn.model.files import Fraction
 from cbnn.model.network import Network, prune_slices

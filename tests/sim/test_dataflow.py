@@ -8,7 +8,7 @@ import pytest
 
 from cbnn.hw.accelerator import Accelerator, accelerator, input_beats
 from cbnn.hw.folding import Folding
-from cbnn.hw.mvtu import Mvtu
+from cbnn.hw.mvtu.mvtu import Mvtu
 from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology

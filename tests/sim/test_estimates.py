@@ -13,7 +13,7 @@ from cbnn.hw.classify import Classify
 from cbnn.hw.fifo import Fifo
 from cbnn.hw.folding import Folding
 from cbnn.hw.max_pool import MaxPool
-from cbnn.hw.mvtu import Mvtu
+from cbnn.hw.mvtu.mvtu import Mvtu
 from cbnn.hw.register_slice import RegisterSlice
 from cbnn.hw.replay_buffer import ReplayBuffer
 from cbnn.hw.sliding_window import SlidingWindow

@@ -10,7 +10,7 @@ import pytest
 from cbnn.hw.accelerator import accelerator, input_beats
 from cbnn.hw.folding import Folding
 from cbnn.hw.max_pool import MaxPool
-from cbnn.hw.mvtu import Mvtu
+from cbnn.hw.mvtu.mvtu import Mvtu
 from cbnn.hw.verilog import top_module, write_part
 from cbnn.model import bnn_pynq, golden
 from cbnn.sim.cosim import Run, cosimulate, image_ends

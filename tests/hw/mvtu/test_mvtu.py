@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cbnn.hw.mvtu import Mvtu
+from cbnn.hw.mvtu.mvtu import Mvtu
 
 N_IMAGES = 3
 

@@ -11,17 +11,18 @@ from itertools import pairwise
 from myhdl import Signal, always, always_comb, always_seq, block, instances, intbv
 
 from cbnn.hw.cost import RomShape, in_block_ram
+from cbnn.hw.delay import delay, hold
 from cbnn.hw.instance import inside_is_elsewhere, instantiation, placeholder
-from cbnn.hw.processing_element import element_stages, processing_element
-from cbnn.hw.rom import rom, rom_submodules
-from cbnn.hw.sequencer import delay, find_row, find_shift, hold, issue_words
-from cbnn.hw.stream import Kernel, Rom, Schedule, counter
-from cbnn.hw.xnor_popcount import (
+from cbnn.hw.mvtu.processing_element import element_stages, processing_element
+from cbnn.hw.mvtu.rom import rom, rom_submodules
+from cbnn.hw.mvtu.sequencer import find_row, find_shift, issue_words
+from cbnn.hw.mvtu.xnor_popcount import (
     popcount_lut_terms,
     popcount_stages,
     popcount_submodules,
     xnor_popcount,
 )
+from cbnn.hw.stream import Kernel, Rom, Schedule, counter
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from myhdl import Signal, always, always_comb, always_seq, block, intbv
 
+from cbnn.hw.mvtu.xnor_popcount import popcount_stages, popcount_submodules, xnor_popcount
 from cbnn.hw.stream import Kernel, Schedule
-from cbnn.hw.xnor_popcount import popcount_stages, popcount_submodules, xnor_popcount
 
 
 @block

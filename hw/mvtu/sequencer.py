@@ -1,12 +1,11 @@
 """Word sequencer: which word of which row a matrix unit works on, and what the row needs.
 
-It counts words through slices and rows, addresses the weights, marks where rows start and end, and delays these marks
-as long as XNOR-popcount takes.
+It counts words through slices and rows, addresses the weights, and marks where rows start and end.
 """
 
 from myhdl import ConcatSignal, Signal, always, always_comb, always_seq, block, instances, intbv
 
-from cbnn.hw.rom import rom
+from cbnn.hw.mvtu.rom import rom
 from cbnn.hw.stream import counter
 
 
@@ -73,40 +72,6 @@ def issue_words(clk, rst, s_axis, advance, go, word, weight_address, issued, uni
                 weight_address.next = weight_address + 1
 
     return instances()
-
-
-@block
-def delay(clk, rst, advance, source, delayed, stages):
-    """Delay flags, as pipelines beside them take."""
-    line = [Signal(intbv(0)[len(source) :]) for _ in range(stages)]
-
-    @always_comb
-    def drive():
-        delayed.next = line[stages - 1]
-
-    @always(clk.posedge)
-    def step():
-        if rst:
-            for i in range(stages):
-                line[i].next = 0
-        elif advance:
-            line[0].next = source
-            for i in range(1, stages):
-                line[i].next = line[i - 1]
-
-    return instances()
-
-
-@block
-def hold(clk, advance, word, held):
-    """Register a word."""
-
-    @always(clk.posedge)
-    def register():
-        if advance:
-            held.next = word
-
-    return register
 
 
 @block

@@ -3,7 +3,7 @@
 from myhdl import Signal, always, always_comb, block, instances, intbv, modbv
 
 from cbnn.hw.instance import inside_is_elsewhere, instantiation, placeholder
-from cbnn.hw.xnor_popcount import popcount_stages, xnor_popcount
+from cbnn.hw.mvtu.xnor_popcount import popcount_stages, xnor_popcount
 
 
 def element_stages(simd: int) -> int:

@@ -1,0 +1,1 @@
+"""The matrix-vector-threshold unit (MVTU) and its parts."""
