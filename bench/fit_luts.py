@@ -22,8 +22,8 @@ from cbnn.hw.fifo import Fifo
 from cbnn.hw.folding import Folding
 from cbnn.hw.max_pool import MaxPool
 from cbnn.hw.replay_buffer import ReplayBuffer
-from cbnn.hw.sliding_window import SlidingWindow
 from cbnn.hw.verilog import generate
+from cbnn.hw.window.sliding_window import SlidingWindow
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim.synth import Area, synthesize

@@ -36,9 +36,9 @@ from cbnn.hw.mvtu.mvtu import Mvtu
 from cbnn.hw.register_slice import RegisterSlice
 from cbnn.hw.replay_buffer import ReplayBuffer
 from cbnn.hw.result_marks import ResultMarks
-from cbnn.hw.sliding_window import SlidingWindow
 from cbnn.hw.stream import Kernel, Stream
 from cbnn.hw.width_converter import WidthConverter
+from cbnn.hw.window.sliding_window import SlidingWindow
 from cbnn.model.network import Network, Parameters
 from cbnn.model.slices import bit_slices
 from cbnn.model.topology import Conv, LayerShape, Topology

@@ -25,8 +25,8 @@ from cbnn.hw.folding import (
 from cbnn.hw.frame_guard import FrameGuard
 from cbnn.hw.max_pool import MaxPool
 from cbnn.hw.register_slice import RegisterSlice
-from cbnn.hw.sliding_window import SlidingWindow
 from cbnn.hw.stream import Kernel
+from cbnn.hw.window.sliding_window import SlidingWindow
 from cbnn.model.topology import Conv, LayerShape, Topology
 
 DEVICES = {

@@ -9,8 +9,8 @@ import pytest
 from cbnn.hw.accelerator import accelerator, input_beats, input_images, output_beats
 from cbnn.hw.folding import Folding
 from cbnn.hw.frame_guard import guarded
-from cbnn.hw.sliding_window import SlidingWindow
 from cbnn.hw.verilog import FILE_LIST, generate
+from cbnn.hw.window.sliding_window import SlidingWindow
 from cbnn.model import golden
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology

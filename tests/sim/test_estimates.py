@@ -16,10 +16,10 @@ from cbnn.hw.max_pool import MaxPool
 from cbnn.hw.mvtu.mvtu import Mvtu
 from cbnn.hw.register_slice import RegisterSlice
 from cbnn.hw.replay_buffer import ReplayBuffer
-from cbnn.hw.sliding_window import SlidingWindow
 from cbnn.hw.stream import Kernel
 from cbnn.hw.verilog import generate
 from cbnn.hw.width_converter import WidthConverter
+from cbnn.hw.window.sliding_window import SlidingWindow
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim.synth import Area, synthesize

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from cbnn.hw.accelerator import Accelerator, accelerator, input_beats, input_images, output_beats
 from cbnn.hw.folding import Folding
 from cbnn.hw.frame_guard import guarded
-from cbnn.hw.sliding_window import SlidingWindow
 from cbnn.hw.verilog import FILE_LIST, generate
+from cbnn.hw.window.sliding_window import SlidingWindow
 from cbnn.model import golden
 from cbnn.model.network import Network, random_network
 from cbnn.model.topology import Conv, Dense, LayerShape, Topology

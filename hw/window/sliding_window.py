@@ -15,9 +15,9 @@ import numpy as np
 from myhdl import Signal, always, always_comb, always_seq, block, instances, intbv, modbv
 
 from cbnn.hw.cost import memory_block_rams, memory_luts
-from cbnn.hw.line_buffer import fill_level, line_buffer
 from cbnn.hw.stream import Kernel, Schedule, counter
-from cbnn.hw.window_walk import select_padding, walk_windows
+from cbnn.hw.window.line_buffer import fill_level, line_buffer
+from cbnn.hw.window.window_walk import select_padding, walk_windows
 from cbnn.model.topology import Conv, LayerShape
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cbnn.hw.sliding_window import SlidingWindow
+from cbnn.hw.window.sliding_window import SlidingWindow
 from cbnn.model.topology import Conv
 
 N_IMAGES = 4

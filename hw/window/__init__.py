@@ -1,0 +1,1 @@
+"""The sliding window unit (SWU) and its parts."""
