@@ -18,7 +18,6 @@ import sys
 import tempfile
 import time
 from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +27,7 @@ from cbnn.hw.folding import Folding
 from cbnn.hw.verilog import generate
 from cbnn.model.files import write_atomically
 from cbnn.model.network import Network, random_network
+from cbnn.model.shipped import shipped
 from cbnn.model.storage import load
 from cbnn.model.topology import Conv, Topology
 from cbnn.sim.place import clocks
@@ -141,7 +141,7 @@ def measure_clocks() -> dict:
 
 def measure_digits() -> dict:
     """Place and route the demo's network, all slices, whole: MHz, or the sentence that says why not."""
-    network = load(Path(str(files("cbnn.model"))) / "pretrained" / "digits-5.npz")
+    network = load(shipped()["digits-5"])
     result: dict = {"folding": DIGITS}
     for folding, target in ((DIGITS, "ecp5"), ("(1,9)(1,8)(1,8)(1,4)(1,4)", "ice40")):
         unit = accelerator(network, Folding.parse(folding, network.topology), "digits")

@@ -41,6 +41,7 @@ from cbnn.sim.options import (
     read_network,
 )
 from cbnn.sim.screen import facts_tables, print_result, progress_bar, rows_table, stderr, tell, visible
+from cbnn.sim.stimulus import sample_images, takes_digits
 from cbnn.sim.verbs import app, next_step, option, refuse, verb
 from cbnn.sim.verify import MIN_IMAGES, icarus_seconds, predict, verify
 from cbnn.sim.verilated import MismatchError
@@ -137,13 +138,13 @@ def verify_command(model: ModelArgument, folding: FoldingOption, out: OutOption,
     check_pixels(network.topology, images)
     if waves is not None:
         files.check_file(waves)
-    if demo.takes_digits(network.topology) and not idle and not stall:
+    if takes_digits(network.topology) and not idle and not stall:
         refuse("here: digits without idles and stalls are always the same", "seed")
     if simulator == "icarus" and (seconds := icarus_seconds(unit, images)) > MAX_ICARUS_S:
         tell(f"Icarus will take about {seconds / 60:,.0f} minutes for {images} images; cbnn volume "
              "compares every beat too, hundreds of times faster")
     with stderr.status("generating and simulating"):
-        result = verify(network, unit, demo.sample_images(network, images, seed), out,
+        result = verify(network, unit, sample_images(network, images, seed), out,
                         idle_percent=idle, stall_percent=stall, seed=seed, simulator=simulator, waves=waves)
     facts = {"result": _verdict(result.differences), "images": result.n_images,
              "wrong_images": result.wrong_images, "mistimed_images": result.mistimed_images}
@@ -174,7 +175,7 @@ def volume_command(
     unit = accelerator(weights, read_folding(folding, topology, input_width))
     check_pixels(topology, images)
     pixels = (files.read_array(images_file)[:images] if images_file
-              else demo.sample_images(weights, images, seed)[:images])
+              else sample_images(weights, images, seed)[:images])
     with progress_bar() as progress:
         task = progress.add_task("compiling", total=None)
         result = volume.stream(weights, unit, pixels, idle_percent=idle, stall_percent=stall, seed=seed,

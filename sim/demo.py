@@ -5,22 +5,19 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, get_type_hints
 
 import msgspec
-import numpy as np
 from msgspec import Meta
-from numpy.typing import NDArray
 
 from cbnn.hw.accelerator import accelerator
 from cbnn.hw.folding import Folding
-from cbnn.model import digits, golden, storage
+from cbnn.model import digits, golden
 from cbnn.model.files import MAX_JSON_BYTES, OwnFolder, decode_json, read_bounded
-from cbnn.model.network import Network, prune_slices
+from cbnn.model.network import prune_slices
 from cbnn.model.processes import completed
-from cbnn.model.topology import Topology
+from cbnn.model.shipped import shipped_digits
 from cbnn.sim import cycles
 from cbnn.sim.cosim import check_simulator
 from cbnn.sim.cycles import Level
@@ -36,17 +33,6 @@ REPORT = "report.html"
 ROW = msgspec.defstruct("Row", [("folding_name", str), ("n_images", int),
                                 *get_type_hints(Level, include_extras=True).items()], forbid_unknown_fields=True)
 """A row of the table: the folding's name, images run on the RTL, and a `Level`."""
-
-
-def shipped() -> dict[str, Path]:
-    """Return the networks that come with the package, by name."""
-    folder = Path(str(files("cbnn.model"))) / "pretrained"
-    return {path.stem: path for path in sorted(folder.glob("*.npz"))}
-
-
-def shipped_digits() -> list[Network]:
-    """Return the digits networks that come with the package, all slices first."""
-    return [storage.load(shipped()[f"digits-{n}"]) for n in range(digits.INPUT_BITS, 0, -1)]
 
 
 def run_demo(out: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> list[dict]:
@@ -101,19 +87,6 @@ def read_table(folder: Path) -> list[dict]:
     except ValueError as error:
         raise ValueError(f"{folder / TABLE} is no table of the demo: {error}") from error
     return json.loads(content)
-
-
-def takes_digits(topology: Topology) -> bool:
-    """Return whether a network takes the images of the digits networks."""
-    return (topology.in_shape, topology.input_bits) == (digits.IN_SHAPE, digits.INPUT_BITS)
-
-
-def sample_images(network: Network, n: int, seed: int) -> NDArray:
-    """Return `n` images that suit a network: digits of the test split if it takes digits, else random pixels."""
-    if takes_digits(network.topology) and network.pixel_table is None:
-        return digits.load().test_images[:n]
-    high = network.n_pixel_values
-    return np.random.default_rng(seed).integers(0, high, (n, *network.topology.in_shape), np.uint16)
 
 
 def check_out(out: Path) -> None:

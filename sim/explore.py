@@ -10,7 +10,7 @@ from cbnn.hw.accelerator import Accelerator, accelerator
 from cbnn.model import golden
 from cbnn.model.files import OwnFolder, check_file
 from cbnn.model.network import Network
-from cbnn.sim import demo, performance, report
+from cbnn.sim import performance, report
 from cbnn.sim.cycles import level_cycles
 from cbnn.sim.dataflow import simulate
 from cbnn.sim.fifos import size_fifos
@@ -44,6 +44,7 @@ from cbnn.sim.options import (
 )
 from cbnn.sim.screen import facts_tables, print_result, progress_bar, rows_table, stderr, tell
 from cbnn.sim.search import DEVICES, Budget, Search
+from cbnn.sim.stimulus import takes_digits
 from cbnn.sim.sweep import COLUMNS as SWEEP_COLUMNS
 from cbnn.sim.sweep import points, sweep
 from cbnn.sim.verbs import next_step, option, refuse, verb
@@ -72,7 +73,7 @@ def cycles_command(
     folding = chosen_folding(folding, topology, input_width)  # one for all levels
     note: dict[str, str] = {}
     accuracy = None
-    if trained is not None and (dataset or data_dir or demo.takes_digits(topology)):
+    if trained is not None and (dataset or data_dir or takes_digits(topology)):
         data, name = load_data(trained, dataset, data_dir)
         note = {"dataset": name} | ({"note": data.note} if data.note else {})
 

@@ -11,8 +11,8 @@ from cbnn.hw.accelerator import Accelerator, accelerator, check_name
 from cbnn.hw.folding import MAX_FOLD, Folding
 from cbnn.model import datasets, storage
 from cbnn.model.network import Network
+from cbnn.model.shipped import shipped
 from cbnn.model.topology import Shape, Topology
-from cbnn.sim import demo
 from cbnn.sim.cycles import all_levels
 from cbnn.sim.dataflow import MAX_PERCENT
 from cbnn.sim.screen import sentence_of, tell
@@ -28,7 +28,7 @@ MAX_PIXELS = 1 << 27
 """Most pixels times colours of the images that are sent: with their beats they take about 1 GB."""
 
 ModelArgument = Annotated[str, typer.Argument(
-    help=f"A network's .npz, or the name of one that is shipped: {', '.join(demo.shipped())}.")]
+    help=f"A network's .npz, or the name of one that is shipped: {', '.join(shipped())}.")]
 NetworkArgument = Annotated[str, typer.Argument(
     help="A topology such as 16C3-MP2-64FC-10FC, a network's .npz, or the name of a shipped one.")]
 FoldingOption = Annotated[str, typer.Option(
@@ -69,14 +69,14 @@ def complain(sentence: object, code: int) -> int:
 
 def load_model(name: str) -> Network:
     """Read a network from a path, or by the name of a shipped one."""
-    if name in demo.shipped():
-        return storage.load(demo.shipped()[name])
+    if name in shipped():
+        return storage.load(shipped()[name])
     if not Path(name).exists() and not name.endswith(".npz"):
         if _is_topology(name):
             raise ValueError(f"{name!r} is a topology; a trained network is needed here: an .npz "
-                             f"file, or one of {', '.join(demo.shipped())}")
+                             f"file, or one of {', '.join(shipped())}")
         raise ValueError(f"there is no network {name!r}; name an .npz file, or one of "
-                         f"{', '.join(demo.shipped())}")
+                         f"{', '.join(shipped())}")
     return storage.load(Path(name))
 
 

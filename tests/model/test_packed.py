@@ -12,8 +12,8 @@ from llvmlite import binding
 
 from cbnn.model import digits, golden, packed
 from cbnn.model.network import random_network
+from cbnn.model.shipped import shipped_digits
 from cbnn.model.topology import Conv, Dense, Topology
-from cbnn.sim.demo import shipped_digits
 
 
 @st.composite

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cbnn.model import datasets, golden, storage
+from cbnn.model.shipped import shipped, shipped_digits
 
 FOLDER = Path(storage.__file__).parent / "pretrained"
 NAMES = ("mnist-cnn", "mnist-cnn-baseline", "mnist-mlp", "mnist-mlp-baseline")
@@ -21,6 +22,11 @@ LEARNT = {"digits-1": "25ff4d84bd6a7544", "digits-2": "9d195d9db9bb3707", "digit
           "mnist-cnn-baseline": "7532f2774c6f7ae9", "mnist-mlp": "7c8a316b6fd479a4",
           "mnist-mlp-baseline": "28ce68709d384c1a"}
 """What each learnt, as it was when it was trained: the start of a SHA-256 sum of all its parameters."""
+
+
+def test_all_are_found_by_name() -> None:
+    assert shipped().keys() == LEARNT.keys()
+    assert [len(network.topology.kept_slices) for network in shipped_digits()] == [5, 4, 3, 2, 1]
 
 
 @pytest.mark.parametrize("name", LEARNT)

@@ -10,9 +10,9 @@ from cbnn.model import digits
 from cbnn.model.files import RECORD
 from cbnn.model.golden import accuracy
 from cbnn.model.network import Network, prune_slices
+from cbnn.model.shipped import shipped_digits
 from cbnn.model.storage import save
 from cbnn.model.topology import Topology
-from cbnn.sim.demo import shipped_digits
 from cbnn.sim.performance import FILES
 
 WORDS = ("8C3-MP2-12FC-4FC", "--shape", "6x6x1", "--bits", "3")

@@ -9,7 +9,7 @@ import pytest
 from cbnn.model import evaluation, golden, storage
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
-from cbnn.sim import compaction, demo, learn
+from cbnn.sim import compaction, learn
 
 NETWORK = random_network(Topology.parse("6FC-3FC", (3, 2, 1), 3), 1)
 RNG = np.random.default_rng(0)
@@ -126,4 +126,3 @@ def test_data_that_are_not_the_original_say_so(cbnn, tmp_path: Path, monkeypatch
     monkeypatch.setattr(learn.datasets, "load", lambda *_: data)
     assert json.loads(cbnn("evaluate", "digits-5", "--json")[1])["note"] == "JPEG copy"
     assert "JPEG copy" in cbnn("sensitivity", "digits-1", "--repetitions", 1)[1]
-    assert demo.shipped()
