@@ -1,7 +1,7 @@
-"""Levels of pruning: what a network costs with some of its input slices, one row per level.
+"""Cycles per image, and levels of pruning: what a network costs with some of its input slices.
 
-The one place where such rows are made: the demo, and the verbs `cycles`, `sweep` and `compact` all
-print these. Cycles are predicted by the dataflow simulation; no logic is simulated.
+The one place where rows of levels are made: the demo, and the verbs `cycles`, `sweep` and `compact`
+all print these. Cycles are predicted by the dataflow simulation; no logic is simulated.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,11 +14,30 @@ from cbnn.hw.stream import Kernel
 from cbnn.model.files import Fraction
 from cbnn.model.network import Network, prune_slices
 from cbnn.model.topology import Topology
+from cbnn.sim.dataflow import simulate
+from cbnn.sim.fifos import MAX_IMAGES
 from cbnn.sim.search import Budget, Search
-from cbnn.sim.verify import Cycles, predict
 
 FoldingRule = Callable[[Topology], Folding]
 """Gives the folding of a pruned network."""
+
+
+@dataclass(frozen=True)
+class Cycles:
+    """Counts per image.
+
+    Attributes
+    ----------
+    input_beats : beats of `s_axis`
+    first_layer_cycles : cycles in which the first layer's matrix unit works
+    interval_cycles : cycles between the last two images
+    latency_cycles : from the first beat of an image in to its last beat out, for the first image
+    """
+
+    input_beats: float
+    first_layer_cycles: float
+    interval_cycles: int
+    latency_cycles: int
 
 
 @dataclass(frozen=True)
@@ -65,6 +84,13 @@ class Level:
     saved_cycles: int | None
     saved_percent: float | None
     measured: Cycles | None
+
+
+def predict(accelerator: Accelerator) -> Cycles:
+    """Cycles in the long run, from the dataflow simulation, so that shallow FIFOs count too."""
+    trace = simulate(accelerator, MAX_IMAGES)
+    return Cycles(accelerator.input_beats, accelerator.first_layer_cycles, trace.interval_cycles,
+                  trace.latency_cycles)
 
 
 def level(network: Network | Topology, folding: Folding, baseline: Level | None, *,

@@ -11,10 +11,9 @@ import numpy as np
 
 from cbnn.hw.accelerator import Accelerator
 from cbnn.model.files import folder_written
-from cbnn.sim.cycles import slowest_kernel
+from cbnn.sim.cycles import predict, slowest_kernel
 from cbnn.sim.dataflow import BLOCKED, BUSY, STARVED, Trace
 from cbnn.sim.timeline import write_timeline, write_trace
-from cbnn.sim.verify import predict
 
 FILES = ("estimate_layer_cycles.json", "estimate_layer_resources.json", "estimate_network_performance.json",
          "kernels.json", "timeline.html", "trace.json")

@@ -14,7 +14,6 @@ from rich.text import Text
 
 from cbnn.model.files import OwnFolder
 from cbnn.sim.page import Grid, Heading, Part, page
-from cbnn.sim.screen import breakable
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -50,6 +49,11 @@ def kept_text(kept: Sequence[int]) -> str:
     if len(kept) > 1 and list(kept) == list(range(kept[0], kept[-1] - 1, -1)):
         return f"{kept[0]}..{kept[-1]}"
     return ",".join(map(str, kept))
+
+
+def breakable(folding: str) -> str:
+    """Return a folding that lines break between layers; it can be typed like this too."""
+    return folding.replace(")(", ") (")
 
 
 def percent(fraction: float) -> str:

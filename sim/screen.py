@@ -14,6 +14,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from cbnn.sim.report import breakable
+
 for _name in ("stdout", "stderr"):
     if getattr(sys, _name) is None:  # whoever started us closed it
         setattr(sys, _name, Path(os.devnull).open("w"))
@@ -70,11 +72,6 @@ def print_result(result: Any, as_json: bool, *tables: Table | str) -> None:
         return
     for table in tables or facts_tables(result):
         stdout.print(escape(table) if isinstance(table, str) else table)
-
-
-def breakable(folding: str) -> str:
-    """Return a folding that lines break between layers; it can be typed like this too."""
-    return folding.replace(")(", ") (")
 
 
 def cell(name: str, value: object) -> str:

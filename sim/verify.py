@@ -12,32 +12,14 @@ from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.model import golden
 from cbnn.model.network import Network
 from cbnn.sim.cosim import Observation, Run, check_simulator, cosimulate, image_ends
+from cbnn.sim.cycles import Cycles, predict
 from cbnn.sim.dataflow import Trace, check_percentages, simulate
-from cbnn.sim.fifos import MAX_IMAGES
 
 ICARUS_LUTS_PER_S = 1.2e6
 """What Icarus simulates: cycles times estimated LUTs per second, within a factor of two; measured
 with TFC, LFC and CNV, see docs/performance.md."""
 MIN_IMAGES = 4
 """Images below which no steady interval can be seen."""
-
-
-@dataclass(frozen=True)
-class Cycles:
-    """Counts per image.
-
-    Attributes
-    ----------
-    input_beats : beats of `s_axis`
-    first_layer_cycles : cycles in which the first layer's matrix unit works
-    interval_cycles : cycles between the last two images
-    latency_cycles : from the first beat of an image in to its last beat out, for the first image
-    """
-
-    input_beats: float
-    first_layer_cycles: float
-    interval_cycles: int
-    latency_cycles: int
 
 
 @dataclass(frozen=True)
@@ -145,13 +127,6 @@ def icarus_seconds(accelerator: Accelerator, n_images: int) -> float:
     cycles = (accelerator.interval_cycles * (n_images - 1)
               + sum(kernel.latency_cycles for kernel in accelerator.kernels))
     return cycles * accelerator.luts / ICARUS_LUTS_PER_S
-
-
-def predict(accelerator: Accelerator) -> Cycles:
-    """Cycles in the long run, from the dataflow simulation, so that shallow FIFOs count too."""
-    trace = simulate(accelerator, MAX_IMAGES)
-    return Cycles(accelerator.input_beats, accelerator.first_layer_cycles, trace.interval_cycles,
-                  trace.latency_cycles)
 
 
 def _summary(in_cycles: Sequence[int] | NDArray, out_cycles: Sequence[int] | NDArray, busy: int,

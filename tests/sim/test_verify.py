@@ -14,9 +14,10 @@ from cbnn.hw.folding import Folding
 from cbnn.model.network import Network, Parameters, random_network
 from cbnn.model.topology import Topology
 from cbnn.sim import verify as verifying
+from cbnn.sim.cycles import predict
 from cbnn.sim.dataflow import Trace, simulate
 from cbnn.sim.fifos import size_fifos
-from cbnn.sim.verify import mark_breaches, predict, verify
+from cbnn.sim.verify import mark_breaches, verify
 from cbnn.sim.verilated import MismatchError
 
 TOPOLOGY = Topology.parse("4C3-MP2-6FC-3FC", (4, 4, 2), 3, (2, 0))
