@@ -77,7 +77,7 @@ class Rom:
 
 @dataclass(frozen=True)
 class Schedule:
-    """When a kernel moves beats, as `cbnn.sim.dataflow` computes it; what they carry plays no part.
+    """When a kernel moves beats, as `cbnn.sim.predict.dataflow` computes it; what they carry plays no part.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ class Schedule:
     """
 
     class Kind(IntEnum):
-        """The rules; the functions that compute them are documented in `cbnn.sim.dataflow`."""
+        """The rules; the functions that compute them are documented in `cbnn.sim.predict.dataflow`."""
 
         FIFO = 0
         GATHER = 1

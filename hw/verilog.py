@@ -45,7 +45,7 @@ def generate(accelerator: Accelerator, folder: Path,
 
     Parameters
     ----------
-    predicted : cycles for the manifest, by name, from `cbnn.sim.cycles.predict`; None: it has none
+    predicted : cycles for the manifest, by name, from `cbnn.sim.predict.cycles.predict`; None: it has none
 
     Returns
     -------

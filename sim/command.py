@@ -20,7 +20,6 @@ from cbnn.model import files
 from cbnn.model.network import random_network
 from cbnn.model.processes import Terminated, ToolError, scratch_folder
 from cbnn.sim import demo, exchange, explore, learn, place, report, synth, volume
-from cbnn.sim.cycles import predict
 from cbnn.sim.options import (
     MAX_IMAGES,
     BeatOption,
@@ -41,6 +40,7 @@ from cbnn.sim.options import (
     read_folding,
     read_network,
 )
+from cbnn.sim.predict.cycles import predict
 from cbnn.sim.screen import facts_tables, print_result, progress_bar, rows_table, stderr, tell, visible
 from cbnn.sim.stimulus import sample_images, takes_digits
 from cbnn.sim.verbs import app, next_step, option, refuse, verb

@@ -18,9 +18,9 @@ from cbnn.model.files import MAX_JSON_BYTES, OwnFolder, decode_json, read_bounde
 from cbnn.model.network import prune_slices
 from cbnn.model.processes import completed
 from cbnn.model.shipped import shipped_digits
-from cbnn.sim import cycles
 from cbnn.sim.cosim import check_simulator
-from cbnn.sim.cycles import Level
+from cbnn.sim.predict import cycles
+from cbnn.sim.predict.cycles import Level
 from cbnn.sim.report import write_report
 from cbnn.sim.verify import verify
 from cbnn.sim.verilated import MismatchError

@@ -11,9 +11,6 @@ from cbnn.model import golden
 from cbnn.model.files import OwnFolder, check_file
 from cbnn.model.network import Network
 from cbnn.sim import performance, report
-from cbnn.sim.cycles import level_cycles
-from cbnn.sim.dataflow import simulate
-from cbnn.sim.fifos import size_fifos
 from cbnn.sim.options import (
     MAX_CYCLES,
     MAX_FPS,
@@ -42,11 +39,14 @@ from cbnn.sim.options import (
     read_levels,
     read_network,
 )
+from cbnn.sim.predict.cycles import level_cycles
+from cbnn.sim.predict.dataflow import simulate
+from cbnn.sim.predict.fifos import size_fifos
+from cbnn.sim.predict.search import DEVICES, Budget, Search
+from cbnn.sim.predict.sweep import COLUMNS as SWEEP_COLUMNS
+from cbnn.sim.predict.sweep import points, sweep
 from cbnn.sim.screen import facts_tables, print_result, progress_bar, rows_table, stderr, tell
-from cbnn.sim.search import DEVICES, Budget, Search
 from cbnn.sim.stimulus import takes_digits
-from cbnn.sim.sweep import COLUMNS as SWEEP_COLUMNS
-from cbnn.sim.sweep import points, sweep
 from cbnn.sim.verbs import next_step, option, refuse, verb
 
 FoldingOutOption = Annotated[Path | None, typer.Option(help="Where to write the folding as JSON.")]

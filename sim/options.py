@@ -13,10 +13,10 @@ from cbnn.model import datasets, storage
 from cbnn.model.network import Network
 from cbnn.model.shipped import shipped
 from cbnn.model.topology import Shape, Topology
-from cbnn.sim.cycles import all_levels
-from cbnn.sim.dataflow import MAX_PERCENT
+from cbnn.sim.predict.cycles import all_levels
+from cbnn.sim.predict.dataflow import MAX_PERCENT
+from cbnn.sim.predict.search import DEVICES, Budget, Search
 from cbnn.sim.screen import sentence_of, tell
-from cbnn.sim.search import DEVICES, Budget, Search
 from cbnn.sim.verbs import option, refuse
 
 DEFAULT_DEVICE = "xc7z020"

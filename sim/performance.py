@@ -11,8 +11,8 @@ import numpy as np
 
 from cbnn.hw.accelerator import Accelerator
 from cbnn.model.files import folder_written
-from cbnn.sim.cycles import predict, slowest_kernel
-from cbnn.sim.dataflow import BLOCKED, BUSY, STARVED, Trace
+from cbnn.sim.predict.cycles import predict, slowest_kernel
+from cbnn.sim.predict.dataflow import BLOCKED, BUSY, STARVED, Trace
 from cbnn.sim.timeline import write_timeline, write_trace
 
 FILES = ("estimate_layer_cycles.json", "estimate_layer_resources.json", "estimate_network_performance.json",

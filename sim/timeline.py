@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cbnn.model.files import write_atomically
-from cbnn.sim.cycles import slowest_kernel
-from cbnn.sim.dataflow import Trace
 from cbnn.sim.page import page
+from cbnn.sim.predict.cycles import slowest_kernel
+from cbnn.sim.predict.dataflow import Trace
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -20,7 +20,7 @@ from cbnn.hw.verilog import FILE_LIST, generate, padded
 from cbnn.model import golden
 from cbnn.model.network import Network
 from cbnn.model.processes import scratch_folder, started
-from cbnn.sim.dataflow import check_percentages, simulate
+from cbnn.sim.predict.dataflow import check_percentages, simulate
 from cbnn.sim.verify import mark_breaches, sentences
 from cbnn.sim.verilated import MismatchError, SimulationError, build, check_verilator
 

@@ -15,7 +15,7 @@ from cbnn.model import golden
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim.cosim import Run, cosimulate
-from cbnn.sim.dataflow import simulate, simulate_kernels
+from cbnn.sim.predict.dataflow import simulate, simulate_kernels
 
 
 def unit_of(layers, in_shape, folding, width, depths):

@@ -18,7 +18,7 @@ from cbnn.model import storage
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim import command, exchange, options, verbs
-from cbnn.sim.search import DEVICES, Budget, Search
+from cbnn.sim.predict.search import DEVICES, Budget, Search
 
 WORDS = ("8C3-MP2-12FC-4FC", "--shape", "6x6x1", "--bits", "3")
 TOPOLOGY = Topology.parse("8C3-MP2-12FC-4FC", (6, 6, 1), 3)

@@ -14,9 +14,9 @@ from cbnn.hw.folding import Folding
 from cbnn.model.network import Network, Parameters, random_network
 from cbnn.model.topology import Topology
 from cbnn.sim import verify as verifying
-from cbnn.sim.cycles import predict
-from cbnn.sim.dataflow import Trace, simulate
-from cbnn.sim.fifos import size_fifos
+from cbnn.sim.predict.cycles import predict
+from cbnn.sim.predict.dataflow import Trace, simulate
+from cbnn.sim.predict.fifos import size_fifos
 from cbnn.sim.verify import mark_breaches, verify
 from cbnn.sim.verilated import MismatchError
 

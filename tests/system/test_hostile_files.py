@@ -47,8 +47,9 @@ from cbnn.model.files import RECORD, OwnFolder, read_array
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.model.training import Recipe
-from cbnn.sim import cycles, demo, sweep
+from cbnn.sim import demo
 from cbnn.sim.options import image_shape, kept_slices
+from cbnn.sim.predict import cycles, sweep
 from cbnn.sim.report import terminal_tables
 
 N_MUTATIONS = int(os.environ.get("CBNN_MUTATIONS", "200"))

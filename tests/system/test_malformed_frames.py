@@ -17,7 +17,7 @@ from cbnn.model import golden
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim.cosim import Run, cosimulate, image_ends
-from cbnn.sim.dataflow import simulate
+from cbnn.sim.predict.dataflow import simulate
 
 NETWORKS = {
     "convolution, sliced, converter, pool drops rows":

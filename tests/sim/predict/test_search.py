@@ -7,7 +7,7 @@ import pytest
 from cbnn.hw.accelerator import accelerator
 from cbnn.hw.folding import Folding
 from cbnn.model.topology import Topology
-from cbnn.sim.search import DEVICES, Budget, Search
+from cbnn.sim.predict.search import DEVICES, Budget, Search
 
 TOPOLOGIES = {
     "pooled": Topology.parse("4C3-MP2-6FC-3FC", (4, 4, 2), 3),

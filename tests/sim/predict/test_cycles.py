@@ -9,8 +9,8 @@ from cbnn.hw.folding import Folding
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim import demo
-from cbnn.sim.cycles import Cycles, all_levels, full_level, level, level_cycles, predict, slowest_kernel
-from cbnn.sim.search import Search
+from cbnn.sim.predict.cycles import Cycles, all_levels, full_level, level, level_cycles, predict, slowest_kernel
+from cbnn.sim.predict.search import Search
 from cbnn.sim.verify import Verification
 
 CNV = Topology.parse("64C3P0-64C3P0-MP2-128C3P0-128C3P0-MP2-256C3P0-256C3P0-512FC-512FC-10FC", (32, 32, 3), 8)
@@ -45,7 +45,7 @@ def test_a_level_names_its_slices() -> None:
 ])
 def test_levels_are_checked_before_anything_is_computed(kept: tuple[int, ...], sentence: str,
                                                         monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cbnn.sim.cycles.predict", None)
+    monkeypatch.setattr("cbnn.sim.predict.cycles.predict", None)
     for network in (SMALL, random_network(SMALL, 0)):
         with pytest.raises(ValueError) as caught:
             level_cycles(network, small, [(2,), kept])
@@ -66,7 +66,7 @@ def test_counts_are_the_predicted_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     row = full_level(SMALL, OF_ALL)
     assert Cycles(row.input_beats, row.first_layer_cycles, row.interval_cycles,
                   row.latency_cycles) == predict(accelerator(SMALL, OF_ALL))
-    monkeypatch.setattr("cbnn.sim.cycles.predict", said)
+    monkeypatch.setattr("cbnn.sim.predict.cycles.predict", said)
     rows = level_cycles(SMALL, small, [(2,)])
     assert [(row.input_beats, row.first_layer_cycles, row.interval_cycles, row.latency_cycles,
              row.refolded_interval_cycles, row.saved_cycles) for row in rows] == [

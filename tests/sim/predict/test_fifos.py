@@ -7,7 +7,7 @@ import pytest
 from cbnn.hw.accelerator import accelerator
 from cbnn.hw.folding import Folding
 from cbnn.model.topology import Topology
-from cbnn.sim.fifos import fifo_bits, size_fifos, steady_interval
+from cbnn.sim.predict.fifos import fifo_bits, size_fifos, steady_interval
 
 TOPOLOGY = Topology.parse("8FC-6FC-4FC", (4, 4, 1), 1)
 FOLDING = Folding.parse("(2,8)(2,2)(1,3)", TOPOLOGY)

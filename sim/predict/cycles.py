@@ -14,9 +14,9 @@ from cbnn.hw.stream import Kernel
 from cbnn.model.files import Fraction
 from cbnn.model.network import Network, prune_slices
 from cbnn.model.topology import Topology
-from cbnn.sim.dataflow import simulate
-from cbnn.sim.fifos import MAX_IMAGES
-from cbnn.sim.search import Budget, Search
+from cbnn.sim.predict.dataflow import simulate
+from cbnn.sim.predict.fifos import MAX_IMAGES
+from cbnn.sim.predict.search import Budget, Search
 
 FoldingRule = Callable[[Topology], Folding]
 """Gives the folding of a pruned network."""

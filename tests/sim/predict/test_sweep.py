@@ -10,10 +10,10 @@ from functools import partial
 import pytest
 
 from cbnn.model.topology import Topology
-from cbnn.sim import sweep as sweeping
-from cbnn.sim.cycles import level_cycles
-from cbnn.sim.search import DEVICES, Budget, Search
-from cbnn.sim.sweep import NAMES, WorkerError, evaluate, points, sweep
+from cbnn.sim.predict import sweep as sweeping
+from cbnn.sim.predict.cycles import level_cycles
+from cbnn.sim.predict.search import DEVICES, Budget, Search
+from cbnn.sim.predict.sweep import NAMES, WorkerError, evaluate, points, sweep
 
 TOPOLOGY = Topology.parse("8C3-MP2-12FC-4FC", (6, 6, 1), 3)
 ASKED = points(TOPOLOGY, [(2, 1, 0), (1,)], [1.0, 0.5], [0, 2000, 1], ["xc7z010"])

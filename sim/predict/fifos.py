@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from cbnn.hw.accelerator import Accelerator, accelerator
 from cbnn.hw.folding import Folding
 from cbnn.model.topology import Topology
-from cbnn.sim.dataflow import simulate
+from cbnn.sim.predict.dataflow import simulate
 
 MAX_IMAGES = 400
 """Images after which a network that has not settled is taken for what it then is."""

@@ -21,8 +21,8 @@ from cbnn.hw.folding import Folding
 from cbnn.model.files import check_file, decode_json
 from cbnn.model.processes import WorkerError, completed
 from cbnn.model.topology import Topology
-from cbnn.sim.cycles import Level, check_level, full_level, level
-from cbnn.sim.search import DEVICES, Budget, Search
+from cbnn.sim.predict.cycles import Level, check_level, full_level, level
+from cbnn.sim.predict.search import DEVICES, Budget, Search
 
 TRIES = 3
 """How often a point is tried if its worker dies."""

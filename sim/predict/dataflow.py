@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cbnn.hw.accelerator import Accelerator
 from cbnn.hw.stream import Kernel, Schedule
-from cbnn.sim.beat_times import DONE, N_STATES, compile_schedules, replayed, run
+from cbnn.sim.predict.beat_times import DONE, N_STATES, compile_schedules, replayed, run
 
 MAX_PERCENT = 90
 """Most idles or stalls, in percent: with more a pattern would hardly let go."""

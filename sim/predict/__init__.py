@@ -1,0 +1,1 @@
+"""What a network costs before anything is generated: cycles, foldings, FIFOs."""
