@@ -29,7 +29,7 @@ from cbnn.model.points import Point
 from cbnn.model.sensitivity import sensitivity
 from cbnn.model.training import DEFAULTS, Recipe, classes, train
 from cbnn.sim.predict.search import DEVICES, Budget, Search
-from cbnn.sim.report import kept_text
+from cbnn.sim.report.levels import kept_text
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "bench" / "results" / "method.json", ROOT / "docs" / "cbnn-method.md"

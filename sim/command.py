@@ -19,7 +19,7 @@ from cbnn.hw.verilog import generate
 from cbnn.model import files
 from cbnn.model.network import random_network
 from cbnn.model.processes import Terminated, ToolError, scratch_folder
-from cbnn.sim import demo, exchange, explore, learn, place, report, synth, volume
+from cbnn.sim import demo, exchange, explore, learn, place, synth, volume
 from cbnn.sim.options import (
     MAX_IMAGES,
     BeatOption,
@@ -41,6 +41,7 @@ from cbnn.sim.options import (
     read_network,
 )
 from cbnn.sim.predict.cycles import predict
+from cbnn.sim.report.levels import CAPTION, terminal_tables, write_report
 from cbnn.sim.screen import facts_tables, print_result, progress_bar, rows_table, stderr, tell, visible
 from cbnn.sim.stimulus import sample_images, takes_digits
 from cbnn.sim.verbs import app, next_step, option, refuse, verb
@@ -100,13 +101,13 @@ def demo_command(out: OutOption = Path("out/demo"), as_json: JsonOption = False)
 def report_command(folder: Annotated[Path, typer.Argument(help="A folder that the demo wrote.")],
                    as_json: JsonOption = False) -> None:
     """Print the demo's table again and write its HTML page anew."""
-    report.write_report(demo.read_table(folder), folder / demo.REPORT)
+    write_report(demo.read_table(folder), folder / demo.REPORT)
     _print_report(folder, as_json)
 
 
 def _print_report(folder: Path, as_json: bool) -> None:
     rows = demo.read_table(folder)
-    print_result(rows, as_json, *report.terminal_tables(rows), report.CAPTION)
+    print_result(rows, as_json, *terminal_tables(rows), CAPTION)
     if not as_json:
         tell(f"report: {folder / demo.REPORT}")
     next_step("sensitivity", "digits-5")

@@ -21,7 +21,7 @@ from cbnn.model.shipped import shipped_digits
 from cbnn.sim.cosim import check_simulator
 from cbnn.sim.predict import cycles
 from cbnn.sim.predict.cycles import Level
-from cbnn.sim.report import write_report
+from cbnn.sim.report.levels import write_report
 from cbnn.sim.verify import verify
 from cbnn.sim.verilated import MismatchError
 

@@ -10,7 +10,6 @@ from cbnn.hw.accelerator import Accelerator, accelerator
 from cbnn.model import golden
 from cbnn.model.files import OwnFolder, check_file
 from cbnn.model.network import Network
-from cbnn.sim import performance, report
 from cbnn.sim.options import (
     MAX_CYCLES,
     MAX_FPS,
@@ -45,6 +44,8 @@ from cbnn.sim.predict.fifos import size_fifos
 from cbnn.sim.predict.search import DEVICES, Budget, Search
 from cbnn.sim.predict.sweep import COLUMNS as SWEEP_COLUMNS
 from cbnn.sim.predict.sweep import points, sweep
+from cbnn.sim.report import performance
+from cbnn.sim.report.levels import BEFORE, CYCLES, level_table
 from cbnn.sim.screen import facts_tables, print_result, progress_bar, rows_table, stderr, tell
 from cbnn.sim.stimulus import takes_digits
 from cbnn.sim.verbs import next_step, option, refuse, verb
@@ -83,8 +84,8 @@ def cycles_command(
     found = level_cycles(trained or topology, lambda pruned: read_folding(folding, pruned, input_width),
                          levels, accuracy)
     rows = [asdict(row) | note for row in found]
-    caption = f"accuracy: {', '.join(note.values())}. {report.BEFORE}" if note else report.CYCLES
-    print_result(rows, as_json, report.level_table(rows, caption=caption))
+    caption = f"accuracy: {', '.join(note.values())}. {BEFORE}" if note else CYCLES
+    print_result(rows, as_json, level_table(rows, caption=caption))
     next_step("simulate", network, folding=folding)
 
 
@@ -240,5 +241,5 @@ def sweep_command(
     with progress_bar() as progress:
         task = progress.add_task("points", total=None)
         rows = sweep(asked, out, scheduler, lambda done, total: progress.update(task, completed=done, total=total))
-    print_result(rows, as_json, report.level_table(rows, SWEEP_COLUMNS))
+    print_result(rows, as_json, level_table(rows, SWEEP_COLUMNS))
     next_step("fold", network, device=fpgas[0], out="folding.json")

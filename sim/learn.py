@@ -147,7 +147,7 @@ def sensitivity_command(model: ModelArgument, dataset: DatasetOption = "", data_
                         plot: Annotated[Path | None, typer.Option(help="File for a plot, HTML.")] = None,
                         as_json: JsonOption = False) -> None:
     """Accuracy with slices randomised or zeroed, one by one, from the LSB up, and per colour, without retraining."""
-    from cbnn.sim import compaction
+    from cbnn.sim.report import compaction
 
     if plot is not None:
         files.check_file(plot)
@@ -178,7 +178,7 @@ def compact_command(
     with the same folder it goes on where it was interrupted.
     """
     from cbnn.model import compact  # PyTorch is an extra, and slow to import
-    from cbnn.sim import compaction
+    from cbnn.sim.report import compaction
 
     check_device(device)
     files.OwnFolder(out, ["points"]).check()

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from cbnn.sim.report import breakable
+from cbnn.sim.report.levels import breakable
 
 for _name in ("stdout", "stderr"):
     if getattr(sys, _name) is None:  # whoever started us closed it

@@ -14,7 +14,8 @@ import pytest
 from cbnn.model import storage
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
-from cbnn.sim import command, demo, report
+from cbnn.sim import command, demo
+from cbnn.sim.report import levels
 from cbnn.sim.volume import Volume
 
 TINY = Topology.parse("4C3-MP2-3FC", (4, 4, 1), 2)
@@ -192,8 +193,8 @@ def test_one_level_of_the_demo_and_its_report(tmp_path: Path, monkeypatch: pytes
     assert "http://" not in page.split("<h2>", 1)[1].split("<script", 1)[0]
     assert page.count("<table>") == 1
     [row] = demo.read_table(tmp_path)
-    for name in report.LEVELS:
-        assert f"<td>{report.cell(row, name)}</td>" in page
+    for name in levels.LEVELS:
+        assert f"<td>{levels.cell(row, name)}</td>" in page
 
 
 CBNN = Path(sys.executable).with_name("cbnn")

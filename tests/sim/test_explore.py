@@ -13,7 +13,7 @@ from cbnn.model.network import Network, prune_slices
 from cbnn.model.shipped import shipped_digits
 from cbnn.model.storage import save
 from cbnn.model.topology import Topology
-from cbnn.sim.performance import FILES
+from cbnn.sim.report.performance import FILES
 
 WORDS = ("8C3-MP2-12FC-4FC", "--shape", "6x6x1", "--bits", "3")
 TOPOLOGY = Topology.parse("8C3-MP2-12FC-4FC", (6, 6, 1), 3)

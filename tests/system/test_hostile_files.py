@@ -50,7 +50,7 @@ from cbnn.model.training import Recipe
 from cbnn.sim import demo
 from cbnn.sim.options import image_shape, kept_slices
 from cbnn.sim.predict import cycles, sweep
-from cbnn.sim.report import terminal_tables
+from cbnn.sim.report.levels import terminal_tables
 
 N_MUTATIONS = int(os.environ.get("CBNN_MUTATIONS", "200"))
 MAX_SECONDS, MAX_BYTES = 2, 500 << 20

@@ -16,10 +16,10 @@ from cbnn.model.network import Network
 from cbnn.model.points import Point, Result
 from cbnn.model.sensitivity import Sensitivity
 from cbnn.model.storage import encoded
-from cbnn.sim.page import Heading, page
 from cbnn.sim.predict.cycles import full_level, level
 from cbnn.sim.predict.search import DEVICES, Budget, Search
-from cbnn.sim.report import kept_text, level_grid, level_table, percent, text_table
+from cbnn.sim.report.levels import kept_text, level_grid, level_table, percent, text_table
+from cbnn.sim.report.page import Heading, page
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -9,10 +9,10 @@ from cbnn.hw.accelerator import accelerator
 from cbnn.hw.folding import Folding
 from cbnn.model.files import RECORD
 from cbnn.model.topology import Topology
-from cbnn.sim import timeline
-from cbnn.sim.performance import FILES, kernel_performance, network_performance, write_performance
 from cbnn.sim.predict.cycles import predict
 from cbnn.sim.predict.dataflow import simulate
+from cbnn.sim.report import timeline
+from cbnn.sim.report.performance import FILES, kernel_performance, network_performance, write_performance
 
 TOPOLOGY = Topology.parse("4C3-MP2-6C3-8FC-5FC", (6, 6, 1), 4)
 UNIT = accelerator(TOPOLOGY, Folding.parse("(2,9)(2,4)(4,6)(5,4)", TOPOLOGY))

@@ -8,8 +8,9 @@ import plotly.graph_objects as go
 import pytest
 from plotly.offline import get_plotlyjs
 
-from cbnn.sim import compaction, demo, report
-from cbnn.sim.page import Grid, Heading, page
+from cbnn.sim import demo
+from cbnn.sim.report import compaction, levels
+from cbnn.sim.report.page import Grid, Heading, page
 
 EVIL = "<script>alert(1)</script><b onclick=x>&\"'"
 LEVEL = {
@@ -66,7 +67,7 @@ def no_ids(text: str) -> str:
 
 def report_page(rows, folder):
     (folder / demo.TABLE).write_text(json.dumps(rows))
-    report.write_report(demo.read_table(folder), folder / demo.REPORT)
+    levels.write_report(demo.read_table(folder), folder / demo.REPORT)
     return no_ids((folder / demo.REPORT).read_text())
 
 
@@ -119,10 +120,10 @@ def test_marks_differ_by_more_than_red_and_green() -> None:
 
 def test_every_swatch_of_a_legend_is_another() -> None:
     rows = [row for row in ROWS if row["folding_name"] == "one"]
-    colours = [trace.marker.color for trace in report._layers_figure("one", rows).data]
+    colours = [trace.marker.color for trace in levels._layers_figure("one", rows).data]
     assert len(set(colours)) == 5
-    assert all(trace.marker.opacity is None for trace in report._layers_figure("one", rows).data)
-    bars = [trace.marker for trace in report._levels_figure({"one": rows, "two": rows}).data if trace.type == "bar"]
+    assert all(trace.marker.opacity is None for trace in levels._layers_figure("one", rows).data)
+    bars = [trace.marker for trace in levels._levels_figure({"one": rows, "two": rows}).data if trace.type == "bar"]
     assert len({marker.color for marker in bars}) == 4
     assert all(marker.opacity is None for marker in bars)
 
@@ -130,4 +131,4 @@ def test_every_swatch_of_a_legend_is_another() -> None:
 @pytest.mark.parametrize("accuracy", [0.0, 1.0, 0.12345])
 def test_accuracies_are_percent(accuracy: float) -> None:
     row = LEVEL | {"accuracy_before": accuracy}
-    assert report.cell(row, "accuracy_before") == f"{100 * accuracy:.2f}"
+    assert levels.cell(row, "accuracy_before") == f"{100 * accuracy:.2f}"

@@ -13,7 +13,7 @@ from cbnn.hw.accelerator import Accelerator
 from cbnn.model.files import folder_written
 from cbnn.sim.predict.cycles import predict, slowest_kernel
 from cbnn.sim.predict.dataflow import BLOCKED, BUSY, STARVED, Trace
-from cbnn.sim.timeline import write_timeline, write_trace
+from cbnn.sim.report.timeline import write_timeline, write_trace
 
 FILES = ("estimate_layer_cycles.json", "estimate_layer_resources.json", "estimate_network_performance.json",
          "kernels.json", "timeline.html", "trace.json")

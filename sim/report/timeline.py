@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cbnn.model.files import write_atomically
-from cbnn.sim.page import page
 from cbnn.sim.predict.cycles import slowest_kernel
 from cbnn.sim.predict.dataflow import Trace
+from cbnn.sim.report.page import page
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
