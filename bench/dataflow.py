@@ -24,11 +24,11 @@ from cbnn.hw.folding import Folding
 from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.model.files import write_atomically
 from cbnn.model.topology import Topology
-from cbnn.sim.cosim import Run, cosimulate, image_ends
 from cbnn.sim.predict.dataflow import simulate
 from cbnn.sim.predict.fifos import size_fifos, steady_interval
 from cbnn.sim.predict.search import Search
-from cbnn.sim.volume import stream
+from cbnn.sim.prove.cosim import Run, cosimulate, image_ends
+from cbnn.sim.prove.volume import stream
 
 RESULTS = Path(__file__).parent / "results" / "dataflow.json"
 N_RUNS = 5

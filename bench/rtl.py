@@ -31,8 +31,8 @@ from cbnn.model.shipped import shipped
 from cbnn.model.storage import load
 from cbnn.model.topology import Conv, Topology
 from cbnn.sim.place import clocks
+from cbnn.sim.prove.volume import stream
 from cbnn.sim.synth import SynthesisError, read_areas, synthesize
-from cbnn.sim.volume import stream
 
 RESULTS = Path(__file__).parent / "results" / "rtl.json"
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"

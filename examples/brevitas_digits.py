@@ -20,7 +20,7 @@ from torch import nn
 from cbnn.hw.accelerator import accelerator
 from cbnn.hw.folding import Folding
 from cbnn.model import digits, golden, qonnx, storage
-from cbnn.sim.verify import verify
+from cbnn.sim.prove.verify import verify
 
 
 class Network(nn.Sequential):

@@ -18,12 +18,12 @@ from cbnn.model.files import MAX_JSON_BYTES, OwnFolder, decode_json, read_bounde
 from cbnn.model.network import prune_slices
 from cbnn.model.processes import completed
 from cbnn.model.shipped import shipped_digits
-from cbnn.sim.cosim import check_simulator
 from cbnn.sim.predict import cycles
 from cbnn.sim.predict.cycles import Level
+from cbnn.sim.prove.cosim import check_simulator
+from cbnn.sim.prove.verify import verify
+from cbnn.sim.prove.verilated import MismatchError
 from cbnn.sim.report.levels import write_report
-from cbnn.sim.verify import verify
-from cbnn.sim.verilated import MismatchError
 
 FOLDINGS = {"first layer slowest": "(2,9)(16,48)(16,16)(4,16)(5,8)", "balanced": "(8,9)(16,16)(8,16)(4,16)(5,8)"}
 """The two foldings of the demo, by name."""

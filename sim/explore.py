@@ -44,10 +44,10 @@ from cbnn.sim.predict.fifos import size_fifos
 from cbnn.sim.predict.search import DEVICES, Budget, Search
 from cbnn.sim.predict.sweep import COLUMNS as SWEEP_COLUMNS
 from cbnn.sim.predict.sweep import points, sweep
+from cbnn.sim.prove.stimulus import takes_digits
 from cbnn.sim.report import performance
 from cbnn.sim.report.levels import BEFORE, CYCLES, level_table
 from cbnn.sim.screen import facts_tables, print_result, progress_bar, rows_table, stderr, tell
-from cbnn.sim.stimulus import takes_digits
 from cbnn.sim.verbs import next_step, option, refuse, verb
 
 FoldingOutOption = Annotated[Path | None, typer.Option(help="Where to write the folding as JSON.")]

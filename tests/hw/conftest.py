@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cbnn.hw.stream import Kernel
 from cbnn.hw.verilog import write_kernel
-from cbnn.sim.cosim import Observation, Run, cosimulate, image_ends
+from cbnn.sim.prove.cosim import Observation, Run, cosimulate, image_ends
 
 Bits = NDArray[np.uint8]
 """0 and 1, shape (beats, bits of a beat), element 0 first."""

@@ -14,7 +14,7 @@ from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.model import golden
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
-from cbnn.sim.cosim import Run, cosimulate, image_ends
+from cbnn.sim.prove.cosim import Run, cosimulate, image_ends
 
 N_IMAGES = 6
 

@@ -6,7 +6,7 @@ import pytest
 
 from cbnn.hw.frame_guard import FrameGuard, guarded
 from cbnn.hw.verilog import write_part
-from cbnn.sim.cosim import Run, cosimulate, image_ends
+from cbnn.sim.prove.cosim import Run, cosimulate, image_ends
 
 STALLS = ((0, 0), (50, 0), (0, 60), (40, 50))
 

@@ -14,8 +14,8 @@ from cbnn.hw.window.sliding_window import SlidingWindow
 from cbnn.model import golden
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
-from cbnn.sim.cosim import Run, cosimulate
 from cbnn.sim.predict.dataflow import simulate, simulate_kernels
+from cbnn.sim.prove.cosim import Run, cosimulate
 
 
 def unit_of(layers, in_shape, folding, width, depths):

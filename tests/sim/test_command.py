@@ -15,8 +15,8 @@ from cbnn.model import storage
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim import command, demo
+from cbnn.sim.prove.volume import Volume
 from cbnn.sim.report import levels
-from cbnn.sim.volume import Volume
 
 TINY = Topology.parse("4C3-MP2-3FC", (4, 4, 1), 2)
 FOLDING = "(2,9)(1,4)"
@@ -73,7 +73,7 @@ def test_generate_then_verify(cbnn, tiny: Path, tmp_path: Path) -> None:
 
 
 def test_a_difference_exits_1(cbnn, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cbnn.sim.verify.golden.scores", lambda network, images: np.zeros((len(images), 3), int))
+    monkeypatch.setattr("cbnn.sim.prove.verify.golden.scores", lambda network, images: np.zeros((len(images), 3), int))
     code, out, err = cbnn("verify", tiny, "--folding", FOLDING, "--out", tmp_path / "v", "--images", 4)
     assert code == 1
     assert out.split()[:2] == ["result", "FAIL"]

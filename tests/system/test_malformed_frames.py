@@ -16,8 +16,8 @@ from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.model import golden
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
-from cbnn.sim.cosim import Run, cosimulate, image_ends
 from cbnn.sim.predict.dataflow import simulate
+from cbnn.sim.prove.cosim import Run, cosimulate, image_ends
 
 NETWORKS = {
     "convolution, sliced, converter, pool drops rows":

@@ -13,7 +13,7 @@ from cbnn.hw.max_pool import MaxPool
 from cbnn.hw.mvtu.mvtu import Mvtu
 from cbnn.hw.verilog import top_module, write_part
 from cbnn.model import bnn_pynq, golden
-from cbnn.sim.cosim import Run, cosimulate, image_ends
+from cbnn.sim.prove.cosim import Run, cosimulate, image_ends
 
 CNV = Path(os.environ.get("CBNN_NETWORKS_DIR", "")) / "bnn-pynq-cnvw1a1-cifar10"
 TABLE = Path(__file__).parents[2] / "examples" / "cnvW1A1.json"

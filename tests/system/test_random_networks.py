@@ -22,8 +22,8 @@ from cbnn.hw.window.sliding_window import SlidingWindow
 from cbnn.model import golden
 from cbnn.model.network import Network, random_network
 from cbnn.model.topology import Conv, Dense, LayerShape, Topology
-from cbnn.sim.cosim import Observation, Run, cosimulate, image_ends
 from cbnn.sim.predict import dataflow
+from cbnn.sim.prove.cosim import Observation, Run, cosimulate, image_ends
 
 N_EXAMPLES = int(os.environ.get("CBNN_EXAMPLES", "10"))
 BATCH = 10

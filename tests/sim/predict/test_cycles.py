@@ -11,7 +11,7 @@ from cbnn.model.topology import Topology
 from cbnn.sim import demo
 from cbnn.sim.predict.cycles import Cycles, all_levels, full_level, level, level_cycles, predict, slowest_kernel
 from cbnn.sim.predict.search import Search
-from cbnn.sim.verify import Verification
+from cbnn.sim.prove.verify import Verification
 
 CNV = Topology.parse("64C3P0-64C3P0-MP2-128C3P0-128C3P0-MP2-256C3P0-256C3P0-512FC-512FC-10FC", (32, 32, 3), 8)
 SMALL = Topology.parse("4C3-MP2-6FC-3FC", (4, 4, 2), 3)

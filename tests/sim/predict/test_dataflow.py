@@ -12,9 +12,9 @@ from cbnn.hw.mvtu.mvtu import Mvtu
 from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
-from cbnn.sim.cosim import Run, cosimulate, image_ends
 from cbnn.sim.predict import dataflow
 from cbnn.sim.predict.dataflow import simulate
+from cbnn.sim.prove.cosim import Run, cosimulate, image_ends
 
 STALLS = ((0, 0), (50, 0), (0, 70), (40, 60))
 N_IMAGES = 5

@@ -13,9 +13,9 @@ from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.model import golden
 from cbnn.model.network import Network, Parameters, random_network
 from cbnn.model.topology import Topology
-from cbnn.sim import volume
-from cbnn.sim.cosim import Run, cosimulate, image_ends
-from cbnn.sim.verilated import MismatchError, SimulationError
+from cbnn.sim.prove import volume
+from cbnn.sim.prove.cosim import Run, cosimulate, image_ends
+from cbnn.sim.prove.verilated import MismatchError, SimulationError
 
 TOPOLOGY = Topology.parse("4C3-MP2-6FC-4FC", (4, 4, 2), 3, (2, 0))
 NETWORK = random_network(TOPOLOGY, 5)

@@ -13,12 +13,12 @@ from cbnn.hw import verilog
 from cbnn.hw.folding import Folding
 from cbnn.model.network import Network, Parameters, random_network
 from cbnn.model.topology import Topology
-from cbnn.sim import verify as verifying
 from cbnn.sim.predict.cycles import predict
 from cbnn.sim.predict.dataflow import Trace, simulate
 from cbnn.sim.predict.fifos import size_fifos
-from cbnn.sim.verify import mark_breaches, verify
-from cbnn.sim.verilated import MismatchError
+from cbnn.sim.prove import verify as verifying
+from cbnn.sim.prove.verify import mark_breaches, verify
+from cbnn.sim.prove.verilated import MismatchError
 
 TOPOLOGY = Topology.parse("4C3-MP2-6FC-3FC", (4, 4, 2), 3, (2, 0))
 NETWORK = random_network(TOPOLOGY, 5)
@@ -68,7 +68,7 @@ def late(unit: hw.Accelerator, n_images: int, **options: int) -> Trace:
 
 @pytest.mark.parametrize("idle_percent", [0, 30])
 def test_one_wrong_cycle_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, idle_percent: int) -> None:
-    monkeypatch.setattr("cbnn.sim.verify.simulate", late)
+    monkeypatch.setattr("cbnn.sim.prove.verify.simulate", late)
     result = verify(NETWORK, hw.accelerator(NETWORK, FOLDING), IMAGES, tmp_path / "v", idle_percent=idle_percent)
     assert result.differences == ["image 2: its beats moved in other cycles than predicted"]
 

@@ -11,9 +11,9 @@ from cbnn.hw.accelerator import Accelerator, input_beats, output_beats
 from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.model import golden
 from cbnn.model.network import Network
-from cbnn.sim.cosim import Observation, Run, check_simulator, cosimulate, image_ends
 from cbnn.sim.predict.cycles import Cycles, predict
 from cbnn.sim.predict.dataflow import Trace, check_percentages, simulate
+from cbnn.sim.prove.cosim import Observation, Run, check_simulator, cosimulate, image_ends
 
 ICARUS_LUTS_PER_S = 1.2e6
 """What Icarus simulates: cycles times estimated LUTs per second, within a factor of two; measured

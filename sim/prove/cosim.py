@@ -10,10 +10,10 @@ import cocotb_tools.config
 
 from cbnn.model.files import write_atomically
 from cbnn.model.processes import scratch_folder
-from cbnn.sim import verilated
-from cbnn.sim.verilated import MismatchError, SimulationError
+from cbnn.sim.prove import verilated
+from cbnn.sim.prove.verilated import MismatchError, SimulationError
 
-BENCH = "cbnn.sim.bench"
+BENCH = "cbnn.sim.prove.bench"
 SIMULATORS = ("icarus", "verilator")
 
 
