@@ -26,7 +26,7 @@ from cbnn.hw.verilog import generate
 from cbnn.hw.window.sliding_window import SlidingWindow
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
-from cbnn.sim.synth import Area, synthesize
+from cbnn.sim.synth.synthesis import Area, synthesize
 
 NETWORKS = [
     ("24C3-MP2-36C3-48FC-10FC", (12, 12, 1), 4, "sliced", "(6,9)(9,24)(6,18)(5,12)"),

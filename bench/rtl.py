@@ -30,9 +30,9 @@ from cbnn.model.network import Network, random_network
 from cbnn.model.shipped import shipped
 from cbnn.model.storage import load
 from cbnn.model.topology import Conv, Topology
-from cbnn.sim.place import clocks
 from cbnn.sim.prove.volume import stream
-from cbnn.sim.synth import SynthesisError, read_areas, synthesize
+from cbnn.sim.synth.place import clocks
+from cbnn.sim.synth.synthesis import SynthesisError, read_areas, synthesize
 
 RESULTS = Path(__file__).parent / "results" / "rtl.json"
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"

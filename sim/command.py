@@ -19,7 +19,7 @@ from cbnn.hw.verilog import generate
 from cbnn.model import files
 from cbnn.model.network import random_network
 from cbnn.model.processes import Terminated, ToolError, scratch_folder
-from cbnn.sim import demo, exchange, explore, learn, place, synth
+from cbnn.sim import demo, exchange, explore, learn
 from cbnn.sim.options import (
     MAX_IMAGES,
     BeatOption,
@@ -47,6 +47,7 @@ from cbnn.sim.prove.verify import MIN_IMAGES, icarus_seconds, verify
 from cbnn.sim.prove.verilated import MismatchError
 from cbnn.sim.report.levels import CAPTION, terminal_tables, write_report
 from cbnn.sim.screen import facts_tables, print_result, progress_bar, rows_table, stderr, tell, visible
+from cbnn.sim.synth import place, synthesis
 from cbnn.sim.verbs import app, next_step, option, refuse, verb
 
 MAX_ICARUS_S = 120
@@ -211,7 +212,7 @@ def synth_command(
 
     Needs Yosys, and for --place nextpnr, on the PATH or by the extra cbnn[synth].
     """
-    synth.check_target(target)
+    synthesis.check_target(target)
     place.check_place(place_what, target)
     topology, trained = read_network(network, shape, bits, first_layer)
     if trained and not place_what:
@@ -221,7 +222,7 @@ def synth_command(
     with scratch_folder() as folder, progress_bar() as progress:
         verilog = generate(unit, folder / "verilog").parent
         progress.add_task("synthesising", total=None)
-        rows = [asdict(area) for area in synth.synthesize(unit, verilog, target)]
+        rows = [asdict(area) for area in synthesis.synthesize(unit, verilog, target)]
         if place_what:
             task = progress.add_task("placing", total=None)
             clocks = place.clocks(unit, verilog, target, place_what, seed,

@@ -12,7 +12,7 @@ from pathlib import Path
 from cbnn.hw.accelerator import Accelerator
 from cbnn.hw.frame_guard import ERROR_BITS
 from cbnn.hw.verilog import FILE_LIST, padded
-from cbnn.sim.synth import TARGETS, SynthesisError, run_tool
+from cbnn.sim.synth.synthesis import TARGETS, SynthesisError, run_tool
 
 HARNESS = "harness"
 CHIPS = {"ecp5": ("nextpnr-ecp5", ["--25k", "--package", "CABGA381", "--speed", "6", "--lpf-allow-unconstrained"]),

@@ -22,7 +22,7 @@ from cbnn.hw.width_converter import WidthConverter
 from cbnn.hw.window.sliding_window import SlidingWindow
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
-from cbnn.sim.synth import Area, synthesize
+from cbnn.sim.synth.synthesis import Area, synthesize
 
 
 def window(name: str, text: str, in_shape: tuple[int, int, int], simd: int) -> SlidingWindow:

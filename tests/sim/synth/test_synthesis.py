@@ -11,8 +11,8 @@ from cbnn.hw.result_marks import ResultMarks
 from cbnn.hw.verilog import generate, write_part
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
-from cbnn.sim import place, synth
-from cbnn.sim.synth import SynthesisError
+from cbnn.sim.synth import place, synthesis
+from cbnn.sim.synth.synthesis import Area, SynthesisError
 
 TOPOLOGY = Topology.parse("8FC-3FC", (4, 4, 1), 2)
 FOLDING = "(4,16)(1,8)"
@@ -29,9 +29,9 @@ def verilog(unit, tmp_path):
     return generate(unit, tmp_path / "verilog").parent
 
 
-@pytest.mark.parametrize("target", synth.TARGETS)
+@pytest.mark.parametrize("target", synthesis.TARGETS)
 def test_total_is_the_sum_of_the_kernels(unit, verilog, target):
-    *kernels, total = synth.synthesize(unit, verilog, target)
+    *kernels, total = synthesis.synthesize(unit, verilog, target)
     assert [area.module for area in kernels] == [part.name for part in unit.parts]
     # What joins the kernels is one inverter, of the reset.
     assert 0 <= total.luts - sum(area.luts for area in kernels) <= 1
@@ -52,8 +52,8 @@ def test_guard_and_marks_take_the_luts_that_they_state(tmp_path):
     (tmp_path / "all.v").write_text(f"module all; {instances}endmodule\n")
     script = (f"read_verilog -sv all.v {' '.join(f'{part.name}.v' for part in parts)}; "
               "synth_xilinx -family xc7 -noiopad -top all; tee -q -o stat.json stat -json")
-    synth.run_tool("yosys", ["-Q", "-p", script], tmp_path, "log")
-    areas = synth.read_areas(tmp_path / "stat.json", [part.name for part in parts], "xc7")
+    synthesis.run_tool("yosys", ["-Q", "-p", script], tmp_path, "log")
+    areas = synthesis.read_areas(tmp_path / "stat.json", [part.name for part in parts], "xc7")
     for part, area in zip(parts, areas, strict=True):
         assert abs(part.luts - area.luts) <= 6, (part, area)
         assert area.block_rams == part.block_rams == 0
@@ -62,9 +62,9 @@ def test_guard_and_marks_take_the_luts_that_they_state(tmp_path):
 def test_cells_are_weighed_and_counted_by_kind():
     cells = {"LUT6": 10, "LUT2": 1, "INV": 1, "RAM32M": 2, "SRL16E": 3, "FDRE": 7, "CARRY4": 4, "RAMB36E1": 1,
              "RAMB18E1": 1, "BUFG": 1}
-    assert synth.area("top", cells, "xc7") == synth.Area("top", luts=10 + 1 + 1 + 8 + 3, ffs=7, carry=4, block_rams=3)
-    assert synth.area("top", {"LUT4": 5, "CCU2C": 2, "TRELLIS_DPR16X4": 1, "DP16KD": 2}, "ecp5") \
-        == synth.Area("top", luts=5 + 4 + 6, ffs=0, carry=2, block_rams=2)
+    assert synthesis.area("top", cells, "xc7") == Area("top", luts=10 + 1 + 1 + 8 + 3, ffs=7, carry=4, block_rams=3)
+    assert synthesis.area("top", {"LUT4": 5, "CCU2C": 2, "TRELLIS_DPR16X4": 1, "DP16KD": 2}, "ecp5") \
+        == Area("top", luts=5 + 4 + 6, ffs=0, carry=2, block_rams=2)
 
 
 def test_command_prints_a_row_per_kernel(cbnn):
@@ -76,8 +76,8 @@ def test_command_prints_a_row_per_kernel(cbnn):
 
 
 def test_command_prints_a_table(cbnn, monkeypatch):
-    monkeypatch.setattr(synth, "synthesize", lambda *_: [synth.Area("kernel", 1200, 3, 4, 5),
-                                                         synth.Area("accelerator", 1201, 3, 4, 5)])
+    monkeypatch.setattr(synthesis, "synthesize", lambda *_: [Area("kernel", 1200, 3, 4, 5),
+                                                             Area("accelerator", 1201, 3, 4, 5)])
     code, out, _ = cbnn("synth", *WORDS)
     assert code == 0
     words = [line.split() for line in out.splitlines() if line.strip()]
@@ -112,8 +112,8 @@ def test_wrong_options_are_one_sentence(cbnn, words, sentence):
 
 
 def test_missing_tool_is_one_sentence(cbnn, monkeypatch):
-    monkeypatch.setattr(synth.shutil, "which", lambda name: None)
-    monkeypatch.setattr(synth, "find_spec", lambda name: None)
+    monkeypatch.setattr(synthesis.shutil, "which", lambda name: None)
+    monkeypatch.setattr(synthesis, "find_spec", lambda name: None)
     code, _, err = cbnn("synth", *WORDS)
     assert code == 2
     assert err.endswith("cbnn: yosys is neither on the PATH nor installed as a wheel; pip install 'cbnn[synth]'\n")
@@ -121,7 +121,7 @@ def test_missing_tool_is_one_sentence(cbnn, monkeypatch):
 
 def test_failing_tool_tells_its_first_error(tmp_path):
     with pytest.raises(SynthesisError) as caught:
-        synth.run_tool("yosys", ["-Q", "-p", "no_such_command"], tmp_path, "log")
+        synthesis.run_tool("yosys", ["-Q", "-p", "no_such_command"], tmp_path, "log")
     assert str(caught.value) == "yosys failed: No such command: no_such_command (type 'help' for a command overview)"
 
 

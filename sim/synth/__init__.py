@@ -1,0 +1,1 @@
+"""What Yosys and nextpnr make of the Verilog: cells and clocks."""
