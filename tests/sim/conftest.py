@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cbnn.sim import command
+from cbnn.sim.command.main import main
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def cbnn(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     def run(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["cbnn", *map(str, words)])
         with pytest.raises(SystemExit) as caught:
-            command.main()
+            main()
         out, err = capsys.readouterr()
         return caught.value.code or 0, out, err
     return run

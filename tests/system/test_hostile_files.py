@@ -47,8 +47,8 @@ from cbnn.model.files import RECORD, OwnFolder, read_array
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.model.training import Recipe
-from cbnn.sim import demo
-from cbnn.sim.options import image_shape, kept_slices
+from cbnn.sim.command import demo
+from cbnn.sim.command.options import image_shape, kept_slices
 from cbnn.sim.predict import cycles, sweep
 from cbnn.sim.report.levels import terminal_tables
 

@@ -8,7 +8,7 @@ from cbnn.hw.accelerator import accelerator
 from cbnn.hw.folding import Folding
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
-from cbnn.sim import demo
+from cbnn.sim.command import demo
 from cbnn.sim.predict.cycles import Cycles, all_levels, full_level, level, level_cycles, predict, slowest_kernel
 from cbnn.sim.predict.search import Search
 from cbnn.sim.prove.verify import Verification

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from cbnn.sim.options import kept_slices
+from cbnn.sim.command.options import kept_slices
 from cbnn.sim.report.levels import HEADINGS, LEVELS, cell, kept_text, level_grid, level_table, text_table
 
 ROW = {"kept_slices": [4, 3], "accuracy_before": 0.5, "accuracy_after": 0.94321, "input_beats": 16,

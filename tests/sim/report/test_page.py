@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 import pytest
 from plotly.offline import get_plotlyjs
 
-from cbnn.sim import demo
+from cbnn.sim.command import demo
 from cbnn.sim.report import compaction, levels
 from cbnn.sim.report.page import Grid, Heading, page
 

@@ -15,7 +15,7 @@ from cbnn.model.evaluation import Evaluation, evaluate
 from cbnn.model.network import Network
 from cbnn.model.sensitivity import n_steps, sensitivity
 from cbnn.model.topology import Topology
-from cbnn.sim.options import (
+from cbnn.sim.command.options import (
     DEFAULT_DEVICE,
     DataDirOption,
     DatasetOption,
@@ -32,8 +32,8 @@ from cbnn.sim.options import (
     load_set,
     numbers,
 )
-from cbnn.sim.screen import facts_tables, print_result, progress_bar, tell
-from cbnn.sim.verbs import next_step, option, refuse, verb
+from cbnn.sim.command.screen import facts_tables, print_result, progress_bar, tell
+from cbnn.sim.command.verbs import next_step, option, refuse, verb
 
 LayersOption = Annotated[str, typer.Option(help="Topology, as in 16C3-MP2-64FC-10FC; else the data set's own.")]
 TrainedOnOption = Annotated[str, typer.Option(help=f"Data set: {', '.join(datasets.DATASETS)}.")]

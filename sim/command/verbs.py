@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 
-from cbnn.sim.screen import tell_command
+from cbnn.sim.command.screen import tell_command
 
 VERBS = {
     "Try": ("demo", "report"),

@@ -17,7 +17,7 @@ from cbnn.hw.folding import Folding
 from cbnn.model import storage
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
-from cbnn.sim import command, exchange, options, verbs
+from cbnn.sim.command import exchange, main, options, verbs
 from cbnn.sim.predict.search import DEVICES, Budget, Search
 
 WORDS = ("8C3-MP2-12FC-4FC", "--shape", "6x6x1", "--bits", "3")
@@ -25,7 +25,7 @@ TOPOLOGY = Topology.parse("8C3-MP2-12FC-4FC", (6, 6, 1), 3)
 FOLDING = ("--folding", "(8,9)(2,8)(1,4)")
 DIGITS = ("digits-5", "--folding", "(8,9)(16,16)(8,16)(4,16)(5,8)")
 NINES = "9" * 5000
-ROOT = typer.main.get_command(command.app)
+ROOT = typer.main.get_command(main.app)
 
 
 def all_verbs() -> dict[str, Any]:
@@ -47,7 +47,7 @@ def parse(words: list[str]) -> None:
 
 def hints() -> Iterator[tuple[str, str, Any, Any]]:
     """Verb, option, type and typer's information of every option."""
-    for group in (command.app, exchange.imports, exchange.exports):
+    for group in (main.app, exchange.imports, exchange.exports):
         for one in group.registered_commands:
             for name, hint in get_type_hints(one.callback, include_extras=True).items():
                 if name != "return":

@@ -10,7 +10,7 @@ from cbnn.hw.folding import Folding
 from cbnn.model import bnn_pynq, storage
 from cbnn.model.files import check_file
 from cbnn.model.network import Network
-from cbnn.sim.options import (
+from cbnn.sim.command.options import (
     FoldingOption,
     JsonOption,
     ModelArgument,
@@ -20,8 +20,8 @@ from cbnn.sim.options import (
     load_model,
     read_folding,
 )
-from cbnn.sim.screen import print_result, visible
-from cbnn.sim.verbs import next_step, option, refuse, verb, verbs
+from cbnn.sim.command.screen import print_result, visible
+from cbnn.sim.command.verbs import next_step, option, refuse, verb, verbs
 
 imports = verbs("import", "Bring in networks that were trained elsewhere.")
 exports = verbs("export", "Write networks for other tools.")

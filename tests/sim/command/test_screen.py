@@ -4,7 +4,16 @@ import errno
 
 import pytest
 
-from cbnn.sim.screen import MAX_SENTENCE, cell, facts_tables, print_result, rows_table, sentence_of, tell, visible
+from cbnn.sim.command.screen import (
+    MAX_SENTENCE,
+    cell,
+    facts_tables,
+    print_result,
+    rows_table,
+    sentence_of,
+    tell,
+    visible,
+)
 
 
 @pytest.mark.parametrize(("text", "shown"), [

@@ -19,8 +19,8 @@ from cbnn.hw.verilog import generate
 from cbnn.model import files
 from cbnn.model.network import random_network
 from cbnn.model.processes import Terminated, ToolError, scratch_folder
-from cbnn.sim import demo, exchange, explore, learn
-from cbnn.sim.options import (
+from cbnn.sim.command import demo, exchange, explore, learn
+from cbnn.sim.command.options import (
     MAX_IMAGES,
     BeatOption,
     BitsOption,
@@ -40,15 +40,15 @@ from cbnn.sim.options import (
     read_folding,
     read_network,
 )
+from cbnn.sim.command.screen import facts_tables, print_result, progress_bar, rows_table, stderr, tell, visible
+from cbnn.sim.command.verbs import app, next_step, option, refuse, verb
 from cbnn.sim.predict.cycles import predict
 from cbnn.sim.prove import volume
 from cbnn.sim.prove.stimulus import sample_images, takes_digits
 from cbnn.sim.prove.verify import MIN_IMAGES, icarus_seconds, verify
 from cbnn.sim.prove.verilated import MismatchError
 from cbnn.sim.report.levels import CAPTION, terminal_tables, write_report
-from cbnn.sim.screen import facts_tables, print_result, progress_bar, rows_table, stderr, tell, visible
 from cbnn.sim.synth import place, synthesis
-from cbnn.sim.verbs import app, next_step, option, refuse, verb
 
 MAX_ICARUS_S = 120
 """Seconds on Icarus above which another way is named."""

@@ -9,7 +9,7 @@ import pytest
 from cbnn.model import evaluation, golden, storage
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
-from cbnn.sim import learn
+from cbnn.sim.command import learn
 from cbnn.sim.report import compaction
 
 NETWORK = random_network(Topology.parse("6FC-3FC", (3, 2, 1), 3), 1)

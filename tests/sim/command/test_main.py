@@ -14,7 +14,7 @@ import pytest
 from cbnn.model import storage
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
-from cbnn.sim import command, demo
+from cbnn.sim.command import demo, main
 from cbnn.sim.prove.volume import Volume
 from cbnn.sim.report import levels
 
@@ -144,7 +144,7 @@ def test_volume_streams_what_a_file_holds(cbnn, tmp_path: Path, monkeypatch: pyt
         sent.append(pixels)
         return Volume(np.zeros(5, int), np.zeros(5, int), np.ones((5, 2), int), [4], [], [], 99, 1.0, 0.5)
 
-    monkeypatch.setattr(command.volume, "stream", stream)
+    monkeypatch.setattr(main.volume, "stream", stream)
     words = ("volume", "4FC-3FC", "--bits", 2, "--folding", "(2,8)(1,4)", "--images", 5, "--json", "--images-file")
     code, out, err = cbnn(*words, tmp_path / "images.npy")
     assert np.array_equal(sent[0], images[:5])

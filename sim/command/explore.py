@@ -10,7 +10,7 @@ from cbnn.hw.accelerator import Accelerator, accelerator
 from cbnn.model import golden
 from cbnn.model.files import OwnFolder, check_file
 from cbnn.model.network import Network
-from cbnn.sim.options import (
+from cbnn.sim.command.options import (
     MAX_CYCLES,
     MAX_FPS,
     MAX_IMAGES,
@@ -38,6 +38,8 @@ from cbnn.sim.options import (
     read_levels,
     read_network,
 )
+from cbnn.sim.command.screen import facts_tables, print_result, progress_bar, rows_table, stderr, tell
+from cbnn.sim.command.verbs import next_step, option, refuse, verb
 from cbnn.sim.predict.cycles import level_cycles
 from cbnn.sim.predict.dataflow import simulate
 from cbnn.sim.predict.fifos import size_fifos
@@ -47,8 +49,6 @@ from cbnn.sim.predict.sweep import points, sweep
 from cbnn.sim.prove.stimulus import takes_digits
 from cbnn.sim.report import performance
 from cbnn.sim.report.levels import BEFORE, CYCLES, level_table
-from cbnn.sim.screen import facts_tables, print_result, progress_bar, rows_table, stderr, tell
-from cbnn.sim.verbs import next_step, option, refuse, verb
 
 FoldingOutOption = Annotated[Path | None, typer.Option(help="Where to write the folding as JSON.")]
 MAX_FRONT = 1000

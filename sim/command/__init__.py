@@ -1,0 +1,1 @@
+"""The command `cbnn`: its verbs, their options, and what they print."""
