@@ -5,8 +5,9 @@ Every kernel has one formula, `Kernel.luts`: its `lut_terms` times its `LUT_CONS
 
 How good they are: `tests/sim/synth/test_estimates.py` holds small kernels, none of which was
 fitted to, against Yosys. Estimates of LUTs differ by at most 15 % and 8 LUTs more; those of FIFOs
-by 15 % and 6, of width converters by 10 % and 5, of classifying by 10 % and 2, of register slices not at all.
-Block RAMs are exact. A fitted constant that doubles or vanishes puts a kernel out of these bounds.
+by 15 % and 6, of width converters by 10 % and 5, of classifying by 10 % and 2, of
+register slices not at all. Block RAMs are exact. A fitted constant that doubles or vanishes puts a
+kernel out of these bounds.
 """
 
 from dataclasses import dataclass
