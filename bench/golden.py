@@ -35,7 +35,7 @@ from cbnn.model import golden, packed, packed_kernels
 from cbnn.model.files import write_atomically
 from cbnn.model.network import random_network
 from cbnn.model.slices import bit_slices
-from cbnn.model.topology import Conv, Topology
+from cbnn.model.topology import Topology
 
 RESULTS = Path(__file__).parent / "results" / "golden.json"
 PLOT = Path(__file__).parents[1] / "docs" / "golden.svg"
@@ -67,17 +67,17 @@ def float_network(topology: Topology) -> torch.nn.Module:
     channels = topology.in_shape[2]
     for i, (layer, shape) in enumerate(zip(topology.layers, topology.shapes, strict=True)):
         last = i == len(topology.layers) - 1
-        if isinstance(layer, Conv):
-            layers += [torch.nn.Conv2d(channels, layer.out_channels, layer.kernel, layer.stride, layer.padding),
-                       torch.nn.BatchNorm2d(layer.out_channels), torch.nn.Hardtanh()]
+        if layer.slides:
+            layers += [torch.nn.Conv2d(channels, shape.mh, shape.kernel, layer.stride, layer.padding),
+                       torch.nn.BatchNorm2d(shape.mh), torch.nn.Hardtanh()]
             if layer.pool > 1:
                 layers.append(torch.nn.MaxPool2d(layer.pool))
-            channels = layer.out_channels
+            channels = shape.mh
         else:
-            if not i or isinstance(topology.layers[i - 1], Conv):
+            if not i or topology.layers[i - 1].slides:
                 layers.append(torch.nn.Flatten())
-            layers.append(torch.nn.Linear(int(np.prod(shape.in_shape)), layer.out_features))
-            layers += [] if last else [torch.nn.BatchNorm1d(layer.out_features), torch.nn.Hardtanh()]
+            layers.append(torch.nn.Linear(int(np.prod(shape.in_shape)), shape.mh))
+            layers += [] if last else [torch.nn.BatchNorm1d(shape.mh), torch.nn.Hardtanh()]
     return torch.nn.Sequential(*layers).eval()
 
 
@@ -129,7 +129,7 @@ def layer_operations(topology: Topology, n_images: int = 16) -> list[dict]:
     images = np.random.default_rng(0).integers(0, 256, (n_images, *SHAPE))
     layers = packed.pack_network(network)
     words = packed._pack_images(network, layers[0], images)
-    bits, counts = bit_slices(images, topology.kept_slices), topology.slice_weights
+    bits = bit_slices(images, topology.kept_slices)
     rows = []
     for layer, parameters in zip(layers, network.parameters, strict=True):
         shape, weights = layer.shape, parameters.weights
@@ -140,12 +140,11 @@ def layer_operations(topology: Topology, n_images: int = 16) -> list[dict]:
             windows = windows.reshape(-1, shape.mw)
         times = {"compiled": _median(partial(packed._apply, layer, words)),
                  "float32 product": _median(partial(np.matmul, windows, signs.T)),
-                 "plain numpy": _median(partial(golden._accumulate, shape, weights, bits, counts))}
+                 "plain numpy": _median(partial(shape.compute, parameters, bits))}
         rows.append({"layer": str(shape.layer)} | {name: n / seconds / 1e9 for name, seconds in times.items()})
         if not layer.last:
-            accumulator = golden._accumulate(shape, weights, bits, counts)
-            bits = golden._pool(shape, parameters, (accumulator >= parameters.thresholds).astype(np.uint8))[:, None]
-            words, counts = packed._pooled(layer, packed._apply(layer, words)), (1,)
+            bits = shape.compute(parameters, bits)
+            words = packed._pooled(layer, packed._apply(layer, words))
     return rows
 
 

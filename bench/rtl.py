@@ -29,10 +29,10 @@ from cbnn.model.files import write_atomically
 from cbnn.model.network import Network, random_network
 from cbnn.model.shipped import shipped
 from cbnn.model.storage import load
-from cbnn.model.topology import Conv, Topology
 from cbnn.sim.prove.volume import stream
 from cbnn.sim.synth.place import clocks
 from cbnn.sim.synth.synthesis import SynthesisError, read_areas, synthesize
+from cbnn.model.topology import Topology
 
 RESULTS = Path(__file__).parent / "results" / "rtl.json"
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
@@ -76,17 +76,15 @@ def latency_bound(unit: Accelerator) -> int:
     ready = np.arange(1, height * width + 1).reshape(height, width) * unit.input_beats / (height * width)
     for shape, mvtu in zip(unit.topology.shapes, unit.mvtus, strict=True):
         work, first = mvtu.synapse_fold * mvtu.neuron_fold, mvtu.synapse_fold
-        conv = shape.layer if isinstance(shape.layer, Conv) else None
-        rows, columns, _ = shape.window_shape if conv else (1, 1, 0)
+        layer, (rows, columns, _) = shape.layer, shape.window_shape
         done, out = 0.0, np.zeros((rows, columns))
         for i in range(rows):
             for j in range(columns):
-                top, left = (n * conv.stride - conv.padding for n in (i, j)) if conv else (0, 0)
-                size = conv.kernel if conv else max(ready.shape)
-                needed = ready[max(0, top) : top + size, max(0, left) : left + size]
+                top, left = (n * layer.stride - layer.padding for n in (i, j))
+                needed = ready[max(0, top) : top + shape.kernel[0], max(0, left) : left + shape.kernel[1]]
                 done = max(done + work, needed.max(initial=0) + 1 + work - first)
                 out[i, j] = done
-        pool = conv.pool if conv else 1
+        pool = layer.pool
         rows, columns = rows // pool * pool, columns // pool * pool
         ready = out[:rows, :columns].reshape(rows // pool, pool, columns // pool, pool).max(axis=(1, 3))
     return int(ready.max())

@@ -39,9 +39,10 @@ from cbnn.hw.result_marks import ResultMarks
 from cbnn.hw.stream import Kernel, Stream
 from cbnn.hw.width_converter import WidthConverter
 from cbnn.hw.window.sliding_window import SlidingWindow
-from cbnn.model.network import Network, Parameters
+from cbnn.model.network import Network
+from cbnn.model.operators.matrix import LayerShape, Parameters
 from cbnn.model.slices import bit_slices
-from cbnn.model.topology import Conv, LayerShape, Topology
+from cbnn.model.topology import Topology
 
 MAX_XNORS = 1 << 18
 """XNORs per cycle of one layer beyond which nothing is laid out: more than the largest FPGAs hold."""
@@ -194,10 +195,10 @@ def layer_kernels(name: str, topology: Topology, i: int, parameters: Parameters 
     Without `parameters` only cycles and sizes can be asked of them.
     """
     shape, chain, pool = topology.shapes[i], [before], 1
-    slice_weights = topology.slice_weights if i == 0 and topology.first_layer == "weighted" else (1,)
+    slice_weights = shape.tensor.slices if shape.tensor.shared else (1,)
     last = i == len(topology.layers) - 1
     name = f"{name}{i}"
-    if isinstance(shape.layer, Conv):
+    if shape.layer.slides:
         pool = shape.layer.pool
         pooled_from = (*before.in_shape[:2], before.size) if isinstance(before, MaxPool) else None
         window = SlidingWindow.for_layer(name % "window", shape, folding.simd, pooled_from)
@@ -299,7 +300,7 @@ def input_beats(accelerator: Accelerator, images: NDArray) -> list[int]:
     if accelerator.network is None:
         raise ValueError("the accelerator of a topology without weights takes no images")
     slices = bit_slices(accelerator.network.look_up(images), accelerator.topology.kept_slices)
-    if isinstance(accelerator.topology.layers[0], Conv):
+    if accelerator.topology.layers[0].slides:
         slices = slices.transpose(0, 2, 3, 1, 4)
     return list(_words(slices.reshape(-1, accelerator.folding.input_width)))
 
@@ -314,7 +315,7 @@ def input_images(accelerator: Accelerator, beats: Sequence[int]) -> NDArray[np.i
     packed = np.frombuffer(b"".join(beat.to_bytes(n_bytes, "little") for beat in beats), np.uint8)
     bits = np.unpackbits(packed.reshape(-1, n_bytes), axis=1, count=width, bitorder="little")
     (height, columns, colours), n_slices = topology.in_shape, len(topology.kept_slices)
-    if isinstance(topology.layers[0], Conv):
+    if topology.layers[0].slides:
         slices = bits.reshape(-1, height, columns, n_slices, colours).transpose(0, 3, 1, 2, 4)
     else:
         slices = bits.reshape(-1, n_slices, height, columns, colours)

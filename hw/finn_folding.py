@@ -14,6 +14,7 @@ from typing import Any
 
 from cbnn.hw.folding import OWN_NODE, RAM_STYLES, Folding, next_divisor
 from cbnn.model.files import MAX_JSON_BYTES, decode_json, read_bounded, write_atomically
+from cbnn.model.folding import OWN_NODE, RAM_STYLES, Folding, bits_per_weight, next_divisor
 from cbnn.model.topology import Topology
 
 UNIT = re.compile(r"(?:MVAU|MatrixVectorActivation|StreamingFCLayer_Batch)(?:_hls|_rtl)?_(\d+)")
@@ -62,7 +63,6 @@ def save(folding: Folding, topology: Topology, path: Path) -> None:
     """Write a folding for FINN, atomically; of a first layer of pixels SIMD is the least that is as fast."""
     nodes: dict[str, Any] = {"Defaults": {}}
     for i, (layer, shape) in enumerate(zip(folding.layers, topology.shapes, strict=True)):
-        bits = topology.input_bits if i == 0 and topology.first_layer == "weighted" else 1
-        simd = next_divisor(shape.slice_inputs, -(-layer.simd // bits))
+        simd = next_divisor(shape.slice_inputs, -(-layer.simd // bits_per_weight(shape)))
         nodes[f"MVAU_hls_{i}"] = {"PE": layer.pe, "SIMD": simd, "ram_style": layer.ram_style}
     write_atomically(path, json.dumps(nodes, indent=2).encode() + b"\n")

@@ -18,7 +18,8 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from cbnn.model.files import MAX_JSON_BYTES, decode_json, read_bounded, write_atomically
-from cbnn.model.topology import Conv, LayerShape, Topology
+from cbnn.model.operators.matrix import LayerShape
+from cbnn.model.topology import Topology
 
 MAX_INPUT_WIDTH = 64
 """Most elements of the input per beat by default."""
@@ -106,13 +107,12 @@ class Folding:
                  ram_styles: Sequence[str] | None = None) -> "Folding":
         """Build the folding that is at least so parallel: the next divisor where one leaves a remainder.
 
-        SIMD of a weighted first layer counts pixels and colours, each of which is `input_bits` bits here.
+        SIMD counts weights, see `bits_per_weight`.
         """
         if len(pe_simd) != len(topology.layers):
             raise ValueError(f"the folding is of {len(pe_simd)} layers; the network has {len(topology.layers)}")
-        bits = topology.input_bits if topology.first_layer == "weighted" else 1
-        pairs = tuple((next_divisor(shape.mh, pe), next_divisor(shape.slice_inputs, simd * (bits if i == 0 else 1)))
-                      for i, (shape, (pe, simd)) in enumerate(zip(topology.shapes, pe_simd, strict=True)))
+        pairs = tuple((next_divisor(shape.mh, pe), next_divisor(shape.slice_inputs, simd * bits_per_weight(shape)))
+                      for shape, (pe, simd) in zip(topology.shapes, pe_simd, strict=True))
         folding = cls.of(topology, pairs)
         styles = ram_styles or ("auto",) * len(pairs)
         return cls(tuple(replace(layer, ram_style=style) for layer, style in zip(folding.layers, styles, strict=True)),
@@ -212,6 +212,11 @@ def _layer_folding(index: int, pe: int, simd: int, fifo_depth: int, ram_style: s
         raise ValueError(f"layer {index}: {error}") from error
 
 
+def bits_per_weight(shape: LayerShape) -> int:
+    """Return the bits that meet a weight, one after another: those of a pixel where its slices share weights."""
+    return shape.n_slices // shape.tensor.n_weighted
+
+
 def next_divisor(n: int, least: int) -> int:
     """Return the least divisor of `n` that is not below `least`; `n` where there is none."""
     return next(d for d in range(min(least, n), n + 1) if n % d == 0)
@@ -227,7 +232,7 @@ def default_fifo_depth(shape: LayerShape, simd: int) -> int:
 
     A convolution reads from its line buffer, which holds rows ahead, so that two beats are enough.
     """
-    return 2 if isinstance(shape.layer, Conv) else max(2, shape.n_slices * shape.slice_inputs // simd)
+    return 2 if shape.layer.slides else max(2, shape.n_slices * shape.slice_inputs // simd)
 
 
 def check_input_width(topology: Topology, input_width: int) -> None:
@@ -241,7 +246,7 @@ def check_input_width(topology: Topology, input_width: int) -> None:
 def default_input_width(topology: Topology, simd: int) -> int:
     """Return the elements of the input per beat, see `Folding.of`, where the first layer takes `simd` at once."""
     height, width, colours = topology.in_shape
-    taken = colours if isinstance(topology.layers[0], Conv) else simd
+    taken = colours if topology.layers[0].slides else simd
     widths = [n for n in range(1, MAX_INPUT_WIDTH + 1) if height * width * colours % n == 0]
     # Anything else needs a converter to a common multiple and back.
     return max([n for n in widths if n % taken == 0] or [n for n in widths if taken % n == 0])

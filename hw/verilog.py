@@ -19,7 +19,6 @@ from cbnn.hw.instance import converting
 from cbnn.hw.result_marks import ResultMarks
 from cbnn.hw.stream import Kernel, Stream, clock_and_reset
 from cbnn.model.files import folder_written
-from cbnn.model.topology import Conv
 
 MANIFEST = "manifest.json"
 FILE_LIST = "files.f"
@@ -191,7 +190,7 @@ def manifest(accelerator: Accelerator, files: list[str],
         "s_axis": {"tdata_bits": padded(accelerator.folding.input_width),
                    "elements": accelerator.folding.input_width, "beats": accelerator.input_beats,
                    "order": "row, column, slice (MSB first), colour; element 0 in bit 0"
-                   if isinstance(topology.layers[0], Conv) else
+                   if topology.layers[0].slides else
                    "slice (MSB first), row, column, colour; element 0 in bit 0"},
         "m_axis": {"tdata_bits": unit.m_width, "scores": unit.pe, "score_bits": unit.lane,
                    "class_bits": unit.class_lane, "beats": unit.m_beats, "tuser_bits": 1},

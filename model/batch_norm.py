@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cbnn.model.network import Parameters
+from cbnn.model.operators.matrix import Parameters
 
 
 class BatchNorm(NamedTuple):

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cbnn.model.batch_norm import BatchNorm, fold
-from cbnn.model.network import Network, Parameters
+from cbnn.model.network import Network
+from cbnn.model.operators.matrix import LayerShape, Parameters
 from cbnn.model.slices import check_images
-from cbnn.model.topology import Conv, LayerShape, Topology
+from cbnn.model.topology import Topology
 
 try:
     import torch
@@ -57,38 +58,35 @@ class BinaryLayer(nn.Module):
     float_weights = float_outputs = False
     """For comparison with full precision: latent weights as they are, hard tanh for the sign."""
 
-    def __init__(self, shape: LayerShape, channels: int, generator: torch.Generator) -> None:
+    def __init__(self, shape: LayerShape, generator: torch.Generator) -> None:
         super().__init__()
-        layer = shape.layer
         self.shape, self.one = shape, shape.max_accumulator / shape.mw
-        self.pad = self.one if isinstance(layer, Conv) and layer.pad_bit else -self.one
-        kernel = (layer.kernel, layer.kernel) if isinstance(layer, Conv) else shape.in_shape[:2]
-        latent = torch.empty(shape.mh, channels, *kernel).uniform_(-SPREAD, SPREAD, generator=generator)
+        self.pad = self.one if shape.layer.pad_bit else -self.one
+        channels = shape.tensor.n_weighted * shape.in_shape[2]
+        latent = torch.empty(shape.mh, channels, *shape.kernel).uniform_(-SPREAD, SPREAD, generator=generator)
         self.latent = nn.Parameter(latent)
 
     def sums(self, values: Tensor) -> Tensor:
         """Bipolar sums behind max pooling, (N, mh, rows, columns), exact for float64 `values`."""
         layer = self.shape.layer
         signs = (self.latent if self.float_weights else sign(self.latent)).to(values.dtype)
-        if not isinstance(layer, Conv):
+        if self.shape.n_windows == 1 and not layer.padding:
             return functional.linear(values.flatten(1), signs.flatten(1))[:, :, None, None]
         padded = functional.pad(values, (layer.padding,) * 4, value=self.pad) if layer.padding else values
         sums = functional.conv2d(padded, signs, stride=layer.stride)
         return functional.max_pool2d(sums, layer.pool) if layer.pool > 1 else sums
 
-    def weights(self, n_slices: int) -> NDArray[np.uint8]:
-        """Weight bits, (mh, mw), in window order: slice, row, column, channel."""
+    def weights(self) -> NDArray[np.uint8]:
+        """Weight bits, (mh, mw)."""
         bits = (self.latent.detach() >= 0).cpu().numpy().astype(np.uint8)
-        mh, channels, rows, columns = bits.shape
-        split = bits.reshape(mh, n_slices, channels // n_slices, rows, columns)
-        return np.ascontiguousarray(split.transpose(0, 1, 3, 4, 2)).reshape(mh, -1)
+        return self.shape.in_window_order(bits, ("slice", "channel", "row", "column"))
 
 
 class HiddenLayer(BinaryLayer):
     """Sums, max pooling, batch norm, sign."""
 
-    def __init__(self, shape: LayerShape, channels: int, generator: torch.Generator) -> None:
-        super().__init__(shape, channels, generator)
+    def __init__(self, shape: LayerShape, generator: torch.Generator) -> None:
+        super().__init__(shape, generator)
         self.norm = nn.BatchNorm2d(shape.mh)
 
     def forward(self, values: Tensor) -> Tensor:
@@ -100,7 +98,7 @@ class HiddenLayer(BinaryLayer):
             return sign(self.norm(sums))
         if self.float_weights:
             return sign(self.norm(sums.float())).to(values.dtype)
-        folded = self.folded(self.weights(1), pooled=True)  # leaves the weights alone, whatever the scale's sign
+        folded = self.folded(self.weights(), pooled=True)  # leaves the weights alone, whatever the scale's sign
         assert folded.thresholds is not None
         assert folded.invert is not None
         least = torch.from_numpy(2 * folded.thresholds - self.shape.max_accumulator).to(sums.device)[:, None, None]
@@ -118,8 +116,8 @@ class HiddenLayer(BinaryLayer):
 class ScoreLayer(BinaryLayer):
     """Sums plus an integer offset per class; in training one positive scale, shared by the classes, makes logits."""
 
-    def __init__(self, shape: LayerShape, channels: int, generator: torch.Generator) -> None:
-        super().__init__(shape, channels, generator)
+    def __init__(self, shape: LayerShape, generator: torch.Generator) -> None:
+        super().__init__(shape, generator)
         self.offset = nn.Parameter(torch.zeros(shape.mh))
         self.log_scale = nn.Parameter(torch.tensor(-0.5 * np.log(shape.max_accumulator), dtype=torch.float32))
 
@@ -149,8 +147,7 @@ class BinaryModule(nn.Module):
         layers: list[BinaryLayer] = []
         for i, shape in enumerate(topology.shapes):
             kind = HiddenLayer if i < len(topology.layers) - 1 else ScoreLayer
-            channels = shape.in_shape[2] * (shape.mw // shape.slice_inputs)
-            layers.append(kind(shape, channels, generator))
+            layers.append(kind(shape, generator))
         for layer in layers:
             layer.float_outputs = precision == "float"
             layer.float_weights = precision == "float" or (precision != "binary" and layer is layers[0])
@@ -194,9 +191,9 @@ def encode_pixels(topology: Topology, values: Tensor) -> Tensor:
     the sum of -1 and +1 times what each slice counts.
     """
     slices = [((values >> b) & 1).float().mul_(2).sub_(1) for b in topology.kept_slices]
-    if topology.first_layer == "sliced":
+    if not topology.tensor.shared:
         return torch.cat(slices, 1)
-    return sum(count * bits for count, bits in zip(topology.slice_weights, slices, strict=True))  # type: ignore
+    return sum(count * bits for count, bits in zip(topology.tensor.slices, slices, strict=True))  # type: ignore
 
 
 def export(module: BinaryModule, max_pixel: int = 0) -> Network:
@@ -215,9 +212,9 @@ def export(module: BinaryModule, max_pixel: int = 0) -> Network:
         raise ValueError(f"the module's precision is {module.precision!r}; only a binary one can be exported")
     parameters: list[Parameters] = []
     for shape, layer in zip(module.topology.shapes, module.layers, strict=True):
-        weights = layer.weights(shape.mw // shape.slice_inputs)
+        weights = layer.weights()
         if isinstance(layer, HiddenLayer):
-            parameters.append(layer.folded(weights, isinstance(shape.layer, Conv) and shape.layer.pool > 1))
+            parameters.append(layer.folded(weights, shape.layer.pool > 1))
         elif isinstance(layer, ScoreLayer):
             parameters.append(Parameters(weights, offsets=layer.offset.detach().round().cpu().numpy().astype(np.int64)))
     return Network(module.topology, tuple(parameters), max_pixel=max_pixel)

@@ -30,8 +30,11 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from cbnn.model.files import MAX_JSON_BYTES, decode_json, read_bounded
-from cbnn.model.network import Network, Parameters
-from cbnn.model.topology import Conv, Dense, LayerShape, Topology
+from cbnn.model.network import Network
+from cbnn.model.operators.conv import Conv
+from cbnn.model.operators.dense import Dense
+from cbnn.model.operators.matrix import LayerShape, Matrix, Parameters
+from cbnn.model.topology import Topology
 
 MAX_BYTES = 1 << 24
 """Largest file read."""
@@ -118,7 +121,7 @@ def _table(path: Path) -> _Table:
 
 
 def _topology(table: _Table) -> Topology:
-    layers: list[Conv | Dense] = []
+    layers: list[Matrix] = []
     for i, entry in enumerate(table.layers):
         if isinstance(entry, _Conv):
             layers.append(Conv(entry.mh, entry.kernel, entry.stride, 0, 0, entry.pool))
@@ -170,8 +173,7 @@ def _parameters(folder: Path, i: int, entry: _Dense, shape: LayerShape, first_la
     else:
         thresholds = raw + 1 - filling
     thresholds = np.clip(thresholds, 0, shape.max_accumulator + 1)
-    pooled = isinstance(shape.layer, Conv) and shape.layer.pool > 1
-    return Parameters(weights, thresholds, invert=np.zeros(shape.mh, np.bool_) if pooled else None)
+    return Parameters(weights, thresholds, invert=np.zeros(shape.mh, np.bool_) if shape.layer.pool > 1 else None)
 
 
 def _weights(folder: Path, i: int, entry: _Dense) -> NDArray[np.uint8]:

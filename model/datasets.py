@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from cbnn.model import digits, mat_file
 from cbnn.model.digits import Data
 from cbnn.model.files import read_bounded
-from cbnn.model.topology import Shape
+from cbnn.model.operators.tensor import Shape
 
 VARIABLE = "CBNN_DATA_DIR"
 """Environment variable that names the folder where no argument does."""

@@ -1,8 +1,7 @@
 """The golden model: what the accelerator must compute.
 
-It works on whole batches of images and imitates no hardware. There are two implementations: this one, in plain numpy,
-is obviously right; that of `packed` is compiled and eighty times faster. Here popcounts are taken from products of -1
-and +1: over n inputs, ``popcount(XNOR(w, x)) = (n + w . x) / 2``, exact in float32 for the n that `Topology` admits.
+It works on whole batches of images and imitates no hardware. There are two implementations: this one, what the
+operators compute in plain numpy, is obviously right; that of `packed` is compiled and eighty times faster.
 """
 
 import os
@@ -10,9 +9,8 @@ import os
 import numpy as np
 from numpy.typing import NDArray
 
-from cbnn.model.network import Network, Parameters
+from cbnn.model.network import Network
 from cbnn.model.slices import bit_slices
-from cbnn.model.topology import Conv, LayerShape
 
 BACKENDS = ("compiled", "numpy")
 """Implementations; the first is the default, the environment variable CBNN_BACKEND names another."""
@@ -95,51 +93,8 @@ def check_labels(labels: NDArray, n_images: int) -> None:
 def _forward(network: Network, values: NDArray) -> list[NDArray]:
     """Output of every layer for values that were looked up."""
     outputs: list[NDArray] = []
-    slices = bit_slices(values, network.topology.kept_slices)
-    counts = network.topology.slice_weights
+    bits = bit_slices(values, network.topology.kept_slices)
     for shape, parameters in zip(network.topology.shapes, network.parameters, strict=True):
-        accumulator = _accumulate(shape, parameters.weights, slices, counts)
-        if parameters.offsets is not None:
-            outputs.append(accumulator.reshape(len(values), shape.mh) + parameters.offsets)
-            break
-        assert parameters.thresholds is not None
-        thresholds = parameters.thresholds
-        bits = (accumulator >= (thresholds if thresholds.ndim == 1 else thresholds[shape.places])).astype(np.uint8)
-        outputs.append(_pool(shape, parameters, bits))
-        slices, counts = outputs[-1][:, np.newaxis], (1,)
+        bits = shape.compute(parameters, bits)
+        outputs.append(bits if parameters.offsets is not None else bits[:, 0])
     return outputs
-
-
-def _accumulate(shape: LayerShape, weights: NDArray[np.uint8], slices: NDArray[np.uint8],
-                counts: tuple[int, ...]) -> NDArray[np.int64]:
-    """Popcount sums, (N, rows, columns, mh), of `slices` (N, slices, height, width, channels)."""
-    own_weights = shape.mw != shape.slice_inputs
-    total = np.zeros((len(slices), *shape.window_shape), np.int64)
-    for s, count in enumerate(counts):
-        columns = slice(s * shape.slice_inputs, (s + 1) * shape.slice_inputs) if own_weights else slice(None)
-        signs = 2 * weights[:, columns].astype(np.float32) - 1
-        products = _windows(shape, slices[:, s]) @ signs.T
-        total += count * ((shape.slice_inputs + products.astype(np.int64)) // 2)
-    return total
-
-
-def _windows(shape: LayerShape, bits: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """-1 and +1 under every window, (N, rows, columns, slice_inputs), in the order row, column, channel."""
-    layer, signs = shape.layer, 2 * bits.astype(np.float32) - 1
-    if not isinstance(layer, Conv):
-        return signs.reshape(len(bits), 1, 1, -1)
-    edge = (layer.padding, layer.padding)
-    padded = np.pad(signs, ((0, 0), edge, edge, (0, 0)), constant_values=2 * layer.pad_bit - 1)
-    views = np.lib.stride_tricks.sliding_window_view(padded, (layer.kernel, layer.kernel), (1, 2))
-    windows = views[:, :: layer.stride, :: layer.stride].transpose(0, 1, 2, 4, 5, 3)
-    return windows.reshape(*windows.shape[:3], -1)
-
-
-def _pool(shape: LayerShape, parameters: Parameters, bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """OR over pool x pool bits; rows and columns that fill no pool are dropped; `invert` acts behind it."""
-    if parameters.invert is None:
-        return bits
-    pool = shape.layer.pool if isinstance(shape.layer, Conv) else 1
-    rows, columns, channels = shape.out_shape
-    tiles = bits[:, : rows * pool, : columns * pool].reshape(len(bits), rows, pool, columns, pool, channels)
-    return tiles.max(axis=(2, 4)) ^ parameters.invert

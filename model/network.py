@@ -6,36 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cbnn.model.operators.matrix import Parameters
 from cbnn.model.slices import check_images
-from cbnn.model.topology import Conv, LayerShape, Topology
-
-
-@dataclass(frozen=True, eq=False)
-class Parameters:
-    """What one layer learnt.
-
-    Attributes
-    ----------
-    weights : uint8 array of 0 (-1) and 1 (+1), shape (mh, mw); columns in window order
-        (row, column, channel; at a sliced first layer the slice is outermost, MSB first)
-    thresholds : int64 array, shape (mh,): the output bit is ``accumulator >= threshold``, for a threshold of
-        0 to max_accumulator + 1; or (places, mh), one for each of `LayerShape.places`, where padding is to count
-        something else than the bit it carries, as zero would. None at the last layer.
-    offsets : int64 array, shape (mh,): added to the popcount to give the score. None but at the last layer.
-    invert : bool array, shape (mh,): rows whose bit is inverted behind max pooling, where batch norm's scale
-        is negative. None where the layer does not pool.
-    """
-
-    weights: NDArray[np.uint8]
-    thresholds: NDArray[np.int64] | None = None
-    offsets: NDArray[np.int64] | None = None
-    invert: NDArray[np.bool_] | None = None
-
+from cbnn.model.topology import Topology
 
 MAX_TABLE = 1 << 16
 """Largest number of entries of a pixel lookup table."""
-OFFSET_LIMIT = 1 << 30
-"""Largest magnitude of a class offset, so that scores stay far inside 32 bits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +42,10 @@ class Network:
         if len(self.parameters) != len(shapes):
             raise ValueError(f"parameters of {len(self.parameters)} layers given; the topology has {len(shapes)}")
         for i, (shape, parameters) in enumerate(zip(shapes, self.parameters, strict=True)):
-            _check_layer(i, shape, parameters, last=i == len(shapes) - 1)
+            try:
+                shape.check(parameters, last=i == len(shapes) - 1)
+            except ValueError as error:
+                raise ValueError(f"layer {i}: {error}") from error
         if self.pixel_table is not None:
             _check_table(self.pixel_table, (1 << self.topology.input_bits) - 1)
         highest = self.n_pixel_values - 1
@@ -129,31 +108,6 @@ def _check_table(table: NDArray, highest: int) -> None:
     table.setflags(write=False)
 
 
-def _check_layer(i: int, shape: LayerShape, parameters: Parameters, last: bool) -> None:
-    pooled = isinstance(shape.layer, Conv) and shape.layer.pool > 1
-    rows = (shape.mh,)
-    _check(i, "weights", parameters.weights, True, (shape.mh, shape.mw), np.uint8, 0, 1)
-    by_place = parameters.thresholds is not None and parameters.thresholds.ndim == 2 and shape.n_places > 1
-    _check(i, "thresholds", parameters.thresholds, not last, (shape.n_places, shape.mh) if by_place else rows, np.int64,
-           0, shape.max_accumulator + 1)
-    _check(i, "offsets", parameters.offsets, last, rows, np.int64, -OFFSET_LIMIT, OFFSET_LIMIT)
-    _check(i, "invert", parameters.invert, pooled, rows, np.bool_, 0, 1)
-
-
-def _check(i: int, name: str, array: NDArray | None, wanted: bool, shape: tuple[int, ...], dtype: type,
-           low: int, high: int) -> None:
-    if array is None or not wanted:
-        if wanted or array is not None:
-            raise ValueError(f"layer {i} {'lacks' if wanted else 'must not have'} {name}")
-        return
-    if array.shape != shape or array.dtype != dtype:
-        raise ValueError(f"{name} of layer {i} are {array.dtype} {array.shape}; "
-                         f"they must be {np.dtype(dtype)} {shape}")
-    if array.min() < low or array.max() > high:
-        raise ValueError(f"{name} of layer {i} span {array.min()} to {array.max()}; the range is {low} to {high}")
-    array.setflags(write=False)
-
-
 def random_network(topology: Topology, seed: int, by_place: bool = False) -> Network:
     """Return a network with random weights and thresholds near the middle, for measuring hardware without training.
 
@@ -167,12 +121,11 @@ def random_network(topology: Topology, seed: int, by_place: bool = False) -> Net
             if i == len(topology.layers) - 1:
                 yield Parameters(weights, offsets=rng.integers(-shape.mw, shape.mw + 1, shape.mh))
                 continue
-            pooled = isinstance(shape.layer, Conv) and shape.layer.pool > 1
             spread = max(1, round(shape.max_accumulator**0.5 / 2))
             middle = (shape.max_accumulator + 1) // 2
             size = (shape.n_places, shape.mh) if by_place and shape.n_places > 1 else shape.mh
             thresholds = np.clip(middle + rng.integers(-spread, spread + 1, size), 0, shape.max_accumulator + 1)
-            yield Parameters(weights, thresholds, invert=rng.random(shape.mh) < 0.25 if pooled else None)
+            yield Parameters(weights, thresholds, invert=rng.random(shape.mh) < 0.25 if shape.layer.pool > 1 else None)
 
     return Network(topology, tuple(layers()))
 
@@ -194,19 +147,20 @@ def prune_slices(network: Network, kept_slices: tuple[int, ...]) -> Network:
     if missing := set(kept_slices) - set(old.kept_slices):
         raise ValueError(f"slice {min(missing)} is not in the network, which keeps {list(old.kept_slices)}")
     first, shape = network.parameters[0], new.shapes[0]
+    kept = [old.kept_slices.index(b) for b in kept_slices]
     weights = first.weights
-    if old.first_layer == "sliced":
-        kept = [old.kept_slices.index(b) for b in kept_slices]
-        weights = weights.reshape(shape.mh, len(old.kept_slices), -1)[:, kept].reshape(shape.mh, shape.mw)
-    lost = [w for b, w in zip(old.kept_slices, old.slice_weights, strict=True) if b not in kept_slices]
-    # One count of the new accumulator is `unit` of the old one (2**gap where low weighted slices went).
-    unit = 1 if old.first_layer == "sliced" else 1 << (kept_slices[-1] - old.kept_slices[-1])
-    half = shape.slice_inputs * sum(lost) // 2
+    if not old.tensor.shared:
+        by_slice = weights.reshape(shape.mh, len(old.kept_slices), -1)
+        weights = np.ascontiguousarray(by_slice[:, kept].reshape(shape.mh, shape.mw))
+    counts = old.tensor.slices
+    # One count of the new accumulator is `unit` of the old one, 2**gap where low slices went that count 2**b.
+    unit = counts[kept[-1]]
+    half = shape.slice_inputs * (sum(counts) - sum(counts[i] for i in kept)) // 2
 
     thresholds, offsets = first.thresholds, first.offsets
     if thresholds is not None:
         thresholds = np.clip(-((half - thresholds) // unit), 0, shape.max_accumulator + 1)
     if offsets is not None:
         offsets = offsets // unit
-    pruned = Parameters(np.ascontiguousarray(weights), thresholds, offsets, first.invert)
+    pruned = Parameters(weights, thresholds, offsets, first.invert)
     return Network(new, (pruned, *network.parameters[1:]), network.pixel_table, network.max_pixel)

@@ -14,9 +14,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from cbnn.model.network import Network, Parameters
+from cbnn.model.network import Network
+from cbnn.model.operators.matrix import LayerShape, Parameters
 from cbnn.model.packed_kernels import ROWS, TILE, lay_out, pool, score_windows, set_bits, threshold_windows
-from cbnn.model.topology import Conv, LayerShape
 
 Words = NDArray[np.uint64]
 BATCH = 32
@@ -69,27 +69,24 @@ def _n_words(n_bits: int) -> int:
 @lru_cache(8)
 def pack_network(network: Network) -> tuple[PackedLayer, ...]:
     """Pack a network's layers; the last few networks are remembered."""
-    topology = network.topology
-    layers = []
-    for i, (shape, parameters) in enumerate(zip(topology.shapes, network.parameters, strict=True)):
-        full = sum(topology.slice_weights) if i == 0 and topology.first_layer == "weighted" else 0
-        layers.append(_pack_layer(shape, parameters, full, first=i == 0))
-    return tuple(layers)
+    layers = zip(network.topology.shapes, network.parameters, strict=True)
+    return tuple(_pack_layer(shape, parameters, whole=i == 0 and _is_whole(shape))
+                 for i, (shape, parameters) in enumerate(layers))
 
 
-def _pack_layer(shape: LayerShape, parameters: Parameters, full: int, first: bool) -> PackedLayer:
-    height, width, channels = shape.in_shape
-    n_own = shape.mw // shape.slice_inputs  # slices with weights of their own
-    layer, kernel = shape.layer, (1, 1)
-    if isinstance(layer, Conv):
-        kernel = layer.kernel, layer.kernel
-        weights = parameters.weights.reshape(shape.mh, n_own, *kernel, channels).transpose(0, 2, 3, 1, 4)
-        weights = weights.reshape(shape.mh, *kernel, n_own * channels)
-    elif first:
+def _is_whole(shape: LayerShape) -> bool:
+    """Whether a single window takes the whole image, which then need not be cut into pixels."""
+    return shape.kernel == shape.in_shape[:2] and not shape.layer.padding
+
+
+def _pack_layer(shape: LayerShape, parameters: Parameters, whole: bool) -> PackedLayer:
+    full = shape.tensor.highest if shape.tensor.shared and shape.n_slices > 1 else 0
+    kernel = (1, 1) if whole else shape.kernel
+    if whole:
         weights = parameters.weights.reshape(shape.mh, 1, 1, shape.mw)
     else:
-        kernel = height, width
-        weights = parameters.weights.reshape(shape.mh, height, width, channels)
+        by_pixel = shape.ordered(parameters.weights, ("row", "column", "slice", "channel"))
+        weights = by_pixel.reshape(shape.mh, *kernel, -1)
     bits = weights.shape[-1]
     n_blocks = -(-shape.mh // ROWS)
     weights = np.concatenate([weights, np.zeros((n_blocks * ROWS - shape.mh, *weights.shape[1:]), np.uint8)])
@@ -101,7 +98,7 @@ def _pack_layer(shape: LayerShape, parameters: Parameters, full: int, first: boo
     most = np.full((len(allowed), n_blocks * ROWS), -1, np.int64)  # no bit of a row that fills a block is ever 1
     most[:, : shape.mh] = allowed
     places = shape.places.ravel() if len(most) > 1 else np.zeros(shape.n_windows, np.int64)
-    pad_bit = layer.pad_bit if isinstance(layer, Conv) else 0
+    pad_bit = shape.layer.pad_bit
     blocks: NDArray
     pad: NDArray
     if full:
@@ -148,13 +145,13 @@ def _forward(network: Network, layers: tuple[PackedLayer, ...], values: NDArray)
 def _pack_images(network: Network, first: PackedLayer, images: NDArray) -> NDArray[np.uint64 | np.int32]:
     """Words of (N, height, width, words), slices as channels; or what a weight 1 of every pixel and colour adds.
 
-    A dense layer takes the whole image as one pixel.
+    An image that a single window takes is one pixel.
     """
     topology = network.topology
-    height, width, colours = images.shape[1:] if isinstance(first.shape.layer, Conv) else (1, 1, images[0].size)
+    height, width, colours = (1, 1, images[0].size) if _is_whole(first.shape) else images.shape[1:]
     if first.full:
         values = np.arange(1 << topology.input_bits)
-        counts = (values[:, np.newaxis] >> np.array(topology.kept_slices) & 1) @ np.array(topology.slice_weights)
+        counts = (values[:, np.newaxis] >> np.array(topology.kept_slices) & 1) @ np.array(topology.tensor.slices)
         return (first.full - 2 * counts).astype(np.int32)[images].reshape(len(images), height, width, colours)
     words = np.zeros((len(images), height * width, _n_words(colours * len(topology.kept_slices))), np.uint64)
     values = np.ascontiguousarray(images.reshape(len(images), height * width, colours), np.uint16)
@@ -167,8 +164,7 @@ def _apply(layer: PackedLayer, words: NDArray[np.uint64 | np.int32]) -> Words:
 
     Scores of rows that only fill a block lie behind the others.
     """
-    conv = layer.shape.layer if isinstance(layer.shape.layer, Conv) else None
-    stride, edge = (conv.stride, conv.padding) if conv else (1, 0)
+    stride, edge = layer.shape.layer.stride, layer.shape.layer.padding
     n, height, width, pixel_words = words.shape
     row_words = (width + 2 * edge) * pixel_words
     if layer.pixel_bits:
@@ -192,7 +188,6 @@ def _pooled(layer: PackedLayer, words: Words) -> Words:
     """OR over pool x pool words; rows and columns that fill no pool are dropped; `invert` acts behind it."""
     if layer.invert is None:
         return words
-    assert isinstance(layer.shape.layer, Conv)
     out = np.empty((len(words), *layer.shape.out_shape[:2], words.shape[-1]), np.uint64)
     pool(words, layer.shape.layer.pool, layer.invert, out)
     return out

@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cbnn.model.network import Network, Parameters
+from cbnn.model.network import Network
 from cbnn.model.onnx_file import Refusal, read
+from cbnn.model.operators.matrix import Parameters
+from cbnn.model.operators.tensor import Shape
 from cbnn.model.qonnx_layers import affine, layer_sums, pool, take_sign
 from cbnn.model.qonnx_tensors import (
     Chain,
@@ -31,7 +33,7 @@ from cbnn.model.qonnx_tensors import (
     reshaped,
 )
 from cbnn.model.slices import check_kept
-from cbnn.model.topology import Conv, Shape, Topology
+from cbnn.model.topology import Topology
 
 # isort: split
 from onnx import numpy_helper  # behind onnx_file, which says what to install where it is missing
@@ -111,10 +113,10 @@ def _sliced(path: Path, own: Shape, slices: tuple[int, ...], chain: Chain, flat:
     if chain.codes is None or chain.codes.tolist() != [0, 1]:
         raise ValueError(f"{path} does not tell -1 and +1 of a slice apart as the bits 0 and 1")
     first = chain.parameters[0]
-    if not flat:
-        by_slice = first.weights.reshape(len(first.weights), -1, len(slices), own[2]).transpose(0, 2, 1, 3)
-        first = replace(first, weights=np.ascontiguousarray(by_slice.reshape(first.weights.shape)))
     topology = Topology(own, PIXEL_BITS, slices, tuple(chain.layers))
+    if not flat:
+        by_pixel = ("row", "column", "slice", "channel")
+        first = replace(first, weights=topology.shapes[0].in_window_order(first.weights, by_pixel))
     return Network(topology, (first, *chain.parameters[1:]))
 
 
@@ -203,7 +205,7 @@ def _finish(path: Path, chain: Chain, state: Sums) -> None:
     if (slope < 0).all():
         state = state.turned(slope < 0)
         slope = -slope
-    if isinstance(state.layer, Conv):
+    if state.layer.slides:
         raise ValueError(f"{path} ends in a convolution; the last layer must be dense")
     if (slope <= 0).any() or not np.allclose(slope, slope[0], rtol=1e-9, atol=0):
         raise ValueError(f"{path}: the scores of the classes are scaled by {slope.min():.6g} to {slope.max():.6g}; the "

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cbnn.model.files import write_atomically
-from cbnn.model.network import Network, Parameters
-from cbnn.model.topology import Conv, LayerShape
+from cbnn.model.network import Network
+from cbnn.model.operators.matrix import LayerShape, Parameters
 
 try:
     import onnx
@@ -61,8 +61,8 @@ def save(network: Network, path: Path) -> None:
     height, width, colours = topology.in_shape
     last = _pixels(network, graph)
     for i, (shape, parameters) in enumerate(zip(topology.shapes, network.parameters, strict=True)):
-        behind_conv = i > 0 and isinstance(topology.layers[i - 1], Conv)
-        last = _layer(graph, i, shape, parameters, behind_conv, last)
+        raster = i == 0 or topology.layers[i - 1].slides
+        last = _layer(graph, i, shape, parameters, raster, last)
     onnx_graph = helper.make_graph(
         graph.nodes, "cbnn", [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, (1, colours, height, width))],
         [helper.make_tensor_value_info(last, TensorProto.FLOAT, (1, topology.n_classes))], graph.tensors)
@@ -79,16 +79,16 @@ def _pixels(network: Network, graph: _Graph) -> str:
         table = graph.constant(network.pixel_table.astype(np.float32), "codes")
         last = graph.add("Gather", table, graph.add("Cast", last, to=TensorProto.INT64))
     everything = tuple(range(topology.input_bits - 1, -1, -1))
-    if topology.kept_slices == everything and (topology.first_layer == "weighted" or topology.input_bits == 1):
+    if topology.kept_slices == everything and (topology.tensor.shared or topology.input_bits == 1):
         doubled = graph.add("Mul", last, graph.constant(2.0))
         return graph.add("Sub", doubled, graph.constant(float((1 << topology.input_bits) - 1)))
     slices = []
-    for b, count in zip(topology.kept_slices, topology.slice_weights, strict=True):
+    for b, count in zip(topology.kept_slices, topology.tensor.slices, strict=True):
         shifted = graph.add("Floor", graph.add("Mul", last, graph.constant(2.0**-b)))
         bit = graph.add("Mod", shifted, graph.constant(2.0), fmod=1)
         signs = graph.add("Sub", graph.add("Mul", bit, graph.constant(2.0 * count)), graph.constant(float(count)))
         slices.append(signs)
-    if topology.first_layer == "sliced":
+    if not topology.tensor.shared:
         return graph.add("Concat", *slices, axis=1)
     total = slices[0]
     for one in slices[1:]:
@@ -96,25 +96,23 @@ def _pixels(network: Network, graph: _Graph) -> str:
     return total
 
 
-def _layer(graph: _Graph, i: int, shape: LayerShape, parameters: Parameters, behind_conv: bool, last: str) -> str:
-    n_slices = shape.mw // shape.slice_inputs
+def _layer(graph: _Graph, i: int, shape: LayerShape, parameters: Parameters, raster: bool, last: str) -> str:
+    """Add a layer behind the tensor `last`, a raster or flat; return the name of what leaves."""
     layer, signs = shape.layer, 2 * parameters.weights.astype(np.float32) - 1
-    height, width, channels = shape.in_shape
-    if isinstance(layer, Conv):
-        kernel = signs.reshape(shape.mh, n_slices, layer.kernel, layer.kernel, channels).transpose(0, 1, 4, 2, 3)
-        kernel = kernel.reshape(shape.mh, n_slices * channels, layer.kernel, layer.kernel)
+    by_channel = shape.ordered(signs, ("slice", "channel", "row", "column"))
+    if layer.slides:
+        kernel = by_channel.reshape(shape.mh, -1, *shape.kernel)
         if layer.padding:
             edge = [layer.padding, layer.padding]
             value = shape.max_accumulator / shape.mw * (1 if layer.pad_bit else -1)
             pads = graph.constant(np.array([0, 0, *edge, 0, 0, *edge], np.int64))
             last = graph.add("Pad", last, pads, graph.constant(value))
         weights = _bipolar(graph, i, kernel)
-        last = graph.add("Conv", last, weights, kernel_shape=[layer.kernel] * 2, strides=[layer.stride] * 2)
+        last = graph.add("Conv", last, weights, kernel_shape=list(shape.kernel), strides=[layer.stride] * 2)
     else:
-        if i == 0 or behind_conv:
+        if raster:
             last = graph.add("Flatten", last, axis=1)
-        columns = signs.reshape(shape.mh, n_slices, height, width, channels).transpose(0, 1, 4, 2, 3)
-        weights = _bipolar(graph, i, np.ascontiguousarray(columns.reshape(shape.mh, -1).T))
+        weights = _bipolar(graph, i, np.ascontiguousarray(by_channel.reshape(shape.mh, -1).T))
         last = graph.add("MatMul", last, weights)
     if parameters.offsets is not None:
         # 2 score = sum + most + 2 offset
@@ -128,7 +126,7 @@ def _layer(graph: _Graph, i: int, shape: LayerShape, parameters: Parameters, beh
     thresholds = graph.constant(sums[:, np.newaxis], f"thresholds_{i}")
     last = graph.add("MultiThreshold", last, thresholds, domain=DOMAIN, out_scale=2.0, out_bias=-1.0,
                      out_dtype="BIPOLAR")
-    if isinstance(layer, Conv) and layer.pool > 1:
+    if layer.pool > 1:
         last = graph.add("MaxPool", last, kernel_shape=[layer.pool] * 2, strides=[layer.pool] * 2)
         if parameters.invert is not None and parameters.invert.any():
             turned = np.where(parameters.invert, -1, 1).astype(np.float32).reshape(1, -1, 1, 1)

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cbnn.model.network import Parameters
 from cbnn.model.onnx_file import Refusal
+from cbnn.model.operators.conv import Conv
+from cbnn.model.operators.dense import Dense
+from cbnn.model.operators.matrix import Matrix, Parameters
+from cbnn.model.operators.tensor import Tensor
 from cbnn.model.qonnx_tensors import Bits, Chain, Padding, Sums, attribute
-from cbnn.model.topology import Conv, Dense, Topology
 
 MAX_PLACES = 1 << 10
 """Most places of windows with thresholds of their own; a kernel of 11x11 has 121."""
@@ -38,15 +40,12 @@ def layer_sums(node: Any, operands: list[Any], bits: Bits) -> Sums:
     kernel = operands[1]
     if not bits.slope or not np.isfinite((bits.slope, bits.shift)).all():
         raise Refusal(node, f"its inputs are scaled by {bits.slope:.6g} and shifted by {bits.shift:.6g}")
-    layer: Conv | Dense
+    layer: Matrix
+    excess, places = 0.0, np.zeros((0, 0), np.int64)
     if node.op_type == "Conv":
         weights, scales = _bipolar(node, kernel)
         layer, excess = _conv(node, kernel, bits)
-        weights = weights.transpose(0, 2, 3, 1)
         channels, height, width = bits.shape
-        own = Topology((height, width, channels), 1, (0,), (layer, Dense(1))).shapes[0]
-        places = own.places
-        shape: tuple[int, ...] = (len(weights), *places.shape)
     else:
         if node.op_type == "Gemm" and attribute(node, "transB", 0):
             kernel = kernel.T
@@ -56,18 +55,24 @@ def layer_sums(node: Any, operands: list[Any], bits: Bits) -> Sums:
         if kernel.ndim != 2 or len(bits.shape) != 1 or kernel.shape[0] != bits.shape[0]:
             raise Refusal(node, f"weights of shape {kernel.shape} do not suit inputs of shape {bits.shape}")
         weights, scales = _bipolar(node, np.ascontiguousarray(kernel.T))
-        if len(bits.order) == 3:  # flattened by channel, row, column; here channels are fastest
-            weights = weights.reshape(-1, *bits.order).transpose(0, 2, 3, 1)
-        layer, shape, excess, places = Dense(len(weights)), (len(weights),), 0.0, np.zeros((0, 0), np.int64)
+        # Flattened by channel, row, column, or without any order but our own.
+        channels, height, width = bits.order if len(bits.order) == 3 else (bits.shape[0], 1, 1)
+        layer = Dense(len(weights))
+    own = layer.shape(Tensor((height, width, channels)))
+    weights = own.in_window_order(weights, ("slice", "channel", "row", "column"))
+    shape: tuple[int, ...] = (len(weights),)
+    if layer.slides:
+        places = own.places
+        shape = (len(weights), *places.shape)
     signs = 2 * weights.astype(np.float64) - 1
-    weights = np.ascontiguousarray(weights.reshape(len(weights), -1))
-    extra = _whole(bits.shift / bits.slope, bits.most) * signs.reshape(len(weights), -1).sum(axis=1)
-    if isinstance(layer, Conv) and excess:
+    extra = _whole(bits.shift / bits.slope, bits.most) * signs.sum(axis=1)
+    if excess:
         # Taps outside the image add this much more than the bit they carry in hardware.
         if own.n_places > MAX_PLACES:
             raise Refusal(node, f"its windows cross the border in {own.n_places} ways; at most {MAX_PLACES} are "
                                 "supported")
-        outside = np.tensordot(layer.taps_outside(height, width).astype(float), signs.sum(axis=3), ((1, 2), (1, 2)))
+        by_tap = own.ordered(signs, ("slice", "row", "column", "channel")).sum(axis=(1, 4))
+        outside = np.tensordot(own.taps_outside.astype(float), by_tap, ((1, 2), (1, 2)))
         extra = extra + excess * outside
         extra = extra if len(extra) > 1 else extra[0]
     shift = np.zeros(len(weights))
@@ -175,12 +180,12 @@ def pool(node: Any, state: Any, chain: Chain) -> Any:
     size = kernel[0]
     channels, rows, columns = state.shape
     shape = (channels, rows // size, columns // size)
-    if isinstance(state, Sums) and isinstance(state.layer, Conv) and state.layer.pool == 1:
+    if isinstance(state, Sums) and state.layer.slides and state.layer.pool == 1:
         turned = state.turned(state.slope < 0)  # a row's largest value is at its smallest sum
-        return replace(turned, shape=shape, layer=replace(state.layer, pool=size))
+        return replace(turned, shape=shape, layer=state.layer.with_pool(size))
     last = chain.layers[-1] if chain.layers else None
-    if isinstance(state, Bits) and isinstance(last, Conv) and last.pool == 1 and state.slope > 0:
-        chain.layers[-1] = replace(last, pool=size)
+    if isinstance(state, Bits) and last and last.slides and last.pool == 1 and state.slope > 0:
+        chain.layers[-1] = last.with_pool(size)
         chain.parameters[-1] = replace(chain.parameters[-1], invert=np.zeros(channels, np.bool_))
         return replace(state, shape=shape, order=shape)
     raise Refusal(node, "pooling is supported once after a convolution, before or after its sign")
@@ -204,9 +209,8 @@ def take_sign(node: Any, operands: list[Any], state: Sums, chain: Chain) -> Bits
         if step <= 0:
             raise Refusal(node, "its out_scale is not positive")
         slope, shift = step / 2, bias + step / 2
-    pooled = isinstance(state.layer, Conv) and state.layer.pool > 1
     chain.layers.append(state.layer)
-    chain.parameters.append(_thresholds(node, state, strict, pooled))
+    chain.parameters.append(_thresholds(node, state, strict, pooled=state.layer.pool > 1))
     return Bits(slope, shift, 1, state.shape, state.shape)
 
 

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cbnn.model.network import Parameters
 from cbnn.model.onnx_file import Refusal
-from cbnn.model.topology import Conv, Dense
+from cbnn.model.operators.matrix import Matrix, Parameters
 
 # isort: split
 import onnx  # behind onnx_file, which says what to install where it is missing
@@ -68,7 +67,7 @@ class Sums:
     slope: NDArray[np.float64]
     extra: NDArray[np.float64]
     shift: NDArray[np.float64]
-    layer: Conv | Dense
+    layer: Matrix
     shape: tuple[int, ...]
     places: NDArray[np.int64]
 
@@ -82,7 +81,7 @@ class Sums:
 class Chain:
     """What was read so far."""
 
-    layers: list[Conv | Dense] = field(default_factory=list)
+    layers: list[Matrix] = field(default_factory=list)
     parameters: list[Parameters] = field(default_factory=list)
     codes: NDArray[np.int64] | None = None
     bits: int = 1

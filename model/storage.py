@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cbnn.model.files import decode_json, read_bounded, write_atomically
-from cbnn.model.network import Network, Parameters
-from cbnn.model.topology import LayerShape, Topology
+from cbnn.model.network import Network
+from cbnn.model.operators.matrix import LayerShape, Parameters
+from cbnn.model.topology import Topology
 
 FORMAT = "cbnn-network-1"
 MAX_BYTES = 1 << 25

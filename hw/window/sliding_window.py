@@ -18,7 +18,8 @@ from cbnn.hw.cost import memory_block_rams, memory_luts
 from cbnn.hw.stream import Kernel, Schedule, counter
 from cbnn.hw.window.line_buffer import fill_level, line_buffer
 from cbnn.hw.window.window_walk import select_padding, walk_windows
-from cbnn.model.topology import Conv, LayerShape
+from cbnn.model.operators.conv import Conv
+from cbnn.model.operators.matrix import LayerShape
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ from cbnn.hw.max_pool import MaxPool
 from cbnn.hw.register_slice import RegisterSlice
 from cbnn.hw.stream import Kernel
 from cbnn.hw.window.sliding_window import SlidingWindow
-from cbnn.model.topology import Conv, LayerShape, Topology
+from cbnn.model.operators.matrix import LayerShape
+from cbnn.model.topology import Topology
 
 DEVICES = {
     "xc7z010": (17_600, 120), "xc7z020": (53_200, 280), "xc7a35t": (20_800, 100), "xc7a100t": (63_400, 270),
@@ -173,16 +174,16 @@ class Search:
 
     def _options_of(self, i: int) -> list[_Option]:
         shape, topology = self.topology.shapes[i], self.topology
-        pooled = topology.layers[i - 1] if i and isinstance(topology.layers[i - 1], Conv) else None
+        pool = topology.layers[i - 1].pool if i else 1
         options = []
         for simd in _divisors(shape.slice_inputs):
             if default_fifo_depth(shape, simd) > MAX_FIFO_DEPTH:
                 continue
-            takes = SlidingWindow.word_of(shape, simd) if isinstance(shape.layer, Conv) else simd
+            takes = SlidingWindow.word_of(shape, simd) if shape.layer.slides else simd
             # In front of it something that gives just what it takes, so that nothing is converted.
             before: Kernel = RegisterSlice("before", takes, shape.n_windows * shape.slice_inputs // takes)
-            if isinstance(shape.layer, Conv) and isinstance(pooled, Conv) and pooled.pool > 1:
-                before = MaxPool("before", topology.shapes[i - 1].window_shape, pooled.pool, takes, (0,), 1 << 16)
+            if shape.layer.slides and pool > 1:
+                before = MaxPool("before", topology.shapes[i - 1].window_shape, pool, takes, (0,), 1 << 16)
             for pe in _divisors(shape.mh):
                 folding = LayerFolding(pe, simd, default_fifo_depth(shape, simd))
                 kernels = layer_kernels("%s", topology, i, None, folding, before)
@@ -209,15 +210,14 @@ class Search:
         """Cost of what lies between layer `i` at (`pe`, `simd`) and one that takes so many bits."""
         shape = self.topology.shapes[i]
         before: Kernel = RegisterSlice("rows", pe, shape.n_windows * shape.mh // pe)
-        if isinstance(shape.layer, Conv) and shape.layer.pool > 1:
+        if shape.layer.pool > 1:
             before = MaxPool("pool", shape.window_shape, shape.layer.pool, pe, (0,), _beat_cycles(shape, simd))
         return _cost(list(widths_converted("join", before, takes)))
 
     def _between(self, i: int, option: _Option, takes: int) -> tuple[int, int]:
         shape = self.topology.shapes[i]
-        pooled = isinstance(shape.layer, Conv) and shape.layer.pool > 1
         # Without a pool it does not matter how fast rows come.
-        return self._joined(i, option.folding.pe, option.folding.simd if pooled else 0, takes)
+        return self._joined(i, option.folding.pe, option.folding.simd if shape.layer.pool > 1 else 0, takes)
 
     def _shortest(self, interval_cycles: int, budget: Budget) -> _Label | None:
         """Return the cheapest chain within the budget whose layers take at most so many cycles each."""

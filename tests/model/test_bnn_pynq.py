@@ -124,7 +124,7 @@ def spoil(table: dict, i: int, **values: object) -> str:
     (spoil(CONV, 3, scores=False), "layer 3 lacks scores; the last layer gives them, and no other"),
     (spoil(CONV, 0, mw=24), "layer 0 is given as 6 x 24; it needs 6 x 27"),
     (spoil(CONV, 1, mw=108, simd=9), "1-0-weights.bin is of 96 bytes; the table asks for 192"),
-    (json.dumps({**CONV, "in_shape": [2, 2, 3]}), "layer 0 (6C3P0) does not fit an input of 2x2"),
+    (json.dumps({**CONV, "in_shape": [2, 2, 3]}), "layer 0: 6C3P0 does not fit an input of 2x2"),
     (json.dumps({**CONV, "in_shape": 3}), "its JSON is wrong: expected `array`, got `int` at `in_shape`"),
 ])
 def test_bad_tables(content: str, sentence: str, tmp_path: Path) -> None:

@@ -6,8 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cbnn.model import golden
-from cbnn.model.network import Network, Parameters, random_network
-from cbnn.model.topology import Conv, Dense, Topology
+from cbnn.model.network import Network, random_network
+from cbnn.model.operators.conv import Conv
+from cbnn.model.operators.dense import Dense
+from cbnn.model.operators.matrix import Parameters
+from cbnn.model.topology import Topology
 
 
 @pytest.fixture(autouse=True, scope="module", params=golden.BACKENDS)

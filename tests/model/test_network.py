@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cbnn.model import golden
-from cbnn.model.network import OFFSET_LIMIT, Network, Parameters, prune_slices, random_network
+from cbnn.model.network import Network, prune_slices, random_network
+from cbnn.model.operators.matrix import OFFSET_LIMIT, Parameters
 from cbnn.model.topology import Topology
 
 TOPOLOGY = Topology.parse("5C3-MP2-6FC-4FC", (4, 4, 2), 6, (5, 3, 2, 0))
@@ -43,23 +44,23 @@ LAST = Parameters(np.zeros((4, 6), np.uint8), offsets=O)
 
 
 @pytest.mark.parametrize(("layer", "parameters", "sentence"), [
-    (0, Parameters(W, None, None, I), "layer 0 lacks thresholds"),
-    (0, Parameters(W, T, None, None), "layer 0 lacks invert"),
-    (0, Parameters(W, T, T, I), "layer 0 must not have offsets"),
-    (0, Parameters(None, T, None, I), "layer 0 lacks weights"),
+    (0, Parameters(W, None, None, I), "layer 0: it lacks thresholds"),
+    (0, Parameters(W, T, None, None), "layer 0: it lacks invert"),
+    (0, Parameters(W, T, T, I), "layer 0: it must not have offsets"),
+    (0, Parameters(None, T, None, I), "layer 0: it lacks weights"),
     (1, Parameters(np.zeros((6, 20), np.uint8), np.zeros(6, np.int64), None, np.zeros(6, bool)),
-     "layer 1 must not have invert"),
-    (2, Parameters(LAST.weights), "layer 2 lacks offsets"),
-    (2, Parameters(LAST.weights, O, O), "layer 2 must not have thresholds"),
-    (0, Parameters(W[:, 1:], T, None, I), "weights of layer 0 are uint8 (5, 71); they must be uint8 (5, 72)"),
-    (0, Parameters(W.astype(int), T, None, I), "weights of layer 0 are int64 (5, 72); they must be uint8 (5, 72)"),
-    (0, Parameters(W, T.astype(float), None, I), "thresholds of layer 0 are float64 (5,); they must be int64 (5,)"),
-    (0, Parameters(W, T, None, I.astype(np.uint8)), "invert of layer 0 are uint8 (5,); they must be bool (5,)"),
-    (0, Parameters(W + 2, T, None, I), "weights of layer 0 span 2 to 2; the range is 0 to 1"),
-    (0, Parameters(W, T - 1, None, I), "thresholds of layer 0 span -1 to -1; the range is 0 to 73"),
-    (0, Parameters(W, T + 74, None, I), "thresholds of layer 0 span 74 to 74; the range is 0 to 73"),
+     "layer 1: it must not have invert"),
+    (2, Parameters(LAST.weights), "layer 2: it lacks offsets"),
+    (2, Parameters(LAST.weights, O, O), "layer 2: it must not have thresholds"),
+    (0, Parameters(W[:, 1:], T, None, I), "layer 0: weights are uint8 (5, 71); they must be uint8 (5, 72)"),
+    (0, Parameters(W.astype(int), T, None, I), "layer 0: weights are int64 (5, 72); they must be uint8 (5, 72)"),
+    (0, Parameters(W, T.astype(float), None, I), "layer 0: thresholds are float64 (5,); they must be int64 (5,)"),
+    (0, Parameters(W, T, None, I.astype(np.uint8)), "layer 0: invert are uint8 (5,); they must be bool (5,)"),
+    (0, Parameters(W + 2, T, None, I), "layer 0: weights span 2 to 2; the range is 0 to 1"),
+    (0, Parameters(W, T - 1, None, I), "layer 0: thresholds span -1 to -1; the range is 0 to 73"),
+    (0, Parameters(W, T + 74, None, I), "layer 0: thresholds span 74 to 74; the range is 0 to 73"),
     (2, Parameters(LAST.weights, offsets=O + OFFSET_LIMIT + 1),
-     "offsets of layer 2 span 1073741825 to 1073741825; the range is -1073741824 to 1073741824"),
+     "layer 2: offsets span 1073741825 to 1073741825; the range is -1073741824 to 1073741824"),
 ])
 def test_bad_parameters(layer: int, parameters: Parameters, sentence: str) -> None:
     given_parameters = list(random_network(TOPOLOGY, 0).parameters)
@@ -86,10 +87,10 @@ def test_thresholds_by_place() -> None:
     network = random_network(topology, 0, by_place=True)
     first, last = network.parameters
     assert first.thresholds.shape == (9, 4)
-    with pytest.raises(ValueError, match=r"thresholds of layer 0 are int64 \(3, 4\); they must be int64 \(9, 4\)"):
+    with pytest.raises(ValueError, match=r"layer 0: thresholds are int64 \(3, 4\); they must be int64 \(9, 4\)"):
         Network(topology, (replace(first, thresholds=first.thresholds[:3]), last))
     unpadded = Topology.parse("4C3P0-3FC", (7, 7, 1), 1)
-    with pytest.raises(ValueError, match=r"thresholds of layer 0 are int64 \(9, 4\); they must be int64 \(4,\)"):
+    with pytest.raises(ValueError, match=r"layer 0: thresholds are int64 \(9, 4\); they must be int64 \(4,\)"):
         Network(unpadded, (first, last))
 
 

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cbnn.model import golden
-from cbnn.model.network import Network, Parameters, random_network
+from cbnn.model.network import Network, random_network
+from cbnn.model.operators.matrix import Parameters
 from cbnn.model.sensitivity import Sensitivity, n_steps, pruning_order, randomise, sensitivity
 from cbnn.model.topology import Topology
 

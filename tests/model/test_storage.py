@@ -112,7 +112,7 @@ def test_missing_array(path: Path, name: str) -> None:
     del members[name]
     write(path, members)
     array, _, layer = name.removesuffix(".npy").partition("_")
-    lacking = f"layer {layer} lacks {array}" if array not in ("header", "weights") else f"it lacks '{name[:-4]}'"
+    lacking = f"layer {layer}: it lacks {array}" if array not in ("header", "weights") else f"it lacks '{name[:-4]}'"
     assert refused(path) == lacking
 
 
@@ -129,8 +129,8 @@ PLAIN = "it must be uint8 or int32 and have one axis"
 
 @pytest.mark.parametrize(("name", "content", "sentence"), [
     ("weights_4.npy", npy(np.zeros(1, np.uint8)), "it holds weights_4, which no layer uses"),
-    ("thresholds_3.npy", npy(np.zeros(4, "<i4")), "layer 3 must not have thresholds"),
-    ("invert_1.npy", npy(np.zeros(1, np.uint8)), "layer 1 must not have invert"),
+    ("thresholds_3.npy", npy(np.zeros(4, "<i4")), "layer 3: it must not have thresholds"),
+    ("invert_1.npy", npy(np.zeros(1, np.uint8)), "layer 1: it must not have invert"),
     ("read.me", b"", "it holds 'read.me', which is no array or there twice"),
     ("header", b"", "it holds 'header', which is no array or there twice"),
     ("a\x1b[2J\n.npy", b"", "it holds 'a\\x1b[2J\\n.npy', which is no array or there twice"),
@@ -145,10 +145,10 @@ PLAIN = "it must be uint8 or int32 and have one axis"
     ("weights_0.npy", npy(np.zeros(0, np.uint8)), "weights of layer 0 are uint8 (0,); 270 packed bits are uint8 (34,)"),
     ("thresholds_0.npy", npy(np.zeros(5, ">i4")), f"thresholds_0 is >i4 (5,); {PLAIN}"),
     ("thresholds_0.npy", npy(np.zeros(5, np.uint8)), "thresholds of layer 0 are uint8; they must be int32"),
-    ("thresholds_0.npy", npy(np.zeros(6, "<i4")), "thresholds of layer 0 are int64 (6,); they must be int64 (5,)"),
-    ("thresholds_0.npy", npy(np.full(5, 99, "<i4")), "thresholds of layer 0 span 99 to 99; the range is 0 to 55"),
+    ("thresholds_0.npy", npy(np.zeros(6, "<i4")), "layer 0: thresholds are int64 (6,); they must be int64 (5,)"),
+    ("thresholds_0.npy", npy(np.full(5, 99, "<i4")), "layer 0: thresholds span 99 to 99; the range is 0 to 55"),
     ("offsets_3.npy", npy(np.full(4, -(1 << 31), "<i4")),
-     "offsets of layer 3 span -2147483648 to -2147483648; the range is -1073741824 to 1073741824"),
+     "layer 3: offsets span -2147483648 to -2147483648; the range is -1073741824 to 1073741824"),
     ("weights_0.npy", with_npy_header(HUGE), "weights_0 claims 35184372088832 bytes and holds 34"),
     ("weights_0.npy", with_npy_header(HUGE | {"shape": (-1,)}), "weights_0 claims -1 bytes and holds 34"),
     ("weights_0.npy", with_npy_header(HUGE | {"shape": (1 << 45, 1 << 45)}),

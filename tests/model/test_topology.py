@@ -6,7 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cbnn.model.topology import MAX_WINDOW, Conv, Dense, Topology
+from cbnn.model.operators.conv import Conv
+from cbnn.model.operators.dense import Dense
+from cbnn.model.operators.matrix import MAX_WINDOW
+from cbnn.model.operators.tensor import MAX_SIDE, Tensor
+from cbnn.model.topology import Topology
 
 CNV = "64C3P0-64C3P0-MP2-128C3P0-128C3P0-MP2-256C3P0-256C3P0-512FC-512FC-10FC"
 VGG = "128C3-128C3-MP2-256C3-256C3-MP2-512C3-512C3-MP2-1024FC-1024FC-10FC"
@@ -28,18 +32,19 @@ def test_places_are_the_ways_to_lie_over_the_edge(conv: Conv, height: int, width
     rows, columns = ((n + 2 * conv.padding - conv.kernel) // conv.stride + 1 for n in (height, width))
     if min(rows, columns) < conv.pool:
         return
-    shape = Topology((height, width, 1), 1, (0,), (conv, Dense(1))).shapes[0]
+    shape = conv.shape(Tensor((height, width, 1)))
     ways = [(tuple(outside(y, height)), tuple(outside(x, width))) for y in range(rows) for x in range(columns)]
     different = list(dict.fromkeys(ways))
     assert shape.places.ravel().tolist() == [different.index(way) for way in ways]
     assert shape.n_places == len(different)
     taps = [[[y or x for x in outside_x] for y in outside_y] for outside_y, outside_x in different]
-    assert conv.taps_outside(height, width).tolist() == taps
-    assert Topology((height, width, 1), 1, (0,), (Dense(1),)).shapes[0].n_places == 1
+    assert shape.taps_outside.tolist() == taps
+    assert Dense(1).shape(Tensor((height, width, 1))).n_places == 1
 
 
 def test_places_of_a_vast_image_are_found_at_once() -> None:
-    assert Conv(3, 3, padding=1).place_ends(1 << 40) == (0, (1 << 40) - 2, (1 << 40) - 1)
+    ends = (0, MAX_SIDE - 2, MAX_SIDE - 1)
+    assert Conv(1, 3, padding=1).shape(Tensor((MAX_SIDE, 1, 1))).place_ends == (ends, (0,))
 
 
 @settings(deadline=None, max_examples=100)
@@ -89,7 +94,7 @@ def test_first_layer(first_layer: str, mw: int, largest: int, counts: tuple[int,
     topology = Topology.parse("5C3-4FC", (8, 8, 3), 8, (7, 5, 2), first_layer)
     first = topology.shapes[0]
     assert (first.n_slices, first.slice_inputs, first.mw, first.max_accumulator) == (3, 27, mw, largest)
-    assert topology.slice_weights == counts
+    assert topology.tensor.slices == counts
     assert topology.keep((2,)).shapes[0].max_accumulator == 27
     assert topology.shapes[1].n_slices == 1
 
@@ -123,9 +128,9 @@ UNREADABLE = "is not <n>C<k>[S<s>][P<p>][B1], MP<k> or <n>FC"
     (parse("0FC"), "out_features of a dense layer is 0; it must be 1 to 1048576"),
     (parse("8C3"), "the last layer must be dense (FC): it gives the scores"),
     (parse("4FC-8C3-4FC"), "layer 1 (8C3) is a convolution after a dense layer; dense layers come last"),
-    (parse("8C7P0-4FC"), "layer 0 (8C7P0) does not fit an input of 8x6"),
-    (parse("8C3-MP2-8C5P0-4FC"), "layer 1 (8C5P0) does not fit an input of 4x3"),
-    (parse("8C3P0-MP5-4FC"), "layer 0 (8C3P0-MP5) does not fit an input of 8x6"),
+    (parse("8C7P0-4FC"), "layer 0: 8C7P0 does not fit an input of 8x6"),
+    (parse("8C3-MP2-8C5P0-4FC"), "layer 1: 8C5P0 does not fit an input of 4x3"),
+    (parse("8C3P0-MP5-4FC"), "layer 0: 8C3P0-MP5 does not fit an input of 8x6"),
     (lambda: Conv(8, 3, pad_bit=2), "pad_bit is 2; it must be 0 to 1"),
     (lambda: Conv(8, 3, padding=-1), "padding of a kernel of 3 is -1; it must be 0 to 2"),
     (lambda: Topology((8, 6, 1), 5, (4,), ()), "the last layer must be dense (FC): it gives the scores"),
@@ -144,10 +149,10 @@ UNREADABLE = "is not <n>C<k>[S<s>][P<p>][B1], MP<k> or <n>FC"
     (lambda: Topology.parse("4FC", (8, 6, 1), 5, (4,), "float"),
      "first layer is 'float'; it must be 'sliced' or 'weighted'"),
     (lambda: Topology.parse("4FC", (1 << 12, (1 << 12) + 1, 1), 1),
-     f"layer 0 (4FC) has {MAX_WINDOW + 4096} inputs, whose sum is at most {MAX_WINDOW + 4096}; "
+     f"layer 0: 4FC has {MAX_WINDOW + 4096} inputs, whose sum is at most {MAX_WINDOW + 4096}; "
      "the limits are 16777216 and 1073741824"),
     (lambda: Topology.parse("4FC", (1 << 10, 1 << 10, 1), 16, None, "weighted"),
-     "layer 0 (4FC) has 1048576 inputs, whose sum is at most 68718428160; the limits are 16777216 and 1073741824"),
+     "layer 0: 4FC has 1048576 inputs, whose sum is at most 68718428160; the limits are 16777216 and 1073741824"),
     (parse("99999999999C3-4FC"), "out_channels of a convolution is 99999999999; it must be 1 to 1048576"),
     (parse("8C99999999999-4FC"), "kernel of a convolution is 99999999999; it must be 1 to 64"),
     (parse("8C3S99999999999-4FC"), "stride of a convolution is 99999999999; it must be 1 to 1048576"),
@@ -161,7 +166,7 @@ UNREADABLE = "is not <n>C<k>[S<s>][P<p>][B1], MP<k> or <n>FC"
     (lambda: Topology.parse("4FC", (9999999, 1, 1), 5),
      "input shape (9999999, 1, 1) is not (height, width, colours), each 1 to 1048576"),
     (lambda: Topology.parse("32C1-4FC", (4096, 4096, 1), 1),
-     "layer 0 (32C1) gives 536870912 bits per image; at most 67108864 are supported"),
+     "layer 0: 32C1 gives 536870912 bits per image; at most 67108864 are supported"),
     (lambda: Topology.parse("4FC-4FC", (1, 1, 1), 1).scaled(float("nan")),
      "layer 0: a width of nan makes nan rows; it must be a whole number of 1 to 1048576"),
     (lambda: Topology.parse("4FC-4FC", (1, 1, 1), 1).scaled(float("inf")),

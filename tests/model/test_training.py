@@ -12,7 +12,9 @@ from cbnn.model import digits, golden, storage
 from cbnn.model.batch_norm import BatchNorm
 from cbnn.model.binary_module import BinaryModule, encode, export
 from cbnn.model.network import Network
-from cbnn.model.topology import Conv, Dense, Topology
+from cbnn.model.operators.conv import Conv
+from cbnn.model.operators.dense import Dense
+from cbnn.model.topology import Topology
 from cbnn.model.training import Recipe, train
 
 SHORT = Recipe(epochs=2, batch=32, shift=1, seed=3)

@@ -21,9 +21,12 @@ from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.hw.window.sliding_window import SlidingWindow
 from cbnn.model import golden
 from cbnn.model.network import Network, random_network
-from cbnn.model.topology import Conv, Dense, LayerShape, Topology
 from cbnn.sim.predict import dataflow
 from cbnn.sim.prove.cosim import Observation, Run, cosimulate, image_ends
+from cbnn.model.operators.conv import Conv
+from cbnn.model.operators.dense import Dense
+from cbnn.model.operators.matrix import LayerShape
+from cbnn.model.topology import Topology
 
 N_EXAMPLES = int(os.environ.get("CBNN_EXAMPLES", "10"))
 BATCH = 10
@@ -122,7 +125,7 @@ def topologies(draw):
 
 def cycles(shape: LayerShape, pe: int, simd: int) -> int:
     working = shape.n_windows * shape.n_slices * shape.slice_inputs * shape.mh // (pe * simd)
-    if isinstance(shape.layer, Dense):
+    if not shape.layer.slides:
         return working
     return max(working, SlidingWindow.for_layer("", shape, simd).interval_cycles)
 

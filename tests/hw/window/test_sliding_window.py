@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cbnn.hw.window.sliding_window import SlidingWindow
-from cbnn.model.topology import Conv
+from cbnn.model.operators.conv import Conv
 
 N_IMAGES = 4
 

@@ -11,7 +11,8 @@ import pytest
 from cbnn.hw import accelerator as hw
 from cbnn.hw import verilog
 from cbnn.hw.folding import Folding
-from cbnn.model.network import Network, Parameters, random_network
+from cbnn.model.network import Network, random_network
+from cbnn.model.operators.matrix import Parameters
 from cbnn.model.topology import Topology
 from cbnn.sim.predict.cycles import predict
 from cbnn.sim.predict.dataflow import Trace, simulate

@@ -11,7 +11,8 @@ from cbnn.hw import accelerator as hw
 from cbnn.hw.folding import Folding
 from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.model import golden
-from cbnn.model.network import Network, Parameters, random_network
+from cbnn.model.network import Network, random_network
+from cbnn.model.operators.matrix import Parameters
 from cbnn.model.topology import Topology
 from cbnn.sim.prove import volume
 from cbnn.sim.prove.cosim import Run, cosimulate, image_ends

@@ -1,0 +1,41 @@
+"""Binary dense layer."""
+
+from dataclasses import dataclass
+
+from cbnn.model.operators.matrix import Matrix, check_range
+from cbnn.model.operators.tensor import Shape
+
+
+@dataclass(frozen=True)
+class Dense(Matrix):
+    """A binary matrix-vector product: a single window over everything that enters."""
+
+    out_features: int
+    slides = False
+    # No fields: a single window has neither.
+    stride = pool = 1
+    padding = pad_bit = 0
+
+    def __post_init__(self) -> None:
+        check_range("out_features of a dense layer", self.out_features)
+
+    @property
+    def n_rows(self) -> int:
+        """Values that it gives."""
+        return self.out_features
+
+    def with_rows(self, n: int) -> "Dense":
+        """Return the same layer with other rows."""
+        return Dense(n)
+
+    def with_pool(self, n: int) -> "Dense":
+        """Raise ValueError: there is a single window."""
+        raise ValueError(f"{self} gives no raster, which could be pooled")
+
+    def kernel_of(self, shape: Shape) -> tuple[int, int]:
+        """Return height and width of what enters."""
+        height, width, _ = shape
+        return height, width
+
+    def __str__(self) -> str:
+        return f"{self.out_features}FC"
