@@ -121,7 +121,8 @@ def entry(point: Point, tests: list[float], validations: list[float], seconds: l
     """One row."""
     topology = point.topology
     mean, spread = mean_and_spread(tests)
-    return {"layers": str(topology), "kept_slices": list(topology.kept_slices), "first_layer": topology.first_layer,
+    return {"layers": topology.layers_text, "kept_slices": list(topology.kept_slices),
+            "first_layer": topology.first_layer,
             "precision": point.precision, "test": [round(100 * value, 2) for value in tests],
             "mean": round(100 * mean, 2), "spread": round(100 * spread, 2),
             "validation": [round(100 * value, 2) for value in validations],

@@ -7,6 +7,8 @@ Source of the method: Li and Ren, "Build a Compact Binary Neural Network through
 Sensitivity and Data Pruning", arXiv 1802.00904.
 """
 
+import re
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +22,32 @@ def check_kept(kept: tuple[int, ...], n_bits: int) -> None:
             raise ValueError(f"slice {b} does not exist; pixels of {n_bits} bits have 0 to {n_bits - 1}")
     if list(kept) != sorted(set(kept), reverse=True):
         raise ValueError(f"kept slices {list(kept)} must be listed once each, the MSB first")
+
+
+def slices_text(kept: tuple[int, ...]) -> str:
+    """Return slices as people write them: ``4..0`` for a run, ``7,5`` otherwise."""
+    if len(kept) > 1 and list(kept) == list(range(kept[0], kept[-1] - 1, -1)):
+        return f"{kept[0]}..{kept[-1]}"
+    return ",".join(map(str, kept))
+
+
+def parse_slices(text: str) -> tuple[int, ...]:
+    """Read the slices of one level, by number, the highest first: ``3``, ``4,3,2`` or ``4..2``.
+
+    Raises
+    ------
+    ValueError
+        When the text is written otherwise, or the numbers do not fall.
+    """
+    kept: list[int] = []
+    for part in text.split(","):
+        run = re.fullmatch(r" *([0-9]{1,4})(?:\.\.([0-9]{1,4}))? *", part)
+        first, last = (int(run[1]), int(run[2] or run[1])) if run else (0, 1)
+        kept += range(first, last - 1, -1)
+        if first < last or kept != sorted(set(kept), reverse=True):
+            raise ValueError(f"slices {text!r} are not written like 3, 4,3,2 or 4..2: "
+                             "numbers of slices, the highest first")
+    return tuple(kept)
 
 
 def check_images(images: NDArray, shape: tuple[int, int, int], n_bits: int) -> None:

@@ -18,7 +18,7 @@ from cbnn.model.network import Network
 from cbnn.model.operators.matrix import LayerShape, Parameters
 from cbnn.model.topology import Topology
 
-FORMAT = "cbnn-network-1"
+FORMAT = "cbnn-network-2"
 MAX_BYTES = 1 << 25
 """Largest file, and largest sum of its arrays, read, in bytes: bounds what a hostile file makes us allocate.
 
@@ -40,10 +40,7 @@ def encoded(network: Network) -> bytes:
     rows, place by place where they differ) and ``offsets_i``; and ``codes``, the pixel lookup table of networks that
     have one.
     """
-    topology = network.topology
-    header = {"format": FORMAT, "layers": str(topology), "in_shape": list(topology.in_shape),
-              "input_bits": topology.input_bits, "kept_slices": list(topology.kept_slices),
-              "first_layer": topology.first_layer, "max_pixel": network.max_pixel}
+    header = {"format": FORMAT, "topology": str(network.topology), "max_pixel": network.max_pixel}
     arrays: dict[str, NDArray] = {"header": np.frombuffer(json.dumps(header).encode(), np.uint8)}
     for i, parameters in enumerate(network.parameters):
         arrays[f"weights_{i}"] = np.packbits(parameters.weights, axis=None, bitorder="little")
@@ -138,17 +135,16 @@ def _refusing(sentence: str) -> Iterator[None]:
 
 
 def _header(header: bytes) -> tuple[Topology, int]:
-    """Topology and highest pixel, which files of earlier versions do not name."""
+    """Topology and highest pixel."""
     if len(header) > MAX_HEADER_BYTES:
         raise ValueError(f"its header is of {len(header)} bytes; at most {MAX_HEADER_BYTES} are read")
     fields = decode_json(header, dict[str, Any], "header")
     if fields.get("format") != FORMAT:
         raise ValueError(f"its header does not name the format {FORMAT!r}")
-    layers, in_shape, kept = fields["layers"], fields["in_shape"], fields["kept_slices"]
-    if not isinstance(layers, str) or not isinstance(in_shape, list) or not isinstance(kept, list):
-        raise ValueError("its header does not hold text for layers and lists for in_shape and kept_slices")
-    topology = Topology.parse(layers, tuple(in_shape), fields["input_bits"], tuple(kept), fields["first_layer"])
-    return topology, fields.get("max_pixel", 0)
+    topology = fields["topology"]
+    if not isinstance(topology, str):
+        raise ValueError("its header does not hold text for the topology")
+    return Topology.parse(topology), fields["max_pixel"]
 
 
 def _parameters(arrays: dict[str, NDArray], i: int, shape: LayerShape) -> Parameters:

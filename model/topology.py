@@ -9,8 +9,10 @@ from cbnn.model.operators.conv import Conv
 from cbnn.model.operators.dense import Dense
 from cbnn.model.operators.matrix import LayerShape, Matrix
 from cbnn.model.operators.tensor import MAX_SIDE, MAX_VALUES, Shape, Tensor
-from cbnn.model.slices import check_kept
+from cbnn.model.slices import check_kept, parse_slices, slices_text
 
+MAX_BITS = 16
+"""Most bits of a pixel."""
 MAX_LAYERS = 256
 MAX_WEIGHTS = 1 << 28
 """Most weights of a network, in bits: what the largest file of a network holds."""
@@ -48,8 +50,8 @@ class Topology:
             raise ValueError(f"input shape {self.in_shape} has {n} values; at most {MAX_VALUES} are supported")
         if len(self.layers) > MAX_LAYERS:
             raise ValueError(f"the topology has {len(self.layers)} layers; at most {MAX_LAYERS} are supported")
-        if type(self.input_bits) is not int or not 1 <= self.input_bits <= 16:
-            raise ValueError(f"input of {self.input_bits} bits; 1 to 16 are supported")
+        if type(self.input_bits) is not int or not 1 <= self.input_bits <= MAX_BITS:
+            raise ValueError(f"input of {self.input_bits} bits; 1 to {MAX_BITS} are supported")
         check_kept(self.kept_slices, self.input_bits)
         if self.first_layer not in ("sliced", "weighted"):
             raise ValueError(f"first layer is {self.first_layer!r}; it must be 'sliced' or 'weighted'")
@@ -59,18 +61,46 @@ class Topology:
             raise ValueError(f"the network has {self.n_weight_bits} weights; at most {MAX_WEIGHTS} are supported")
 
     @classmethod
-    def parse(cls, text: str, in_shape: Shape, input_bits: int, kept_slices: tuple[int, ...] | None = None,
+    def parse(cls, text: str, in_shape: Shape | None = None, input_bits: int = 0,
+              kept_slices: tuple[int, ...] | None = None,
               first_layer: Literal["sliced", "weighted"] = "sliced") -> "Topology":
-        """Read a topology as the literature writes it, for example ``16C3-16C3-MP2-32C3-MP2-64FC-10FC``.
+        """Read a topology as the literature writes it, for example ``8x8x1u5-16C3-16C3-MP2-32C3-MP2-64FC-10FC``.
 
         ``<n>C<k>`` is a convolution of n channels and a k x k kernel; ``S<s>`` sets its stride, ``P<p>`` its
         padding (else "same": (k - 1) / 2), ``B1`` pads with ones. ``MP<k>`` pools, ``<n>FC`` is dense.
-        All slices are kept where `kept_slices` is None.
+
+        The input comes first: ``<height>x<width>x<colours>u<bits>``, with ``w`` after it where the first layer is
+        weighted, and the slices kept after a colon where that are not all: ``28x28x1u8w:7..4``. Where `in_shape` is
+        given the text is of the layers only, and all slices are kept where `kept_slices` is None.
+
+        Raises
+        ------
+        ValueError
+            When the text is written otherwise, or its sizes do not fit each other.
         """
+        if in_shape is None:
+            head, _, text = text.partition("-")
+            match = _INPUT.fullmatch(head)
+            if not match:
+                raise ValueError(f"{head!r} does not describe an input; a topology begins with one, as in "
+                                 "8x8x1u5-16C3-MP2-10FC: height x width x colours, u and the bits of a pixel")
+            height, width, colours, input_bits = map(int, match.groups()[:4])
+            in_shape, first_layer = (height, width, colours), "weighted" if match[5] else "sliced"
+            kept_slices = parse_slices(match[6]) if match[6] else None
+            if not 1 <= input_bits <= MAX_BITS:
+                raise ValueError(f"input of {input_bits} bits; 1 to {MAX_BITS} are supported")
         kept = tuple(range(input_bits - 1, -1, -1)) if kept_slices is None else kept_slices
         return cls(in_shape, input_bits, kept, _parse_layers(text), first_layer)
 
     def __str__(self) -> str:
+        text = f"{'x'.join(map(str, self.in_shape))}u{self.input_bits}" + "w" * (self.first_layer == "weighted")
+        if len(self.kept_slices) < self.input_bits:
+            text += f":{slices_text(self.kept_slices)}"
+        return f"{text}-{self.layers_text}"
+
+    @property
+    def layers_text(self) -> str:
+        """The layers as `parse` reads them after an input."""
         return "-".join(map(str, self.layers))
 
     def keep(self, kept_slices: tuple[int, ...]) -> "Topology":
@@ -140,6 +170,7 @@ class Topology:
 
 _NUMBER = "([0-9]{1,12})"
 """A longer one is out of any range, and past 4,300 digits Python would not read it."""
+_INPUT = re.compile(f"{_NUMBER}x{_NUMBER}x{_NUMBER}u{_NUMBER}(w?)(?::([0-9.,]+))?", re.IGNORECASE)
 _CONV = re.compile(f"{_NUMBER}C{_NUMBER}(?:S{_NUMBER})?(?:P{_NUMBER})?(?:B([01]))?")
 
 

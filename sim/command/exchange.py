@@ -11,12 +11,12 @@ from cbnn.model import bnn_pynq, storage
 from cbnn.model.files import check_file
 from cbnn.model.network import Network
 from cbnn.sim.command.options import (
+from cbnn.model.slices import parse_slices
     FoldingOption,
     JsonOption,
     ModelArgument,
     OutOption,
     image_shape,
-    kept_slices,
     load_model,
     read_folding,
 )
@@ -45,7 +45,7 @@ def import_qonnx(
 
     if slices:
         refuse("with --slices, whose bits are -1 and +1", "low", "high")
-    network = qonnx.load(file, low, high, image_shape(shape) if shape else None, kept_slices(slices) if slices else ())
+    network = qonnx.load(file, low, high, image_shape(shape) if shape else None, parse_slices(slices) if slices else ())
     storage.save(network, out)
     _print(network, out, as_json, "auto")
 
@@ -98,7 +98,6 @@ def export_qonnx(model: ModelArgument, out: OutOption) -> None:
 
 def _print(network: Network, out: Path, as_json: bool, folding: Path | str) -> None:
     topology = network.topology
-    print_result({"model": str(out), "layers": str(topology), "input": "x".join(map(str, topology.in_shape)),
-                  "bits_per_pixel": topology.input_bits, "first_layer": topology.first_layer,
+    print_result({"model": str(out), "topology": str(topology),
                   "weight_bits": topology.n_weight_bits, "operations": topology.n_operations}, as_json)
     next_step("cycles", out, folding=folding)

@@ -16,18 +16,15 @@ from cbnn.sim.command.options import (
     MAX_IMAGES,
     MAX_PARTS,
     BeatOption,
-    BitsOption,
     DataDirOption,
     DatasetOption,
     DeviceOption,
-    FirstLayerOption,
     FoldingOption,
     IdleOption,
     JsonOption,
     MhzOption,
     NetworkArgument,
     SeedOption,
-    ShapeOption,
     SlicesOption,
     StallOption,
     check_device,
@@ -58,16 +55,15 @@ MAX_POINTS = 100_000
 
 @verb("cycles", "cbnn cycles digits-5 --folding auto")
 def cycles_command(
-        network: NetworkArgument, folding: FoldingOption, shape: ShapeOption = "8x8x1", bits: BitsOption = 8,
-        slices: SlicesOption = None,
-        first_layer: FirstLayerOption = "sliced", input_width: BeatOption = None, dataset: DatasetOption = "",
+        network: NetworkArgument, folding: FoldingOption, slices: SlicesOption = None,
+        input_width: BeatOption = None, dataset: DatasetOption = "",
         data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
     """Cycles per image and pruning level; of a trained network also what pruning costs in accuracy.
 
     Accuracy is that of a data set's test split, without retraining, where the network takes digits, or the set or its
     folder is named.
     """
-    topology, trained = read_network(network, shape, bits, first_layer)
+    topology, trained = read_network(network)
     if trained is None and (dataset or data_dir):
         refuse(f"here: the topology {network} has no weights, and so no accuracy", "dataset", "data_dir")
     levels = read_levels(slices, topology)
@@ -91,8 +87,7 @@ def cycles_command(
 
 @verb("simulate", "cbnn simulate digits-5 --folding auto --images 8 --out report")
 def simulate_command(
-        network: NetworkArgument, folding: FoldingOption, shape: ShapeOption = "8x8x1", bits: BitsOption = 8,
-        first_layer: FirstLayerOption = "sliced", input_width: BeatOption = None,
+        network: NetworkArgument, folding: FoldingOption, input_width: BeatOption = None,
         images: Annotated[int, option(f"Images, back to back, 1 to {MAX_IMAGES:,}.", 1, MAX_IMAGES)] = 4,
         idle: IdleOption = 0, stall: StallOption = 0, seed: SeedOption = 0, mhz: MhzOption = 100.0,
         out: Annotated[Path | None, typer.Option(help="Folder for a report: JSON files with FINN's names, a picture "
@@ -102,7 +97,7 @@ def simulate_command(
 
     Shows per kernel II, latency, trip count, and how long it was busy, starved or blocked.
     """
-    topology, _ = read_network(network, shape, bits, first_layer)
+    topology, _ = read_network(network)
     if not idle and not stall:
         refuse("here: without --idle and --stall nothing is random", "seed")
     unit = accelerator(topology, read_folding(folding, topology, input_width))
@@ -124,8 +119,7 @@ def simulate_command(
 
 @verb("fold", "cbnn fold digits-5 --device xc7z010 --out folding.json")
 def fold_command(
-        network: NetworkArgument, shape: ShapeOption = "8x8x1", bits: BitsOption = 8,
-        first_layer: FirstLayerOption = "sliced", input_width: BeatOption = None,
+        network: NetworkArgument, input_width: BeatOption = None,
         interval: Annotated[int | None, option("Cycles per image at most: the fewest LUTs for it.", 1,
                                                MAX_CYCLES)] = None,
         fps: Annotated[float | None, option("Images per second at least, at the clock of --mhz.", 0.001,
@@ -140,7 +134,7 @@ def fold_command(
     """Find the cheapest folding for an interval, or the fastest within a budget; optimal in the estimated LUTs."""
     if out is not None:
         check_file(out)
-    topology, _ = read_network(network, shape, bits, first_layer)
+    topology, _ = read_network(network)
     budget = _budget(device, luts, block_rams)
     if interval is not None and fps is not None:
         raise ValueError("--interval and --fps are given; only one of them can be")
@@ -191,13 +185,12 @@ def _print_foldings(units: list[Accelerator], mhz: float, as_json: bool) -> None
 
 @verb("fifos", "cbnn fifos digits-5 --folding auto --out folding.json")
 def fifos_command(
-        network: NetworkArgument, folding: FoldingOption, shape: ShapeOption = "8x8x1", bits: BitsOption = 8,
-        first_layer: FirstLayerOption = "sliced", input_width: BeatOption = None,
+        network: NetworkArgument, folding: FoldingOption, input_width: BeatOption = None,
         interval: Annotated[int | None, option("Cycles per image at most; else those of the slowest kernel.", 1,
                                                MAX_CYCLES)] = None,
         out: FoldingOutOption = None, as_json: JsonOption = False) -> None:
     """Find the smallest FIFOs that keep the interval, proven by simulation."""
-    topology, trained = read_network(network, shape, bits, first_layer)
+    topology, trained = read_network(network)
     before = read_folding(folding, topology, input_width)
     with stderr.status("simulating"):
         sizing = size_fifos(topology, before, interval)
@@ -214,12 +207,11 @@ def fifos_command(
         next_step("synth", network, **of_file)
 
 
-@verb("sweep", "cbnn sweep 16C3-MP2-64FC-10FC --out sweep.db --widths 1,0.5 --devices xc7z010,xc7z020")
+@verb("sweep", "cbnn sweep 8x8x1u5-16C3-MP2-64FC-10FC --out sweep.db --widths 1,0.5 --devices xc7z010,xc7z020")
 def sweep_command(
-        network: Annotated[str, typer.Argument(help="A topology such as 16C3-MP2-64FC-10FC.")],
+        network: Annotated[str, typer.Argument(help="A topology such as 8x8x1u5-16C3-MP2-64FC-10FC.")],
         out: Annotated[Path, typer.Option(help="SQLite table that results are added to; what it has is not computed "
                                                "again.")],
-        shape: ShapeOption = "8x8x1", bits: BitsOption = 8, first_layer: FirstLayerOption = "sliced",
         slices: SlicesOption = None,
         widths: Annotated[str, typer.Option(help="Factors of all channels, as in 1,0.5.")] = "1",
         intervals: Annotated[str, typer.Option(help="Cycles per image, as in 32768,8192; 0: as fast as the device "
@@ -231,7 +223,7 @@ def sweep_command(
     """Fold a network for every combination of slices, widths, intervals and devices; can be continued."""
     if out is not None:
         check_file(out)
-    topology, _ = read_network(network, shape, bits, first_layer)
+    topology, _ = read_network(network)
     levels = read_levels(slices, topology)
     factors, cycles = numbers("--widths", widths, 0.001, 1000), numbers("--intervals", intervals, 0, MAX_CYCLES, int)
     fpgas = devices.split(",")

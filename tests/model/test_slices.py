@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cbnn.model.slices import bit_slices, check_images, check_kept
+from cbnn.model.slices import bit_slices, check_images, check_kept, parse_slices, slices_text
 
 
 @settings(deadline=None, max_examples=30)
@@ -57,3 +57,25 @@ def test_bad_images(images: np.ndarray, sentence: str) -> None:
     with pytest.raises(ValueError) as caught:
         check_images(images, (2, 3, 1), 3)
     assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(("text", "kept"), [
+    ("3", (3,)), ("4,3,2", (4, 3, 2)), ("4..2", (4, 3, 2)), ("7, 5", (7, 5)), ("7..5,3,1..0", (7, 6, 5, 3, 1, 0)),
+    ("4..4", (4,)),
+])
+def test_slices_are_read_by_number(text: str, kept: tuple[int, ...]) -> None:
+    assert parse_slices(text) == kept
+
+
+@pytest.mark.parametrize("text", ["", "four", "2..4", "2,3", "3,3", "4..2,3", "4...2", "-1", "4,", "99999..0", "³"])
+def test_slices_written_otherwise_are_one_sentence(text: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        parse_slices(text)
+    assert str(caught.value) == (f"slices {text!r} are not written like 3, 4,3,2 or 4..2: "
+                                 "numbers of slices, the highest first")
+
+
+@pytest.mark.parametrize(("kept", "text"), [((4, 3, 2), "4..2"), ((3,), "3"), ((7, 5), "7,5"), ((1, 0), "1..0")])
+def test_slices_are_shown_as_they_are_typed(kept: tuple[int, ...], text: str) -> None:
+    assert slices_text(kept) == text
+    assert parse_slices(text) == kept

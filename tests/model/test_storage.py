@@ -54,7 +54,7 @@ def test_round_trip(tmp_path: Path, topology: Topology, by_place: bool) -> None:
     assert sorted(p.name for p in first.parent.iterdir()) == ["a.npz", "b.npz"]
     with np.load(first, allow_pickle=False) as arrays:  # an ordinary .npz to others
         assert set(arrays["weights_0"].tolist()) <= set(range(256))
-        assert json.loads(arrays["header"].tobytes())["layers"] == str(topology)
+        assert json.loads(arrays["header"].tobytes())["topology"] == str(topology)
 
 
 def test_bits_are_packed(path: Path) -> None:
@@ -88,8 +88,7 @@ def npy(array: np.ndarray, **options: bool) -> bytes:
 
 
 def header(**fields: object) -> bytes:
-    whole = {"format": storage.FORMAT, "layers": str(TOPOLOGY), "in_shape": [5, 6, 2], "input_bits": 6,
-             "kept_slices": [5, 3, 0], "first_layer": "sliced"} | fields
+    whole = {"format": storage.FORMAT, "topology": str(TOPOLOGY), "max_pixel": 63} | fields
     return text({name: value for name, value in whole.items() if value is not ...})
 
 
@@ -168,24 +167,22 @@ PLAIN = "it must be uint8 or int32 and have one axis"
     ("header.npy", npy(np.full(65_000, ord("["), np.uint8)), "its header is wrong: expected `object`, got `array`"),
     ("header.npy", text([]), "its header is wrong: expected `object`, got `array`"),
     ("header.npy", text(None), "its header is wrong: expected `object`, got `null`"),
-    ("header.npy", header(format="cbnn-network-2"), "its header does not name the format 'cbnn-network-1'"),
-    ("header.npy", header(kept_slices=...), "it lacks 'kept_slices'"),
-    ("header.npy", header(input_bits=...), "it lacks 'input_bits'"),
-    ("header.npy", header(layers=5), "its header does not hold text for layers and lists for in_shape and kept_slices"),
-    ("header.npy", header(in_shape="562"),
-     "its header does not hold text for layers and lists for in_shape and kept_slices"),
-    ("header.npy", header(in_shape=["5", 6, 2]),
-     "input shape ('5', 6, 2) is not (height, width, colours), each 1 to 1048576"),
-    ("header.npy", header(in_shape=[5.0, 6, 2]),
-     "input shape (5.0, 6, 2) is not (height, width, colours), each 1 to 1048576"),
-    ("header.npy", header(input_bits=None), "input of None bits; 1 to 16 are supported"),
-    ("header.npy", header(kept_slices=[5, 3, None]), "slice None does not exist; pixels of 6 bits have 0 to 5"),
-    ("header.npy", header(kept_slices=[5, 3, 0.0]), "slice 0.0 does not exist; pixels of 6 bits have 0 to 5"),
-    ("header.npy", header(kept_slices=[5, 3]), "weights of layer 0 are uint8 (34,); 180 packed bits are uint8 (23,)"),
-    ("header.npy", header(first_layer=[]), "first layer is []; it must be 'sliced' or 'weighted'"),
-    ("header.npy", header(layers="999999999999FC"),
+    ("header.npy", header(format="cbnn-network-1"), "its header does not name the format 'cbnn-network-2'"),
+    ("header.npy", header(topology=...), "it lacks 'topology'"),
+    ("header.npy", header(max_pixel=...), "it lacks 'max_pixel'"),
+    ("header.npy", header(topology=5), "its header does not hold text for the topology"),
+    ("header.npy", header(max_pixel=[]), "max_pixel is []; it must be a whole number, 1 to 63"),
+    ("header.npy", header(topology=TOPOLOGY.layers_text),
+     "'5C3B1' does not describe an input; a topology begins with one, as in 8x8x1u5-16C3-MP2-10FC: "
+     "height x width x colours, u and the bits of a pixel"),
+    ("header.npy", header(topology="5x6x2u99-4FC"), "input of 99 bits; 1 to 16 are supported"),
+    ("header.npy", header(topology="5x6x2u6:9-4FC"), "slice 9 does not exist; pixels of 6 bits have 0 to 5"),
+    ("header.npy", header(topology=str(TOPOLOGY).replace("5,3,0", "5,3")),
+     "weights of layer 0 are uint8 (34,); 180 packed bits are uint8 (23,)"),
+    ("header.npy", header(topology="5x6x2u6-999999999999FC"),
      "out_features of a dense layer is 999999999999; it must be 1 to 1048576"),
-    ("header.npy", header(layers="4C9-4FC"), "weights of layer 0 are uint8 (34,); 1944 packed bits are uint8 (243,)"),
+    ("header.npy", header(topology="5x6x2u6:5,3,0-4C9-4FC"),
+     "weights of layer 0 are uint8 (34,); 1944 packed bits are uint8 (243,)"),
 ])
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_bad_member(path: Path, name: str, content: bytes, sentence: str) -> None:
@@ -390,15 +387,6 @@ def test_pixel_table_and_highest_pixel_come_back(path: Path) -> None:
     assert_equal(again, network)
     np.testing.assert_array_equal(again.pixel_table, network.pixel_table)
     assert again.max_pixel == 33
-
-
-def test_files_of_earlier_versions_name_no_highest_pixel(path: Path) -> None:
-    for table, wanted in ((None, 63), (np.arange(40), 39)):
-        storage.save(Network(TOPOLOGY, NETWORK.parameters, table, 16), path)
-        with zipfile.ZipFile(path) as archive:
-            members = {name: archive.read(name) for name in archive.namelist()}
-        write(path, members | {"header.npy": header()})
-        assert storage.load(path).max_pixel == wanted
 
 
 @pytest.mark.parametrize("value", [64, -1, 1.5, "16", None, [16], True, 10**400])

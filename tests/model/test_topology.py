@@ -50,9 +50,10 @@ def test_places_of_a_vast_image_are_found_at_once() -> None:
 @settings(deadline=None, max_examples=100)
 @given(st.lists(convolutions(), max_size=2), st.lists(st.builds(Dense, st.integers(1, 99)), min_size=1, max_size=3))
 def test_notation_round_trip(convs: list[Conv], dense: list[Dense]) -> None:
-    topology = Topology((199, 198, 3), 8, (7, 2), (*convs, *dense), "weighted")
-    assert Topology.parse(str(topology), (199, 198, 3), 8, (7, 2), "weighted") == topology
-    assert Topology.parse(str(topology).lower(), (199, 198, 3), 8, (7, 2), "weighted") == topology
+    topology = Topology((149, 148, 3), 8, (7, 2), (*convs, *dense), "weighted")
+    assert Topology.parse(topology.layers_text, (149, 148, 3), 8, (7, 2), "weighted") == topology
+    assert Topology.parse(str(topology)) == Topology.parse(str(topology).lower()) == topology
+    assert str(topology).startswith("149x148x3u8w:7,2-")
 
 
 def test_what_the_notation_means() -> None:

@@ -131,7 +131,7 @@ def test_shipped_digits(kept: tuple[int, ...]) -> None:
     data = digits.load()
     network = storage.load(Path(storage.__file__).parent / "pretrained" / f"digits-{len(kept)}.npz")
     assert network.topology.kept_slices == kept
-    assert str(network.topology) == "16C3-16C3-MP2-32C3-MP2-64FC-10FC"
+    assert network.topology.layers_text == "16C3-16C3-MP2-32C3-MP2-64FC-10FC"
     assert golden.accuracy(network, data.test_images, data.test_labels) >= PROMISED[kept]
 
 

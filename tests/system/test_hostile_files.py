@@ -45,12 +45,14 @@ from cbnn.model import (
 )
 from cbnn.model.files import RECORD, OwnFolder, read_array
 from cbnn.model.network import random_network
+from cbnn.model.slices import parse_slices
 from cbnn.model.topology import Topology
 from cbnn.model.training import Recipe
 from cbnn.sim.command import demo
 from cbnn.sim.command.options import image_shape, kept_slices
 from cbnn.sim.predict import cycles, sweep
 from cbnn.sim.report.levels import terminal_tables
+from cbnn.sim.options import image_shape
 
 N_MUTATIONS = int(os.environ.get("CBNN_MUTATIONS", "200"))
 MAX_SECONDS, MAX_BYTES = 2, 500 << 20
@@ -288,8 +290,9 @@ def test_a_bad_file_is_read_or_refused(tmp_path: Path, name: str) -> None:
 
 TEXTS = {
     "topology": (("16C3-16C3-MP2-32C3S2P0B1-MP2-64FC-10FC", "4FC"), lambda text: Topology.parse(text, (8, 8, 1), 5)),
+    "topology with its input": (("28x28x3u8w:7..4,1-16C3-MP2-10FC", "1x2x3u4-4FC"), Topology.parse),
     "folding": (("(5,9)(2,15)(1,6)", "auto:400"), lambda text: Folding.parse(text, TOPOLOGY)),
-    "slices": (("4,3,2", "4..0", "7..5,3"), kept_slices),
+    "slices": (("4,3,2", "4..0", "7..5,3"), parse_slices),
     "shape": (("8x8x1", "32x32x3"), image_shape),
 }
 

@@ -24,7 +24,7 @@ BALANCED = "(8,9)(16,16)(8,16)(4,16)(5,8)"
 COMMANDS = {
     # Words, and the seconds within which they are killed: about what they take.
     "demo": (("demo", "--out", "demo"), 60),
-    "sweep": (("sweep", "16C3-MP2-32C3-MP2-64FC-10FC", "--shape", "16x16x1", "--bits", "6", "--out", "sweep.db"), 12),
+    "sweep": (("sweep", "16x16x1u6-16C3-MP2-32C3-MP2-64FC-10FC", "--out", "sweep.db"), 12),
     "compact": (("compact", "--out", "compact", "--epochs", "2", "--widths", "1,0.5"), 40),
     "verify": (("verify", "digits-5", "--folding", BALANCED, "--out", "verilog"), 10),
     "generate": (("generate", "digits-4", "--folding", BALANCED, "--out", "generated"), 4),
@@ -121,5 +121,6 @@ def test_killed_runs_leave_nothing_and_go_on(tmp_path: Path) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
     with tempfile.TemporaryDirectory() as name:
         run(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0, Path(name), print)

@@ -52,10 +52,6 @@ class Case:
     """
 
     topology: str
-    in_shape: tuple[int, int, int]
-    bits: int
-    kept: tuple[int, ...]
-    first_layer: str
     folding: str
     input_width: int
     fifo_depths: tuple[int, ...] | None = None
@@ -67,7 +63,7 @@ class Case:
     frames: tuple[int, ...] = ()
 
     def unit(self) -> tuple[Network, Accelerator]:
-        topology = Topology.parse(self.topology, self.in_shape, self.bits, self.kept, self.first_layer)
+        topology = Topology.parse(self.topology)
         folding = Folding.parse(self.folding, topology, self.input_width)
         if self.fifo_depths:
             folding = folding.with_fifo_depths(self.fifo_depths)
@@ -77,14 +73,14 @@ class Case:
 
 REGRESSIONS = [
     # Beats of a pool came faster than they were handed out, and held up the slowest unit.
-    Case("4C2P1-MP3-4FC", (5, 5, 1), 2, (0,), "sliced", "(2,4)(1,1)", 25, None, 0, 30, 40, 12),
-    Case("8C2S2P1-MP2-9FC-2FC", (4, 7, 1), 6, (3,), "sliced", "(4,2)(9,1)(2,3)", 14, None, 41, 55, 16, 3),
-    Case("8C5P3B1-MP2-1C1S3-10C2P1B1-7FC", (4, 7, 1), 7, (3, 0), "sliced", "(8,25)(1,1)(10,2)(7,12)", 8, None, 78),
+    Case("5x5x1u2:0-4C2P1-MP3-4FC", "(2,4)(1,1)", 25, None, 0, 30, 40, 12),
+    Case("4x7x1u6:3-8C2S2P1-MP2-9FC-2FC", "(4,2)(9,1)(2,3)", 14, None, 41, 55, 16, 3),
+    Case("4x7x1u7:3,0-8C5P3B1-MP2-1C1S3-10C2P1B1-7FC", "(8,25)(1,1)(10,2)(7,12)", 8, None, 78),
     # The first layer still worked on rows that the pool drops when the last scores had left, and was not counted.
-    Case("4C1S2-MP3-4FC", (9, 5, 2), 1, (0,), "sliced", "(1,1)(1,1)", 90),
+    Case("9x5x2u1-4C1S2-MP3-4FC", "(1,1)(1,1)", 90),
     # The line buffer of a layer as slow as the one before was too small for its padding.
-    Case("2C3P0-4C4P3-MP3-2FC", (16, 8, 3), 1, (0,), "sliced", "(1,27)(4,32)(1,1)", 48, None, 0, 20, 20, 12),
-    Case("4C1-2C4P3-2FC", (11, 6, 2), 1, (0,), "weighted", "(1,2)(2,32)(1,2)", 44, None, 0, 0, 50, 4),
+    Case("16x8x3u1-2C3P0-4C4P3-MP3-2FC", "(1,27)(4,32)(1,1)", 48, None, 0, 20, 20, 12),
+    Case("11x6x2u1w-4C1-2C4P3-2FC", "(1,2)(2,32)(1,2)", 44, None, 0, 0, 50, 4),
 ]
 
 
@@ -158,7 +154,7 @@ def cases(draw):
     percents = draw(st.tuples(*[st.sampled_from((100, 60, 130, 1, 99, 101, 200, 250))] * N_DISTURBED_IMAGES))
     # A beat less or more, at least, where it is not to be whole.
     frames = tuple(max(1, beats * percent // 100 + (percent == 101)) for percent in percents)
-    return Case(str(topology), topology.in_shape, topology.input_bits, topology.kept_slices, topology.first_layer,
+    return Case(str(topology),
                 folding, elements // beats, depths, draw(st.integers(0, 99)), draw(st.integers(0, 60)),
                 draw(st.integers(0, 60)), max(1, beats * reset_percent // 100), draw(st.booleans()),
                 frames)

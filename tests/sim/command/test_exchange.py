@@ -23,7 +23,7 @@ def test_export_then_import(cbnn, tmp_path: Path) -> None:
     code, out, _ = cbnn("import", "qonnx", tmp_path / "net.onnx", "--high", 255, "--out", tmp_path / "again.npz",
                         "--json")
     assert code == 0
-    assert json.loads(out)["layers"] == str(TOPOLOGY)
+    assert json.loads(out)["topology"] == str(TOPOLOGY)
     images = np.random.default_rng(0).integers(0, 256, (20, 5, 5, 1))
     again = storage.load(tmp_path / "again.npz")
     difference = golden.scores(again, images) - golden.scores(NETWORK, images)
@@ -40,7 +40,7 @@ def test_import_bnn_pynq_with_its_folding(cbnn, tmp_path: Path) -> None:
     code, out, _ = cbnn("import", "bnn-pynq", tmp_path, "--table", tmp_path / "table.json", "--out",
                         tmp_path / "net.npz", "--folding-out", tmp_path / "folding.json", "--json")
     assert code == 0
-    assert json.loads(out)["layers"] == "4FC-2FC"
+    assert json.loads(out)["topology"] == "3x3x1u8:7-4FC-2FC"
     code, out, _ = cbnn("verify", tmp_path / "net.npz", "--folding", tmp_path / "folding.json", "--out", tmp_path / "v",
                         "--images", 4, "--json")
     assert code == 0

@@ -15,7 +15,7 @@ from cbnn.model.storage import save
 from cbnn.model.topology import Topology
 from cbnn.sim.report.performance import FILES
 
-WORDS = ("8C3-MP2-12FC-4FC", "--shape", "6x6x1", "--bits", "3")
+WORDS = ("6x6x1u3-8C3-MP2-12FC-4FC",)
 TOPOLOGY = Topology.parse("8C3-MP2-12FC-4FC", (6, 6, 1), 3)
 FOLDING = ("--folding", "(8,9)(2,8)(1,4)")
 
@@ -56,7 +56,7 @@ def test_cycles_code_pixels_and_name_the_data_set(cbnn, tmp_path):
     assert json.loads(out)[0]["dataset"] == "digits"
     assert "accuracy: digits" in cbnn(*words)[1]
     code, _, err = cbnn("cycles", *WORDS, *FOLDING, "--dataset", "mnist")
-    assert (code, err) == (2, "cbnn: --dataset has no effect here: the topology 8C3-MP2-12FC-4FC has no "
+    assert (code, err) == (2, "cbnn: --dataset has no effect here: the topology 6x6x1u3-8C3-MP2-12FC-4FC has no "
                               "weights, and so no accuracy\n")
     code, out, err = cbnn(*words, "--dataset", "mnist")
     assert (code, out) == (2, "")

@@ -98,8 +98,7 @@ def test_train_what_is_named(cbnn, tmp_path: Path) -> None:
                         "--first-layer", "weighted", "--teacher", "--out", tmp_path / "net.npz", "--json")
     assert code == 0
     network = storage.load(tmp_path / "net.npz")
-    assert str(network.topology) == "4C3-MP2-8FC-10FC"
-    assert (network.topology.first_layer, network.max_pixel) == ("weighted", 16)
+    assert (str(network.topology), network.max_pixel) == ("8x8x1u5w:4,2-4C3-MP2-8FC-10FC", 16)
     assert json.loads(out)["kept_slices"] == [4, 2]
 
 

@@ -37,7 +37,7 @@ def test_every_verb_has_help(cbnn) -> None:
 
 
 def test_cycles_of_a_topology(cbnn) -> None:
-    code, out, _ = cbnn("cycles", "128C3-128C3-MP2-10FC", "--shape", "32x32x3", "--bits", 8, "--slices", "7..0",
+    code, out, _ = cbnn("cycles", "32x32x3u8-128C3-128C3-MP2-10FC", "--slices", "7..0",
                         "--slices", "7..1", "--folding", "(128,27)(128,96)(1,8)", "--json")
     rows = json.loads(out)
     assert code == 0
@@ -83,20 +83,19 @@ def test_a_difference_exits_1(cbnn, tiny: Path, tmp_path: Path, monkeypatch: pyt
 def test_a_folding_from_json(cbnn, tmp_path: Path) -> None:
     file = tmp_path / "folding.json"
     file.write_text(json.dumps({"MVTU_0": {"PE": 2, "SIMD": 9}, "MVTU_1": {"PE": 1, "SIMD": 4}}))
-    code, out, _ = cbnn("cycles", "4C3-MP2-3FC", "--shape", "4x4x1", "--bits", 2, "--folding", file, "--json")
+    code, out, _ = cbnn("cycles", "4x4x1u2-4C3-MP2-3FC", "--folding", file, "--json")
     assert code == 0
     assert json.loads(out)[0]["first_layer_cycles"] == 2 * 2 * 16
 
 
 @pytest.mark.parametrize(("words", "sentence"), [
     (("evaluate", "nothing.npz"), "nothing.npz cannot be read: No such file or directory"),
-    (("cycles", "4C3-10FC", "--shape", "8x8", "--folding", "(1,1)(1,1)"),
-     "input shape '8x8' is not written like 32x32x3: height x width x colours"),
-    (("cycles", "4C3-10FC", "--folding", "(3,1)(1,1)"), "layer 0: 4 rows do not fold onto 3 PEs"),
-    (("cycles", "4C3-10FC", "--folding", "(1,2)(1,1)"), "layer 0: 9 inputs do not fold into words of 2"),
-    (("cycles", "4C3-10FC", "--folding", "(1,1)(1,1)", "--slices", "8"),
+    (("cycles", "8x8u8-4C3-10FC", "--folding", "(1,1)(1,1)"), "'8x8u8' does not describe an input; "),
+    (("cycles", "8x8x1u8-4C3-10FC", "--folding", "(3,1)(1,1)"), "layer 0: 4 rows do not fold onto 3 PEs"),
+    (("cycles", "8x8x1u8-4C3-10FC", "--folding", "(1,2)(1,1)"), "layer 0: 9 inputs do not fold into words of 2"),
+    (("cycles", "8x8x1u8-4C3-10FC", "--folding", "(1,1)(1,1)", "--slices", "8"),
      "slice 8 cannot be kept; the network has the slices 7, 6, 5, 4, 3, 2, 1, 0"),
-    (("cycles", "4C3-10FC", "--folding", "(1,1)(1,1)", "--slices", "four"),
+    (("cycles", "8x8x1u8-4C3-10FC", "--folding", "(1,1)(1,1)", "--slices", "four"),
      "slices 'four' are not written like 3, 4,3,2 or 4..2: numbers of slices, the highest first"),
     (("train", "--slices", "6", "--out", "x.npz"), "slice 6 does not exist; pixels of 5 bits have 0 to 4"),
     *((("train", "--slices", text, "--out", "x.npz"),
@@ -117,9 +116,9 @@ def test_a_folding_from_json(cbnn, tmp_path: Path) -> None:
      "--images is 3; it must be 4 to 10,000"),
     (("verify", "digits-5", "--folding", "(16,9)(16,16)(8,16)(8,16)(10,8)", "--out", "x", "--simulator", "abacus"),
      "simulator 'abacus' is not known; the simulators are icarus and verilator"),
-    (("volume", "4FC-3FC", "--folding", "(2,8)(1,4)", "--images", "0"),
+    (("volume", "8x8x1u8-4FC-3FC", "--folding", "(2,8)(1,4)", "--images", "0"),
      "--images is 0; it must be 1 to 1,000,000"),
-    (("volume", "4FC-3FC", "--folding", "(2,8)(1,4)", "--images-file", "none.npy"),
+    (("volume", "8x8x1u8-4FC-3FC", "--folding", "(2,8)(1,4)", "--images-file", "none.npy"),
      "none.npy cannot be read: No such file or directory"),
 ])
 def test_bad_input_is_one_sentence(cbnn, words: tuple, sentence: str, tmp_path: Path,
@@ -145,7 +144,7 @@ def test_volume_streams_what_a_file_holds(cbnn, tmp_path: Path, monkeypatch: pyt
         return Volume(np.zeros(5, int), np.zeros(5, int), np.ones((5, 2), int), [4], [], [], 99, 1.0, 0.5)
 
     monkeypatch.setattr(main.volume, "stream", stream)
-    words = ("volume", "4FC-3FC", "--bits", 2, "--folding", "(2,8)(1,4)", "--images", 5, "--json", "--images-file")
+    words = ("volume", "8x8x1u2-4FC-3FC", "--folding", "(2,8)(1,4)", "--images", 5, "--json", "--images-file")
     code, out, err = cbnn(*words, tmp_path / "images.npy")
     assert np.array_equal(sent[0], images[:5])
     assert json.loads(out)["cycles_per_second"] == 198

@@ -20,8 +20,8 @@ from cbnn.model.topology import Topology
 from cbnn.sim.command import exchange, main, options, verbs
 from cbnn.sim.predict.search import DEVICES, Budget, Search
 
-WORDS = ("8C3-MP2-12FC-4FC", "--shape", "6x6x1", "--bits", "3")
-TOPOLOGY = Topology.parse("8C3-MP2-12FC-4FC", (6, 6, 1), 3)
+TOPOLOGY = Topology.parse("6x6x1u3-8C3-MP2-12FC-4FC")
+WORDS = (str(TOPOLOGY),)
 FOLDING = ("--folding", "(8,9)(2,8)(1,4)")
 DIGITS = ("digits-5", "--folding", "(8,9)(16,16)(8,16)(4,16)(5,8)")
 NINES = "9" * 5000
@@ -63,7 +63,7 @@ def plain(kind: Any) -> Any:
 
 def test_every_number_has_a_range() -> None:
     numbers = [(verb, name, info) for verb, name, kind, info in hints() if plain(kind) in (int, float)]
-    assert len(numbers) > 40
+    assert len(numbers) > 35
     assert [(verb, name) for verb, name, info in numbers if info.callback is None] == []
 
 
@@ -134,13 +134,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(("words", "option"), [
-    *((("simulate", *DIGITS, option, value), option)
-      for option, value in (("--shape", "8x8x1"), ("--bits", 5), ("--first-layer", "sliced"), ("--seed", 0))),
+    (("simulate", *DIGITS, "--seed", 0), "--seed"),
     *(((verb, "net.npz", "--folding", "f.json", "--input-width", 1, *more), "--input-width")
       for verb, *more in (("simulate",), ("cycles",), ("fifos",), ("volume",), ("synth",), ("generate", "--out", "v"),
                           ("verify", "--out", "v"))),
-    *(((verb, "net.npz", *FOLDING, "--bits", 3), "--bits") for verb in ("cycles", "fifos", "volume", "synth")),
-    (("fold", "net.npz", "--shape", "6x6x1", "--interval", 400), "--shape"),
     (("fold", *WORDS, "--front", 3, "--interval", 400), "--interval"),
     (("fold", *WORDS, "--front", 3, "--fps", 400), "--fps"),
     (("simulate", *WORDS, *FOLDING, "--seed", 1), "--seed"),
@@ -178,7 +175,7 @@ def test_an_option_without_effect_is_refused(cbnn, folder: Path, words: tuple, o
     (("simulate", *WORDS, *FOLDING, "--idle", 91), "--idle is 91; it must be 0 to 90"),
     (("simulate", *WORDS, *FOLDING, "--idle", 9, "--seed", -1), "--seed is -1; it must be 0 to 2,147,483,647"),
     (("volume", *WORDS, *FOLDING, "--images", 10**7), "--images is 10000000; it must be 1 to 1,000,000"),
-    (("volume", "4FC", "--shape", "999x999x3", "--folding", "(1,999)", "--images", 1000),
+    (("volume", "999x999x3u8-4FC", "--folding", "(1,999)", "--images", 1000),
      "--images is 1000; of images of 999x999x3 at most 44 are supported"),
     (("verify", *DIGITS, "--out", "v", "--images", 10**5), "--images is 100000; it must be 4 to 10,000"),
     (("train", "--width", "nan", "--out", "x"), "--width is nan; it must be 0.001 to 1,000"),
@@ -190,11 +187,12 @@ def test_an_option_without_effect_is_refused(cbnn, folder: Path, words: tuple, o
     (("sweep", *WORDS, "--intervals", f"1{',1' * 40000}", "--out", "x"),
      "the sweep has 120003 points; at most 100000 are supported"),
     (("simulate", *WORDS, "--folding", f"({NINES},1)"), "folding '(9999"),
-    (("simulate", f"{NINES}FC", "--folding", "(1,1)"), "'99999"),
-    (("simulate", "9FC", "--shape", f"1x1x{NINES}", "--folding", "(1,1)"), "input shape '1x1x9999"),
-    (("cycles", "99999999999C3-3FC", "--folding", "auto"),
+    (("simulate", f"8x8x1u8-{NINES}FC", "--folding", "(1,1)"), "'99999"),
+    (("simulate", f"1x1x{NINES}u8-9FC", "--folding", "(1,1)"), "'1x1x9999"),
+    (("simulate", "4C3-3FC", "--folding", "(1,1)"), "'4C3' does not describe an input; a topology begins with one, "),
+    (("cycles", "8x8x1u8-99999999999C3-3FC", "--folding", "auto"),
      "out_channels of a convolution is 99999999999; it must be 1 to 1048576"),
-    (("cycles", "4C3-3FC", "--shape", "999999x999999x1", "--folding", "auto"),
+    (("cycles", "999999x999999x1u8-4C3-3FC", "--folding", "auto"),
      "input shape (999999, 999999, 1) has 999998000001 values; at most 67108864 are supported"),
     (("generate", *DIGITS, "--out", "v", "--name", "module"),
      "'module' is a reserved word of Verilog; it cannot be the name of a module"),
@@ -226,7 +224,7 @@ LARGE = Topology.parse("256FC-10FC", (16, 16, 1), 1)
 ])
 def test_auto_finds_the_folding_and_tells_it(cbnn, text: str, unit) -> None:
     found = unit(Search(LARGE))
-    code, out, err = cbnn("simulate", str(LARGE), "--shape", "16x16x1", "--bits", 1, "--folding", text, "--json")
+    code, out, err = cbnn("simulate", str(LARGE), "--folding", text, "--json")
     assert code == 0
     assert json.loads(out)["network"]["max_cycles"] == found.interval_cycles
     assert err.startswith(f"folding {text}: {found.folding}, {found.interval_cycles:,} cycles per image")
@@ -258,19 +256,3 @@ def test_the_next_verb_gets_what_was_given(cbnn, folder: Path) -> None:
     assert code == 0
     assert err.splitlines()[-1] == "next: cbnn generate net.npz --folding 'my folding.json' --out verilog"
     assert cbnn(*words, "--json")[2] == ""
-
-
-@pytest.mark.parametrize(("text", "kept"), [
-    ("3", (3,)), ("4,3,2", (4, 3, 2)), ("4..2", (4, 3, 2)), ("7, 5", (7, 5)), ("7..5,3,1..0", (7, 6, 5, 3, 1, 0)),
-    ("4..4", (4,)),
-])
-def test_slices_are_read_by_number(text: str, kept: tuple[int, ...]) -> None:
-    assert options.kept_slices(text) == kept
-
-
-@pytest.mark.parametrize("text", ["", "four", "2..4", "2,3", "3,3", "4..2,3", "4...2", "-1", "4,", "99999..0", "³"])
-def test_slices_written_otherwise_are_one_sentence(text: str) -> None:
-    with pytest.raises(ValueError) as caught:
-        options.kept_slices(text)
-    assert str(caught.value) == (f"slices {text!r} are not written like 3, 4,3,2 or 4..2: "
-                                 "numbers of slices, the highest first")

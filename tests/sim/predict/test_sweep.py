@@ -110,7 +110,7 @@ def test_a_scheduler_that_is_not_there_leaves_no_table(tmp_path):
 
 
 def test_widths_scale_all_layers_but_the_last():
-    assert str(TOPOLOGY.scaled(0.5)) == "4C3-MP2-6FC-4FC"
+    assert TOPOLOGY.scaled(0.5).layers_text == "4C3-MP2-6FC-4FC"
 
 
 @pytest.mark.parametrize(("ask", "sentence"), [

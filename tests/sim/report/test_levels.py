@@ -2,22 +2,16 @@
 
 import io
 
-import pytest
 from rich.console import Console
 
 from cbnn.sim.command.options import kept_slices
 from cbnn.sim.report.levels import HEADINGS, LEVELS, cell, kept_text, level_grid, level_table, text_table
+from cbnn.sim.report import HEADINGS, LEVELS, cell, level_grid, level_table, text_table
 
 ROW = {"kept_slices": [4, 3], "accuracy_before": 0.5, "accuracy_after": 0.94321, "input_beats": 16,
        "first_layer_cycles": 256, "interval_cycles": 576, "latency_cycles": 1057, "slowest": "mvtu0",
        "measured": {"input_beats": 16, "first_layer_cycles": 256, "interval_cycles": 1577, "latency_cycles": 1057},
        "refolded_interval_cycles": 384, "saved_cycles": 64, "saved_percent": 10.0, "luts": 3469}
-
-
-@pytest.mark.parametrize(("kept", "text"), [([4, 3, 2], "4..2"), ([3], "3"), ([7, 5], "7,5"), ([1, 0], "1..0")])
-def test_slices_are_shown_as_they_are_typed(kept: list[int], text: str) -> None:
-    assert kept_text(kept) == text
-    assert list(kept_slices(text)) == kept
 
 
 def test_a_measurement_that_differs_shows_both() -> None:
@@ -45,3 +39,8 @@ def test_brackets_are_printed_and_not_taken_for_markup() -> None:
     assert printed(text_table([text], [[text]], [True], title=text, caption=text)).count(text) == 4
     rows = [ROW | {"slowest": text, "topology": text}]
     assert printed(level_table(rows, ("topology", "slowest"), title=text, caption=text)).count(text) == 4
+
+
+def test_the_input_of_a_topology_stands_in_other_columns() -> None:
+    assert cell({"topology": "28x28x1u8w:7..4-16C3-MP2-10FC"}, "topology") == "16C3-MP2-10FC"
+    assert cell({"topology": "10FC"}, "topology") == "10FC"

@@ -16,7 +16,7 @@ from cbnn.sim.synth.synthesis import Area, SynthesisError
 
 TOPOLOGY = Topology.parse("8FC-3FC", (4, 4, 1), 2)
 FOLDING = "(4,16)(1,8)"
-WORDS = ["8FC-3FC", "--shape", "4x4x1", "--bits", "2", "--folding", FOLDING]
+WORDS = ["4x4x1u2-8FC-3FC", "--folding", FOLDING]
 
 
 @pytest.fixture(scope="module")
