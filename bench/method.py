@@ -27,9 +27,9 @@ from cbnn.model.evaluation import mean_and_spread
 from cbnn.model.network import prune_slices, random_network
 from cbnn.model.points import Point
 from cbnn.model.sensitivity import sensitivity
+from cbnn.model.slices import slices_text
 from cbnn.model.training import DEFAULTS, Recipe, classes, train
 from cbnn.sim.predict.search import DEVICES, Budget, Search
-from cbnn.sim.report.levels import kept_text
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "bench" / "results" / "method.json", ROOT / "docs" / "cbnn-method.md"
@@ -198,7 +198,7 @@ def table(results: dict) -> str:
                      for key in ("weight_bits", "operations")]
             if facts["precision"] != "binary":
                 sizes = [f"{facts['weight_bits']:,} weights", "not binary"]
-            lines.append("| " + " | ".join([row, kept_text(facts["kept_slices"]), f"{facts['mean']:.2f}{spread}",
+            lines.append("| " + " | ".join([row, slices_text(facts["kept_slices"]), f"{facts['mean']:.2f}{spread}",
                                             str(len(facts["test"])), *sizes]) + " |")
         rates_, cycles = result["images_per_second"], result["interval_cycles"]
         reference = next(rate["median"] for row, rate in rates_.items() if row.startswith("PyTorch"))

@@ -29,10 +29,10 @@ from cbnn.model.files import write_atomically
 from cbnn.model.network import Network, random_network
 from cbnn.model.shipped import shipped
 from cbnn.model.storage import load
+from cbnn.model.topology import Topology
 from cbnn.sim.prove.volume import stream
 from cbnn.sim.synth.place import clocks
 from cbnn.sim.synth.synthesis import SynthesisError, read_areas, synthesize
-from cbnn.model.topology import Topology
 
 RESULTS = Path(__file__).parent / "results" / "rtl.json"
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"

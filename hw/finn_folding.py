@@ -12,9 +12,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from cbnn.hw.folding import OWN_NODE, RAM_STYLES, Folding, next_divisor
+from cbnn.hw.folding import OWN_NODE, RAM_STYLES, Folding, bits_per_weight, next_divisor
 from cbnn.model.files import MAX_JSON_BYTES, decode_json, read_bounded, write_atomically
-from cbnn.model.folding import OWN_NODE, RAM_STYLES, Folding, bits_per_weight, next_divisor
 from cbnn.model.topology import Topology
 
 UNIT = re.compile(r"(?:MVAU|MatrixVectorActivation|StreamingFCLayer_Batch)(?:_hls|_rtl)?_(\d+)")

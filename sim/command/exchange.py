@@ -10,8 +10,8 @@ from cbnn.hw.folding import Folding
 from cbnn.model import bnn_pynq, storage
 from cbnn.model.files import check_file
 from cbnn.model.network import Network
-from cbnn.sim.command.options import (
 from cbnn.model.slices import parse_slices
+from cbnn.sim.command.options import (
     FoldingOption,
     JsonOption,
     ModelArgument,

@@ -11,15 +11,15 @@ from cbnn.hw.accelerator import Accelerator, accelerator, check_name
 from cbnn.hw.folding import MAX_FOLD, Folding
 from cbnn.model import datasets, storage
 from cbnn.model.network import Network
+from cbnn.model.operators.tensor import Shape
 from cbnn.model.shipped import shipped
+from cbnn.model.slices import parse_slices
+from cbnn.model.topology import Topology
 from cbnn.sim.command.screen import sentence_of, tell
 from cbnn.sim.command.verbs import option, refuse
 from cbnn.sim.predict.cycles import all_levels
 from cbnn.sim.predict.dataflow import MAX_PERCENT
 from cbnn.sim.predict.search import DEVICES, Budget, Search
-from cbnn.model.operators.tensor import Shape
-from cbnn.model.slices import parse_slices
-from cbnn.model.topology import Topology
 
 DEFAULT_DEVICE = "xc7z020"
 MAX_SEED = (1 << 31) - 1

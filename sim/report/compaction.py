@@ -19,9 +19,8 @@ from cbnn.model.slices import slices_text
 from cbnn.model.storage import encoded
 from cbnn.sim.predict.cycles import full_level, level
 from cbnn.sim.predict.search import DEVICES, Budget, Search
-from cbnn.sim.report.levels import kept_text, level_grid, level_table, percent, text_table
+from cbnn.sim.report.levels import cell, level_grid, level_table, percent, text_table
 from cbnn.sim.report.page import Heading, page
-from cbnn.sim.report import cell, level_grid, level_table, percent, text_table
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

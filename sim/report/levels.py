@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cbnn.model.files import OwnFolder
-from cbnn.sim.report.page import Grid, Heading, Part, page
 from cbnn.model.slices import slices_text
+from cbnn.sim.report.page import Grid, Heading, Part, page
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -12,9 +12,9 @@ from llvmlite import binding
 
 from cbnn.model import digits, golden, packed
 from cbnn.model.network import random_network
-from cbnn.model.shipped import shipped_digits
 from cbnn.model.operators.conv import Conv
 from cbnn.model.operators.dense import Dense
+from cbnn.model.shipped import shipped_digits
 from cbnn.model.topology import Topology
 
 

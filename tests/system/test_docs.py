@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import typer
 
-from cbnn.sim.command import app
+from cbnn.sim.command.main import app
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -49,10 +49,9 @@ from cbnn.model.slices import parse_slices
 from cbnn.model.topology import Topology
 from cbnn.model.training import Recipe
 from cbnn.sim.command import demo
-from cbnn.sim.command.options import image_shape, kept_slices
+from cbnn.sim.command.options import image_shape
 from cbnn.sim.predict import cycles, sweep
 from cbnn.sim.report.levels import terminal_tables
-from cbnn.sim.options import image_shape
 
 N_MUTATIONS = int(os.environ.get("CBNN_MUTATIONS", "200"))
 MAX_SECONDS, MAX_BYTES = 2, 500 << 20

@@ -21,12 +21,12 @@ from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.hw.window.sliding_window import SlidingWindow
 from cbnn.model import golden
 from cbnn.model.network import Network, random_network
-from cbnn.sim.predict import dataflow
-from cbnn.sim.prove.cosim import Observation, Run, cosimulate, image_ends
 from cbnn.model.operators.conv import Conv
 from cbnn.model.operators.dense import Dense
 from cbnn.model.operators.matrix import LayerShape
 from cbnn.model.topology import Topology
+from cbnn.sim.predict import dataflow
+from cbnn.sim.prove.cosim import Observation, Run, cosimulate, image_ends
 
 N_EXAMPLES = int(os.environ.get("CBNN_EXAMPLES", "10"))
 BATCH = 10

@@ -11,7 +11,6 @@ from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim.command import learn
 from cbnn.sim.report import compaction
-from cbnn.sim import compaction, learn
 
 NETWORK = random_network(Topology.parse("6FC-3FC", (3, 2, 1), 3), 1)
 RNG = np.random.default_rng(0)

@@ -4,9 +4,7 @@ import io
 
 from rich.console import Console
 
-from cbnn.sim.command.options import kept_slices
-from cbnn.sim.report.levels import HEADINGS, LEVELS, cell, kept_text, level_grid, level_table, text_table
-from cbnn.sim.report import HEADINGS, LEVELS, cell, level_grid, level_table, text_table
+from cbnn.sim.report.levels import HEADINGS, LEVELS, cell, level_grid, level_table, text_table
 
 ROW = {"kept_slices": [4, 3], "accuracy_before": 0.5, "accuracy_after": 0.94321, "input_beats": 16,
        "first_layer_cycles": 256, "interval_cycles": 576, "latency_cycles": 1057, "slowest": "mvtu0",
