@@ -31,7 +31,7 @@ from matplotlib import pyplot
 from rtl import VGG, write_table
 from threadpoolctl import threadpool_limits
 
-from cbnn.model import golden, packed, packed_kernels
+from cbnn.model.compute import golden, packed, packed_kernels
 from cbnn.model.files import write_atomically
 from cbnn.model.network import random_network
 from cbnn.model.slices import bit_slices

@@ -21,14 +21,18 @@ from golden import float_call, rates
 from matplotlib import pyplot
 from rtl import write_table
 
-from cbnn.model import datasets, files, golden, points, storage
-from cbnn.model.binary_module import export
-from cbnn.model.evaluation import mean_and_spread
+from cbnn.model import files
+from cbnn.model.compute import golden
+from cbnn.model.compute.evaluation import mean_and_spread
+from cbnn.model.data import datasets
+from cbnn.model.exchange import storage
+from cbnn.model.learn import points
+from cbnn.model.learn.binary_module import export
+from cbnn.model.learn.points import Point
+from cbnn.model.learn.sensitivity import sensitivity
+from cbnn.model.learn.training import DEFAULTS, Recipe, classes, train
 from cbnn.model.network import prune_slices, random_network
-from cbnn.model.points import Point
-from cbnn.model.sensitivity import sensitivity
 from cbnn.model.slices import slices_text
-from cbnn.model.training import DEFAULTS, Recipe, classes, train
 from cbnn.sim.predict.search import DEVICES, Budget, Search
 
 ROOT = Path(__file__).parents[1]

@@ -25,10 +25,10 @@ import numpy as np
 from cbnn.hw.accelerator import Accelerator, accelerator
 from cbnn.hw.folding import Folding
 from cbnn.hw.verilog import generate
+from cbnn.model.exchange.shipped import shipped
+from cbnn.model.exchange.storage import load
 from cbnn.model.files import write_atomically
 from cbnn.model.network import Network, random_network
-from cbnn.model.shipped import shipped
-from cbnn.model.storage import load
 from cbnn.model.topology import Topology
 from cbnn.sim.prove.volume import stream
 from cbnn.sim.synth.place import clocks

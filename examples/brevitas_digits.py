@@ -19,7 +19,9 @@ from torch import nn
 
 from cbnn.hw.accelerator import accelerator
 from cbnn.hw.folding import Folding
-from cbnn.model import digits, golden, qonnx, storage
+from cbnn.model.compute import golden
+from cbnn.model.data import digits
+from cbnn.model.exchange import qonnx, storage
 from cbnn.sim.prove.verify import verify
 
 

@@ -13,11 +13,12 @@ from msgspec import Meta
 
 from cbnn.hw.accelerator import accelerator
 from cbnn.hw.folding import Folding
-from cbnn.model import digits, golden
+from cbnn.model.compute import golden
+from cbnn.model.data import digits
+from cbnn.model.exchange.shipped import shipped_digits
 from cbnn.model.files import MAX_JSON_BYTES, OwnFolder, decode_json, read_bounded
 from cbnn.model.network import prune_slices
 from cbnn.model.processes import completed
-from cbnn.model.shipped import shipped_digits
 from cbnn.sim.predict import cycles
 from cbnn.sim.predict.cycles import Level
 from cbnn.sim.prove.cosim import check_simulator

@@ -7,7 +7,7 @@ import typer
 
 from cbnn.hw import finn_folding
 from cbnn.hw.folding import Folding
-from cbnn.model import bnn_pynq, storage
+from cbnn.model.exchange import bnn_pynq, storage
 from cbnn.model.files import check_file
 from cbnn.model.network import Network
 from cbnn.model.slices import parse_slices
@@ -41,7 +41,7 @@ def import_qonnx(
                                                  "bit slices, -1 and +1.")] = "",
         as_json: JsonOption = False) -> None:
     """Read a binary network in QONNX, exactly or not at all (needs the extra cbnn[onnx])."""
-    from cbnn.model import qonnx  # onnx is an extra, and slow to import
+    from cbnn.model.exchange import qonnx  # onnx is an extra, and slow to import
 
     if slices:
         refuse("with --slices, whose bits are -1 and +1", "low", "high")
@@ -53,7 +53,7 @@ def import_qonnx(
 @verb("bnn-pynq", "cbnn import bnn-pynq params --table table.json --out my.npz", imports)
 def import_bnn_pynq(
         folder: Annotated[Path, typer.Argument(help="Folder of the parameter files.")],
-        table: Annotated[Path, typer.Option(help="Table of the layers, JSON, see cbnn.model.bnn_pynq.")],
+        table: Annotated[Path, typer.Option(help="Table of the layers, JSON, see cbnn.model.exchange.bnn_pynq.")],
         out: OutOption, folding_out: FoldingFileOption = None, as_json: JsonOption = False) -> None:
     """Read a network of BNN-PYNQ's parameter files."""
     network = bnn_pynq.load(folder, table)
@@ -89,7 +89,7 @@ def export_finn_folding(model: ModelArgument, folding: FoldingOption, out: OutOp
 @verb("qonnx", "cbnn export qonnx digits-5 --out digits.onnx", exports)
 def export_qonnx(model: ModelArgument, out: OutOption) -> None:
     """Write a network as QONNX, for Netron and whatever executes it: the same scores (needs the extra cbnn[onnx])."""
-    from cbnn.model import qonnx_export  # onnx is an extra, and slow to import
+    from cbnn.model.exchange import qonnx_export  # onnx is an extra, and slow to import
 
     qonnx_export.save(load_model(model), out)
     print(visible(out))

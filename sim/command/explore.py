@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cbnn.hw.accelerator import Accelerator, accelerator
-from cbnn.model import golden
+from cbnn.model.compute import golden
 from cbnn.model.files import OwnFolder, check_file
 from cbnn.model.network import Network
 from cbnn.sim.command.options import (

@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 from rich.box import SIMPLE
 from rich.table import Table
 
-from cbnn.model import datasets, files, golden, storage
-from cbnn.model.evaluation import Evaluation, evaluate
+from cbnn.model import files
+from cbnn.model.compute import golden
+from cbnn.model.compute.evaluation import Evaluation, evaluate
+from cbnn.model.data import datasets
+from cbnn.model.exchange import storage
+from cbnn.model.learn.sensitivity import n_steps, sensitivity
 from cbnn.model.network import Network
-from cbnn.model.sensitivity import n_steps, sensitivity
 from cbnn.model.slices import parse_slices
 from cbnn.model.topology import Topology
 from cbnn.sim.command.options import (
@@ -51,7 +54,7 @@ def train(out: OutOption, dataset: TrainedOnOption = "digits", data_dir: DataDir
           teacher: TeacherOption = False, epochs: EpochsOption = None,
           seed: SeedOption = 0, as_json: JsonOption = False) -> None:
     """Train a network (needs the extra cbnn[train]), of the digits by default; the shipped ones took 300 epochs."""
-    from cbnn.model import binary_module, training  # PyTorch is an extra, and slow to import
+    from cbnn.model.learn import binary_module, training  # PyTorch is an extra, and slow to import
 
     files.check_file(out)
     known = datasets.find(dataset)
@@ -128,7 +131,7 @@ def predict_command(model: ModelArgument,
                                                                              "slice.")] = None,
                     as_json: JsonOption = False) -> None:
     """Class and scores of one image, by the golden model; on request what its bit slices look like."""
-    from cbnn.model import pictures  # only this verb needs Pillow
+    from cbnn.model.data import pictures  # only this verb needs Pillow
 
     network = load_model(model)
     pixels = pictures.read_image(image, network)
@@ -177,7 +180,7 @@ def compact_command(
     Finds the smallest network within the loss allowed. Every network that is trained is kept in the folder; run again
     with the same folder it goes on where it was interrupted.
     """
-    from cbnn.model import compact  # PyTorch is an extra, and slow to import
+    from cbnn.model.learn import compact  # PyTorch is an extra, and slow to import
     from cbnn.sim.report import compaction
 
     check_device(device)
@@ -204,7 +207,7 @@ def compact_command(
 
 def _recipe(dataset: str, layers: str, epochs: int | None, seed: int) -> tuple:
     """Topology and recipe of a data set, with what the user says otherwise."""
-    from cbnn.model.training import DEFAULTS
+    from cbnn.model.learn.training import DEFAULTS
 
     datasets.find(dataset)
     own, recipe = DEFAULTS[dataset]

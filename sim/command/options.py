@@ -9,10 +9,11 @@ import typer
 
 from cbnn.hw.accelerator import Accelerator, accelerator, check_name
 from cbnn.hw.folding import MAX_FOLD, Folding
-from cbnn.model import datasets, storage
+from cbnn.model.data import datasets
+from cbnn.model.exchange import storage
+from cbnn.model.exchange.shipped import shipped
 from cbnn.model.network import Network
 from cbnn.model.operators.tensor import Shape
-from cbnn.model.shipped import shipped
 from cbnn.model.slices import parse_slices
 from cbnn.model.topology import Topology
 from cbnn.sim.command.screen import sentence_of, tell

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from cbnn.model import digits
+from cbnn.model.data import digits
 from cbnn.model.network import Network
 from cbnn.model.topology import Topology
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cbnn.hw.accelerator import Accelerator, input_beats, output_beats
 from cbnn.hw.verilog import FILE_LIST, generate
-from cbnn.model import golden
+from cbnn.model.compute import golden
 from cbnn.model.network import Network
 from cbnn.sim.predict.cycles import Cycles, predict
 from cbnn.sim.predict.dataflow import Trace, check_percentages, simulate

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cbnn.hw.accelerator import Accelerator, input_beats, output_beats
 from cbnn.hw.classify import Classify
 from cbnn.hw.verilog import FILE_LIST, generate, padded
-from cbnn.model import golden
+from cbnn.model.compute import golden
 from cbnn.model.network import Network
 from cbnn.model.processes import scratch_folder, started
 from cbnn.sim.predict.dataflow import check_percentages, simulate

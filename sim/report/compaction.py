@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from cbnn.hw.folding import Folding
-from cbnn.model import datasets, golden
-from cbnn.model.compact import Compaction, results
-from cbnn.model.evaluation import mean_and_spread
+from cbnn.model.compute import golden
+from cbnn.model.compute.evaluation import mean_and_spread
+from cbnn.model.data import datasets
+from cbnn.model.exchange.storage import encoded
 from cbnn.model.files import OwnFolder
+from cbnn.model.learn.compact import Compaction, results
+from cbnn.model.learn.points import Point, Result
+from cbnn.model.learn.sensitivity import Sensitivity
 from cbnn.model.network import Network
-from cbnn.model.points import Point, Result
-from cbnn.model.sensitivity import Sensitivity
 from cbnn.model.slices import slices_text
-from cbnn.model.storage import encoded
 from cbnn.sim.predict.cycles import full_level, level
 from cbnn.sim.predict.search import DEVICES, Budget, Search
 from cbnn.sim.report.levels import cell, level_grid, level_table, percent, text_table

@@ -11,7 +11,7 @@ from cbnn.hw.accelerator import accelerator, blocks_of, input_beats, output_beat
 from cbnn.hw.folding import Folding
 from cbnn.hw.stream import Stream, clock_and_reset
 from cbnn.hw.verilog import FILE_LIST, generate
-from cbnn.model import golden
+from cbnn.model.compute import golden
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim.prove.cosim import Run, cosimulate, image_ends

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cbnn.model import golden
+from cbnn.model.compute import golden
 from cbnn.model.network import Network, prune_slices, random_network
 from cbnn.model.operators.matrix import OFFSET_LIMIT, Parameters
 from cbnn.model.topology import Topology

@@ -33,21 +33,15 @@ from scipy.io import savemat
 from cbnn.hw import finn_folding
 from cbnn.hw.accelerator import accelerator
 from cbnn.hw.folding import Folding
-from cbnn.model import (
-    bnn_pynq,
-    datasets,
-    evaluation,
-    pictures,
-    points,
-    qonnx,
-    qonnx_export,
-    storage,
-)
+from cbnn.model.compute import evaluation
+from cbnn.model.data import datasets, pictures
+from cbnn.model.exchange import bnn_pynq, qonnx, qonnx_export, storage
 from cbnn.model.files import RECORD, OwnFolder, read_array
+from cbnn.model.learn import points
+from cbnn.model.learn.training import Recipe
 from cbnn.model.network import random_network
 from cbnn.model.slices import parse_slices
 from cbnn.model.topology import Topology
-from cbnn.model.training import Recipe
 from cbnn.sim.command import demo
 from cbnn.sim.command.options import image_shape
 from cbnn.sim.predict import cycles, sweep

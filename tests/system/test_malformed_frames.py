@@ -13,7 +13,7 @@ from cbnn.hw.accelerator import accelerator, input_beats, input_images, output_b
 from cbnn.hw.folding import Folding
 from cbnn.hw.frame_guard import guarded
 from cbnn.hw.verilog import FILE_LIST, generate
-from cbnn.model import golden
+from cbnn.model.compute import golden
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim.predict.dataflow import simulate

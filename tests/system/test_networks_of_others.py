@@ -12,7 +12,8 @@ from cbnn.hw.folding import Folding
 from cbnn.hw.max_pool import MaxPool
 from cbnn.hw.mvtu.mvtu import Mvtu
 from cbnn.hw.verilog import top_module, write_part
-from cbnn.model import bnn_pynq, golden
+from cbnn.model.compute import golden
+from cbnn.model.exchange import bnn_pynq
 from cbnn.sim.prove.cosim import Run, cosimulate, image_ends
 
 CNV = Path(os.environ.get("CBNN_NETWORKS_DIR", "")) / "bnn-pynq-cnvw1a1-cifar10"

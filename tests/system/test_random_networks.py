@@ -19,7 +19,7 @@ from cbnn.hw.folding import Folding
 from cbnn.hw.frame_guard import guarded
 from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.hw.window.sliding_window import SlidingWindow
-from cbnn.model import golden
+from cbnn.model.compute import golden
 from cbnn.model.network import Network, random_network
 from cbnn.model.operators.conv import Conv
 from cbnn.model.operators.dense import Dense

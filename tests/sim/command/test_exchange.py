@@ -7,7 +7,8 @@ import numpy as np
 import onnx
 import pytest
 
-from cbnn.model import golden, qonnx_export, storage
+from cbnn.model.compute import golden
+from cbnn.model.exchange import qonnx_export, storage
 from cbnn.model.network import Network, random_network
 from cbnn.model.topology import Topology
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from cbnn.hw.folding import Folding
-from cbnn.model import digits
+from cbnn.model.compute.golden import accuracy
+from cbnn.model.data import digits
+from cbnn.model.exchange.shipped import shipped_digits
+from cbnn.model.exchange.storage import save
 from cbnn.model.files import RECORD
-from cbnn.model.golden import accuracy
 from cbnn.model.network import Network, prune_slices
-from cbnn.model.shipped import shipped_digits
-from cbnn.model.storage import save
 from cbnn.model.topology import Topology
 from cbnn.sim.report.performance import FILES
 

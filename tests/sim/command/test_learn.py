@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cbnn.model import evaluation, golden, storage
+from cbnn.model.compute import evaluation, golden
+from cbnn.model.exchange import storage
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim.command import learn

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cbnn.model import storage
+from cbnn.model.exchange import storage
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim.command import demo, main

@@ -14,7 +14,7 @@ import pytest
 import typer
 
 from cbnn.hw.folding import Folding
-from cbnn.model import storage
+from cbnn.model.exchange import storage
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim.command import exchange, main, options, verbs

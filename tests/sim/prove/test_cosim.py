@@ -8,7 +8,7 @@ import pytest
 from cbnn.hw.accelerator import accelerator, input_beats, output_beats
 from cbnn.hw.folding import Folding
 from cbnn.hw.verilog import FILE_LIST, generate
-from cbnn.model import golden
+from cbnn.model.compute import golden
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim.prove.cosim import Run, SimulationError, check_simulator, cosimulate, image_ends

@@ -10,7 +10,7 @@ import pytest
 from cbnn.hw import accelerator as hw
 from cbnn.hw.folding import Folding
 from cbnn.hw.verilog import FILE_LIST, generate
-from cbnn.model import golden
+from cbnn.model.compute import golden
 from cbnn.model.network import Network, random_network
 from cbnn.model.operators.matrix import Parameters
 from cbnn.model.topology import Topology

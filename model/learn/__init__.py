@@ -1,0 +1,1 @@
+"""Training, what each slice carries, and the compaction of a network."""
