@@ -94,6 +94,11 @@ class Accelerator:
         return tuple(kernel for kernel in self.kernels if isinstance(kernel, Mvtu))
 
     @property
+    def classify(self) -> Classify:
+        """What gives scores and class."""
+        return next(kernel for kernel in self.kernels if isinstance(kernel, Classify))
+
+    @property
     def guard(self) -> FrameGuard:
         """What makes whole images of frames, in front of the kernels."""
         return FrameGuard(f"{self.name}_guard", self.kernels[0].s_width, self.kernels[0].s_beats)
@@ -321,17 +326,6 @@ def input_images(accelerator: Accelerator, beats: Sequence[int]) -> NDArray[np.i
         slices = bits.reshape(-1, n_slices, height, columns, colours)
     weights = np.left_shift(1, np.array(topology.kept_slices, np.int64))
     return (slices * weights[:, np.newaxis, np.newaxis, np.newaxis]).sum(axis=1)
-
-
-def output_beats(accelerator: Accelerator, scores: NDArray[np.int64]) -> list[int]:
-    """`m_axis_tdata` of every beat of every image, from scores (N, classes); see `Classify` for the layout."""
-    unit = next(kernel for kernel in accelerator.kernels if isinstance(kernel, Classify))
-    beats: list[int] = []
-    for row in scores:
-        for i in range(0, len(row), unit.pe):
-            word = sum((int(score) % 2**unit.lane) << (p * unit.lane) for p, score in enumerate(row[i : i + unit.pe]))
-            beats.append(word | int(row[: i + unit.pe].argmax()) << (unit.pe * unit.lane))
-    return beats
 
 
 def blocks_of(kernels: Sequence[Kernel], clk: Signal, rst: Signal, s_axis: Stream, m_axis: Stream) -> list:

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 from myhdl import ConcatSignal, Signal, always, always_comb, always_seq, block, instances, intbv, modbv
+from numpy.typing import NDArray
 
 from cbnn.hw.delay import delay
 from cbnn.hw.stream import Kernel, Schedule, counter
@@ -67,6 +69,27 @@ class Classify(Kernel):
         return self.pe * self.width, (self.pe - 1) * self.width, 1
 
     schedule = property(lambda self: Schedule(Schedule.Kind.EACH, (self.levels + 2,), (1,)))
+
+    @property
+    def layout(self) -> dict[str, int]:
+        """What a host needs to know to read a beat; widths in bits."""
+        return {"tdata_bits": self.m_width, "scores": self.pe, "score_bits": self.lane, "class_bits": self.class_lane,
+                "beats": self.m_beats}
+
+    def encoded(self, scores: NDArray[np.int64]) -> list[int]:
+        """Return every beat of every image, from scores (N, classes)."""
+        beats: list[int] = []
+        for row in scores:
+            for i in range(0, len(row), self.pe):
+                word = sum((int(score) % 2**self.lane) << (p * self.lane)
+                           for p, score in enumerate(row[i : i + self.pe]))
+                beats.append(word | int(row[: i + self.pe].argmax()) << (self.pe * self.lane))
+        return beats
+
+    def classes(self, beats: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Return the class of every image, (N,), from its last beat as bytes, (N, bytes), the lowest first."""
+        lane = beats[:, self.pe * self.lane // 8 :].astype(np.int64)
+        return (lane << (8 * np.arange(lane.shape[1]))).sum(axis=1)
 
     def hardware(self, clk, rst, s_axis, m_axis):
         """Return the block."""

@@ -13,7 +13,6 @@ from typing import Any
 from myhdl import ToVerilogWarning, _block, _simulator
 
 from cbnn.hw.accelerator import Accelerator
-from cbnn.hw.classify import Classify
 from cbnn.hw.frame_guard import ERROR_BITS, FrameGuard
 from cbnn.hw.instance import converting
 from cbnn.hw.result_marks import ResultMarks
@@ -180,7 +179,6 @@ def manifest(accelerator: Accelerator, files: list[str],
              predicted: Mapping[str, float] | None) -> dict:
     """Everything that a test bench or a host needs to know; all counts are per image."""
     topology = accelerator.topology
-    unit = next(kernel for kernel in accelerator.kernels if isinstance(kernel, Classify))
     return {
         "generator": f"cbnn {version('cbnn')}",
         "top": accelerator.name,
@@ -192,8 +190,7 @@ def manifest(accelerator: Accelerator, files: list[str],
                    "order": "row, column, slice (MSB first), colour; element 0 in bit 0"
                    if topology.layers[0].slides else
                    "slice (MSB first), row, column, colour; element 0 in bit 0"},
-        "m_axis": {"tdata_bits": unit.m_width, "scores": unit.pe, "score_bits": unit.lane,
-                   "class_bits": unit.class_lane, "beats": unit.m_beats, "tuser_bits": 1},
+        "m_axis": accelerator.classify.layout | {"tuser_bits": 1},
         "frames": FRAMES | {"frame_errors_bits": ERROR_BITS},
         **({} if predicted is None else {"predicted": dict(predicted)}),
         "kernels": [{"module": kernel.name, "kind": type(kernel).__name__, "s_beats": kernel.s_beats,

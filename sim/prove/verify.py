@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cbnn.hw.accelerator import Accelerator, input_beats, output_beats
+from cbnn.hw.accelerator import Accelerator, input_beats
 from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.model.compute import golden
 from cbnn.model.network import Network
@@ -91,7 +91,7 @@ def verify(network: Network, accelerator: Accelerator, images: NDArray, verilog:
     check_percentages(idle_percent, stall_percent)
     check_simulator(simulator)
     n_images, first = len(images), accelerator.kernels.index(accelerator.mvtus[0])
-    expected = output_beats(accelerator, golden.scores(network, images))
+    expected = accelerator.classify.encoded(golden.scores(network, images))
     free = simulate(accelerator, n_images)
     trace = free if idle_percent == stall_percent == 0 else simulate(
         accelerator, n_images, idle_percent=idle_percent, stall_percent=stall_percent, seed=seed)

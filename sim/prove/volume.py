@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cbnn.hw.accelerator import Accelerator, input_beats, output_beats
-from cbnn.hw.classify import Classify
+from cbnn.hw.accelerator import Accelerator, input_beats
 from cbnn.hw.verilog import FILE_LIST, generate, padded
 from cbnn.model.compute import golden
 from cbnn.model.network import Network
@@ -98,7 +97,7 @@ def stream(network: Network, accelerator: Accelerator, images: NDArray, *, idle_
     if not len(images):
         raise ValueError("0 images given; at least 1 is needed")
     check_verilator()
-    expected = _as_bytes(output_beats(accelerator, golden.scores(network, images)), accelerator.kernels[-1].m_width)
+    expected = _as_bytes(accelerator.classify.encoded(golden.scores(network, images)), accelerator.kernels[-1].m_width)
     started = time.monotonic()
     with nullcontext(executable) if executable else compiled(accelerator) as program:
         build_seconds = time.monotonic() - started
@@ -120,8 +119,9 @@ def stream(network: Network, accelerator: Accelerator, images: NDArray, *, idle_
     if n_breaches:
         breaches.insert(0, f"m_axis: {n_breaches} beats offered and not taken were changed or "
                            "withdrawn")
-    return Volume(_classes(accelerator, beats["data"]), starts, out_cycles, np.flatnonzero(wrong).tolist(),
-                  np.flatnonzero(mistimed).tolist(), breaches, n_cycles, build_seconds, run_seconds)
+    classes = accelerator.classify.classes(beats["data"][:, -1])
+    return Volume(classes, starts, out_cycles, np.flatnonzero(wrong).tolist(), np.flatnonzero(mistimed).tolist(),
+                  breaches, n_cycles, build_seconds, run_seconds)
 
 
 @contextmanager
@@ -211,10 +211,3 @@ def _predict(accelerator: Accelerator, n_images: int, idle_percent: int, stall_p
     first, last = accelerator.kernels[0], accelerator.kernels[-1]
     trace = simulate(accelerator, n_images, idle_percent=idle_percent, stall_percent=stall_percent, seed=seed)
     return trace.taken(0)[:: first.s_beats], trace.taken(-1).reshape(n_images, last.m_beats)
-
-
-def _classes(accelerator: Accelerator, data: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Class from the top lane of every image's last beat."""
-    unit = next(kernel for kernel in accelerator.kernels if isinstance(kernel, Classify))
-    lane = data[:, -1, unit.pe * unit.lane // 8 :].astype(np.int64)
-    return (lane << (8 * np.arange(lane.shape[1]))).sum(axis=1)

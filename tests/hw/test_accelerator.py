@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from myhdl import Simulation, always, delay, instance
 
-from cbnn.hw.accelerator import accelerator, blocks_of, input_beats, output_beats
+from cbnn.hw.accelerator import accelerator, blocks_of, input_beats
 from cbnn.hw.folding import Folding
 from cbnn.hw.stream import Stream, clock_and_reset
 from cbnn.hw.verilog import FILE_LIST, generate
@@ -49,7 +49,7 @@ def test_equals_the_golden_model(tmp_path, description):
     beats = tuple(format(beat, "x") for beat in input_beats(unit, images))
     period = unit.input_beats
     assert len(beats) == N_IMAGES * period
-    expected = output_beats(unit, golden.scores(network, images))
+    expected = unit.classify.encoded(golden.scores(network, images))
     generate(unit, tmp_path / "verilog")
     links = [part.name.removeprefix("chain_") for part in unit.parts[:-1]]
     stalls = [{}, {"idle_percent": 40, "stall_percent": 60},
@@ -73,7 +73,7 @@ def test_equals_the_golden_model(tmp_path, description):
 def test_myhdl_simulates_the_same():
     network, unit = network_and_unit("2C2-MP2-3FC", (4, 4, 1), 2, None, "sliced", "(2,4)(3,2)")
     images = random_images(network, 2)
-    sent, expected = input_beats(unit, images), output_beats(unit, golden.scores(network, images))
+    sent, expected = input_beats(unit, images), unit.classify.encoded(golden.scores(network, images))
     clk, rst = clock_and_reset()
     s_axis, m_axis = Stream(unit.kernels[0].s_width), Stream(unit.kernels[-1].m_width)
     received = []

@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from cbnn.hw.accelerator import accelerator, input_beats, input_images, output_beats
+from cbnn.hw.accelerator import accelerator, input_beats, input_images
 from cbnn.hw.folding import Folding
 from cbnn.hw.frame_guard import guarded
 from cbnn.hw.verilog import FILE_LIST, generate
@@ -48,7 +48,7 @@ def test_images_of_one_beat_fill_the_whole_chain_and_keep_their_marks(tmp_path):
     run = Run(tuple(format(beat, "x") for beat in beats), tuple(lasts), n_images, **options)
     [seen] = cosimulate(tmp_path / "v", "net", (tmp_path / "v" / FILE_LIST).read_text().split(), [run])
     assert seen.out_user == marks
-    assert seen.out_beats == output_beats(unit, golden.scores(network, input_images(unit, images)))
+    assert seen.out_beats == unit.classify.encoded(golden.scores(network, input_images(unit, images)))
     assert seen.out_cycles == trace.taken(-1).tolist()
     assert seen.frame_errors == sum(marks)
     assert seen.breaches == []

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cbnn.hw.accelerator import accelerator, input_beats, input_images, output_beats
+from cbnn.hw.accelerator import accelerator, input_beats, input_images
 from cbnn.hw.folding import Folding
 from cbnn.hw.frame_guard import guarded
 from cbnn.hw.verilog import FILE_LIST, generate
@@ -73,7 +73,7 @@ def check(network, unit, run, frames, seen):
     assert seen.breaches == []
     assert seen.out_user == np.repeat(marks, per_image).tolist()
     assert seen.out_last == list(image_ends(n_images, per_image))
-    assert seen.out_beats == output_beats(unit, golden.scores(network, input_images(unit, beats)))
+    assert seen.out_beats == unit.classify.encoded(golden.scores(network, input_images(unit, beats)))
     assert seen.frame_errors == sum(marks)
     trace = simulate(unit, n_images, frames=list(map(len, frames)), idle_percent=run.idle_percent,
                      stall_percent=run.stall_percent, seed=run.seed)
@@ -128,7 +128,7 @@ def test_without_tlast_images_are_counted_off(tmp_path: Path, network_and_unit) 
     trace = simulate(unit, len(images))
     for seen in play(tmp_path / "v", unit, runs):
         assert seen.breaches == []
-        assert seen.out_beats == output_beats(unit, golden.scores(network, pixels))
+        assert seen.out_beats == unit.classify.encoded(golden.scores(network, pixels))
         assert (any(seen.out_user), seen.frame_errors) == (False, 0)
         assert seen.out_last == list(image_ends(len(images), unit.kernels[-1].m_beats))
         assert seen.in_cycles == trace.entered.tolist()

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from cbnn.hw.accelerator import Accelerator, accelerator, input_beats, input_images, output_beats
+from cbnn.hw.accelerator import Accelerator, accelerator, input_beats, input_images
 from cbnn.hw.folding import Folding
 from cbnn.hw.frame_guard import guarded
 from cbnn.hw.verilog import FILE_LIST, generate
@@ -192,7 +192,7 @@ def check(case: Case) -> None:
     for (sent, lasts), run, rtl in zip(streams, runs, seen, strict=True):
         whole, marks = guarded(sent, lasts, image_beats)
         assert rtl.breaches == []
-        assert rtl.out_beats == output_beats(unit, golden.scores(network, input_images(unit, whole)))
+        assert rtl.out_beats == unit.classify.encoded(golden.scores(network, input_images(unit, whole)))
         assert rtl.out_last == list(image_ends(len(marks), per_image))
         assert rtl.out_user == np.repeat(marks, per_image).tolist()
         ends = np.flatnonzero(lasts) + 1
@@ -200,7 +200,7 @@ def check(case: Case) -> None:
                                   idle_percent=run.idle_percent, stall_percent=run.stall_percent, seed=run.seed)
         assert rtl.out_cycles == trace.taken(-1).tolist()
         assert rtl.in_cycles == trace.entered[: len(rtl.in_cycles)].tolist()
-    assert seen[0].out_beats == output_beats(unit, golden.scores(network, images))
+    assert seen[0].out_beats == unit.classify.encoded(golden.scores(network, images))
     check_cycles(unit, seen[0], exact=case.fifo_depths is None)
 
 

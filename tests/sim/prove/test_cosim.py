@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cbnn.hw.accelerator import accelerator, input_beats, output_beats
+from cbnn.hw.accelerator import accelerator, input_beats
 from cbnn.hw.folding import Folding
 from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.model.compute import golden
@@ -109,7 +109,7 @@ def test_verilator_shows_the_same_as_icarus(tmp_path: Path) -> None:
                          for name in ("icarus", "verilator"))
     assert icarus == verilator
     for seen in verilator:
-        assert seen.out_beats == output_beats(unit, golden.scores(network, images))
+        assert seen.out_beats == unit.classify.encoded(golden.scores(network, images))
         assert seen.busy[0] == len(images) * unit.first_layer_cycles
 
 

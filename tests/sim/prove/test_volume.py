@@ -50,7 +50,7 @@ def test_the_same_cycles_and_beats_as_icarus(executable: Path, tmp_path: Path, i
     [icarus] = cosimulate(tmp_path / "v", UNIT.name, (tmp_path / "v" / FILE_LIST).read_text().split(), [run])
     assert seen.out_cycles.ravel().tolist() == icarus.out_cycles
     assert seen.in_cycles.tolist() == icarus.in_cycles[:: UNIT.input_beats]
-    assert icarus.out_beats == hw.output_beats(UNIT, golden.scores(NETWORK, images))
+    assert icarus.out_beats == UNIT.classify.encoded(golden.scores(NETWORK, images))
 
 
 def test_one_wrong_weight_is_reported_with_the_images_it_spoils(executable: Path) -> None:
