@@ -9,6 +9,7 @@ import pytest
 from cbnn.hw.accelerator import Accelerator, accelerator, input_beats
 from cbnn.hw.folding import Folding
 from cbnn.hw.mvtu.mvtu import Mvtu
+from cbnn.hw.stream import Schedule
 from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
@@ -68,6 +69,28 @@ def test_what_repeats_is_what_would_be_simulated(depth: int | None, monkeypatch:
         assert short.taken(link).tolist() == full.taken(link).tolist()
         assert short.offered(link).tolist() == full.offered(link).tolist()
     assert (short.interval_cycles, short.latency_cycles) == (full.interval_cycles, full.latency_cycles)
+
+
+@pytest.mark.parametrize(("topology", "folding", "input_width"), [
+    ("8x8x1u5-16C3-16C3-MP2-32C3-MP2-64FC-10FC", "(16,9)(16,16)(8,16)(8,16)(10,8)", None),
+    ("14x14x3u7w:6,5,3-6C3S2P1B1-8C3-MP3-10FC", "(2,9)(4,18)(5,4)", None),
+    ("6x6x2u2:1-4C3-MP2-3C1-5FC", "(1,1)(3,4)(1,1)", None),
+    ("4x4x1u1-8FC-6FC-3FC", "(8,16)(6,8)(3,6)", 16),
+    ("9x8x2u2-6C5S3P2-MP2-4FC", "(1,5)(4,1)", 12),
+])
+def test_schedule_and_formulas_of_every_kernel_agree(topology: str, folding: str, input_width: int | None) -> None:
+    """Each by itself, its beats always offered and always taken."""
+    shapes = Topology.parse(topology)
+    unit = accelerator(shapes, Folding.parse(folding, shapes, input_width))
+    for kernel, after in zip(unit.kernels, (*unit.kernels[1:], None), strict=True):
+        if not kernel.schedule.needs_last:
+            continue  # by itself its results would wait for the end of an image that it does not let in
+        replays = kernel.schedule.kind == Schedule.Kind.REPLAY  # whose rhythm is that of the unit after it
+        trace = simulate(replace(unit, kernels=(kernel, after) if replays else (kernel,)), N_IMAGES)
+        slowest = max(kernel.interval_cycles, after.interval_cycles) if replays else kernel.interval_cycles
+        assert (kernel.name, trace.interval_cycles) == (kernel.name, slowest)
+        if not replays:
+            assert (kernel.name, trace.latency_cycles) == (kernel.name, kernel.latency_cycles)
 
 
 def test_beats_inside_a_replayed_vector_are_there_too() -> None:
