@@ -9,7 +9,11 @@ from typing import Any
 import pytest
 import typer
 
+from cbnn.hw.accelerator import accelerator
+from cbnn.hw.folding import Folding
+from cbnn.model.exchange.shipped import shipped_digits
 from cbnn.sim.command.main import app
+from cbnn.sim.predict.dataflow import simulate
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -65,3 +69,15 @@ def test_code_of_the_readme_runs() -> None:
     assert blocks
     for code in blocks:
         exec(compile(code, "README.md", "exec"), {})  # noqa: S102
+
+
+def test_the_walk_through_shows_the_kernels_as_they_are() -> None:
+    full, pruned = (accelerator(network, Folding.parse("(8,9)(16,16)(8,16)(4,16)(5,8)", network.topology), "digits")
+                    for network in shipped_digits()[:3:2])
+    for kernel, after in zip(full.kernels, pruned.kernels, strict=True):
+        row = (f"| `{kernel.name.removeprefix('digits_')}` | {kernel.s_beats} x {kernel.s_width} | {kernel.m_beats} x "
+               f"{kernel.m_width} | {kernel.interval_cycles} | {after.interval_cycles} | ")
+        assert row in TEXTS["architecture.md"], row
+    for unit in (full, pruned):
+        assert f" {unit.interval_cycles} " in TEXTS["architecture.md"]
+        assert f"{simulate(unit, 4).latency_cycles:,}" in TEXTS["architecture.md"]
