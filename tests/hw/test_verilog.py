@@ -120,6 +120,14 @@ def test_manifest_and_file_list_are_complete(folder):
         == [[file.removesuffix(".v")] for file in manifest["files"]]
 
 
+def test_the_top_says_what_it_is(folder):
+    header = (folder / f"{SMALL}.v").read_text().split("`timescale")[0]
+    for text in ("4x4x2u3-12FC-6FC", "(4,8)(3,4)", "3 beats per image, 32 bits", "2 beats per image, 32 bits",
+                 "slice (MSB first), row, column, colour", "takes 36 cycles per image"):
+        assert text in header
+    assert all(line.startswith("//") for line in header.splitlines() if line)
+
+
 def test_manifest_says_what_a_bench_needs(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["top"] == SMALL
