@@ -22,7 +22,8 @@ TABLE = Path(__file__).parents[2] / "examples" / "cnvW1A1.json"
 
 @pytest.mark.skipif(not os.environ.get("CBNN_NETWORKS_DIR"),
                     reason="CBNN_NETWORKS_DIR does not name a folder of others' networks")
-@pytest.mark.parametrize("n_layers", [1, 2])
+@pytest.mark.long
+@pytest.mark.parametrize("n_layers", [2, 1])
 def test_first_layers_of_cnvw1a1_on_its_deer(n_layers: int, tmp_path: Path) -> None:
     network = bnn_pynq.load(CNV, TABLE)
     whole = accelerator(network, Folding.at_least(network.topology, bnn_pynq.pe_simd(TABLE)), "cnv")

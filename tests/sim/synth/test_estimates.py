@@ -119,6 +119,7 @@ def planted_constants(kinds: set[type[Kernel]]) -> Iterator[tuple[object, str, o
         yield cost, name, value
 
 
+@pytest.mark.long
 def test_estimates_are_within_the_bounds_and_every_constant_matters(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One test, since the synthesis takes a minute."""
