@@ -66,11 +66,16 @@ def decode_json(content: bytes, kind: type[T], what: str = "JSON") -> T:
         raise ValueError(f"its {what} is wrong: {_plain(error)}") from error
 
 
+def visible(text: object) -> str:
+    """Return text on one line: what cannot be printed, line breaks too, is escaped as in Python."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
 def _plain(error: Exception) -> str:
     """Say in our words what msgspec complains of."""
     if not isinstance(error, msgspec.MsgspecError):
         return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else "it is nested too deeply"
-    text = str(error).removeprefix("JSON is malformed: ")
+    text = visible(error).removeprefix("JSON is malformed: ")  # it quotes names out of the file
     text, _, place = text.partition(" - at `")
     text = text[0].lower() + text[1:]
     place = place.rstrip("`").removeprefix("$").removeprefix(".")

@@ -8,7 +8,7 @@ import typer
 from cbnn.hw import finn_folding
 from cbnn.hw.folding import Folding
 from cbnn.model.exchange import bnn_pynq, storage
-from cbnn.model.files import check_file
+from cbnn.model.files import check_file, visible
 from cbnn.model.network import Network
 from cbnn.model.slices import parse_slices
 from cbnn.sim.command.options import (
@@ -20,7 +20,7 @@ from cbnn.sim.command.options import (
     load_model,
     read_folding,
 )
-from cbnn.sim.command.screen import print_result, visible
+from cbnn.sim.command.screen import print_result
 from cbnn.sim.command.verbs import next_step, option, refuse, verb, verbs
 
 imports = verbs("import", "Bring in networks that were trained elsewhere.")

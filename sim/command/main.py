@@ -17,6 +17,7 @@ import typer
 from cbnn.hw.accelerator import accelerator
 from cbnn.hw.verilog import generate
 from cbnn.model import files
+from cbnn.model.files import visible
 from cbnn.model.network import random_network
 from cbnn.model.processes import Terminated, ToolError, scratch_folder
 from cbnn.sim.command import demo, exchange, explore, learn
@@ -37,7 +38,7 @@ from cbnn.sim.command.options import (
     read_folding,
     read_network,
 )
-from cbnn.sim.command.screen import facts_tables, print_result, progress_bar, rows_table, stderr, tell, visible
+from cbnn.sim.command.screen import facts_tables, print_result, progress_bar, rows_table, stderr, tell
 from cbnn.sim.command.verbs import app, next_step, option, refuse, verb
 from cbnn.sim.predict.cycles import predict
 from cbnn.sim.prove import volume

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from cbnn.model.files import visible
 from cbnn.sim.report.levels import breakable
 
 for _name in ("stdout", "stderr"):
@@ -27,11 +28,6 @@ MAX_SENTENCE = 600
 EXTRAS = {"torch": "train", "onnx": "onnx", "qonnx": "onnx", "onnxruntime": "onnx",
           "distributed": "sweep"}
 """Which extra of cbnn installs a package that is not always there."""
-
-
-def visible(text: object) -> str:
-    """Return text on one line: what cannot be printed, line breaks too, is escaped as in Python."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
 def sentence_of(error: object) -> str:

@@ -18,7 +18,7 @@ from typing import Any, get_type_hints
 import msgspec
 
 from cbnn.hw.folding import Folding
-from cbnn.model.files import check_file, decode_json
+from cbnn.model.files import check_file, decode_json, visible
 from cbnn.model.processes import WorkerError, completed
 from cbnn.model.topology import Topology
 from cbnn.sim.predict.cycles import Level, check_level, full_level, level
@@ -158,7 +158,7 @@ def sweep(asked: Sequence[Point], path: Path, scheduler: str | None = None,
         with _cluster(scheduler) as client, closing(_open(path)) as table:
             return _continued(table, asked, client, progress)
     except sqlite3.Error as error:
-        raise ValueError(f"{path} is no table of a sweep that can be used: {error}") from error
+        raise ValueError(f"{path} is no table of a sweep that can be used: {visible(error)}") from error
     except TableError as error:
         raise ValueError(f"{path} is no table of a sweep: {error}") from error
 

@@ -269,3 +269,9 @@ def test_where_nothing_can_be_written_is_said_before(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path / "here")
     with pytest.raises(ValueError, match="is the folder that you are in"), folder_written(Path()):
         pass
+
+
+def test_names_out_of_a_file_stay_on_one_line() -> None:
+    kind = msgspec.defstruct("Kind", [("a", int)], forbid_unknown_fields=True)
+    with pytest.raises(ValueError, match=r"^its JSON is wrong: object contains unknown field `\\n`$"):
+        decode_json(b'{"a": 1, "\\n": 2}', kind)
