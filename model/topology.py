@@ -164,7 +164,7 @@ class Topology:
                 shapes.append(layer.shape(tensor))
             except ValueError as error:
                 raise ValueError(f"layer {i}: {error}") from error
-            tensor = Tensor(shapes[-1].out_shape)
+            tensor = shapes[-1].out
         return tuple(shapes)
 
 

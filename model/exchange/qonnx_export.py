@@ -97,7 +97,7 @@ def _pixels(network: Network, graph: _Graph) -> str:
 
 
 def _layer(graph: _Graph, i: int, shape: LayerShape, parameters: Parameters, raster: bool, last: str) -> str:
-    """Add a layer behind the tensor `last`, a raster or flat; return the name of what leaves."""
+    """Add a layer after the tensor `last`, a raster or flat; return the name of what leaves."""
     layer, signs = shape.layer, 2 * parameters.weights.astype(np.float32) - 1
     by_channel = shape.ordered(signs, ("slice", "channel", "row", "column"))
     if layer.slides:

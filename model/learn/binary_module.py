@@ -98,7 +98,7 @@ class HiddenLayer(BinaryLayer):
             return sign(self.norm(sums))
         if self.float_weights:
             return sign(self.norm(sums.float())).to(values.dtype)
-        folded = self.folded(self.weights(), pooled=True)  # leaves the weights alone, whatever the scale's sign
+        folded = self.folded(self.weights(), pooled=True)  # does not change the weights, whatever the scale's sign
         assert folded.thresholds is not None
         assert folded.invert is not None
         least = torch.from_numpy(2 * folded.thresholds - self.shape.max_accumulator).to(sums.device)[:, None, None]

@@ -107,7 +107,7 @@ class Matrix(ABC):
 
     def infer(self, tensor: Tensor) -> Tensor:
         """Return what leaves when this enters; see `shape` for what is refused."""
-        return Tensor(self.shape(tensor).out_shape)
+        return self.shape(tensor).out
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,11 @@ class LayerShape:
         """(height, width, channels) leaving; windows that fill no pool are dropped."""
         rows, columns, channels = self.window_shape
         return rows // self.layer.pool, columns // self.layer.pool, channels
+
+    @property
+    def out(self) -> Tensor:
+        """What leaves: bits."""
+        return Tensor(self.out_shape)
 
     @property
     def n_windows(self) -> int:
