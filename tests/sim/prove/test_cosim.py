@@ -1,5 +1,6 @@
 """Co-simulation itself: it must notice what is wrong, or nothing else here means anything."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -82,8 +83,21 @@ def test_a_hanging_simulation_ends(tmp_path: Path) -> None:
 
 
 def test_broken_verilog_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(SimulationError, match=r"simulation of dut failed: .*syntax error"):
+    with pytest.raises(SimulationError, match=r"compiling dut failed: .*syntax error"):
         play(tmp_path, "assign = ;", Run(("1",), (True,), 1))
+
+
+def test_what_the_compiler_keeps_for_itself_goes_with_the_simulation(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = tmp_path / "kept"
+    fake = tmp_path / "iverilog"
+    fake.write_text(f'#!/bin/sh\ntouch "$TMPDIR/half"; echo "$TMPDIR" > {kept}; echo "error: no"; exit 1\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (tmp_path / "verilog").mkdir()
+    with pytest.raises(SimulationError, match=r"^compiling dut failed: error: no$"):
+        play(tmp_path / "verilog", STUCK, Run(("1",), (True,), 1))
+    assert not Path(kept.read_text().strip()).exists()
 
 
 def test_missing_icarus_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
