@@ -108,7 +108,7 @@ def finn_folding(topology: Topology, interval_cycles: int) -> Folding:
 
 def _finn_pass(topology: Topology, interval_cycles: int) -> Folding:
     pairs = []
-    for shape in topology.shapes:
+    for shape in topology.layers:
         work = shape.n_windows * shape.n_slices * shape.slice_inputs * shape.mh
         simd = 1
         for wider in (d for d in range(1, min(shape.slice_inputs, FINN_WIDTH) + 1) if shape.slice_inputs % d == 0):

@@ -49,7 +49,7 @@ NETWORKS = [
 def window(name: str, text: str, in_shape: tuple[int, int, int], simd: int,
            bits: int = 1) -> SlidingWindow:
     """Build the window unit of a first layer."""
-    return SlidingWindow.for_layer(name, Topology.parse(text, in_shape, bits).shapes[0], simd)
+    return SlidingWindow.for_layer(name, Topology.parse(text, in_shape, bits).layers[0], simd)
 
 
 KERNELS = (

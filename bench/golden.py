@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
@@ -34,8 +35,10 @@ from threadpoolctl import threadpool_limits
 from cbnn.model.compute import golden, packed, packed_kernels
 from cbnn.model.files import write_atomically
 from cbnn.model.network import random_network
+from cbnn.model.operators.matrix import MatrixParameters, MatrixShape
+from cbnn.model.operators.max_pool import PoolShape
 from cbnn.model.slices import bit_slices
-from cbnn.model.topology import Topology
+from cbnn.model.topology import INPUT, Topology
 
 RESULTS = Path(__file__).parent / "results" / "golden.json"
 PLOT = Path(__file__).parents[1] / "docs" / "golden.svg"
@@ -65,19 +68,21 @@ def float_network(topology: Topology) -> torch.nn.Module:
     """Return the same topology in float32, for inference."""
     layers: list[torch.nn.Module] = []
     channels = topology.in_shape[2]
-    for i, (layer, shape) in enumerate(zip(topology.layers, topology.shapes, strict=True)):
-        last = i == len(topology.layers) - 1
-        if layer.slides:
-            layers += [torch.nn.Conv2d(channels, shape.mh, shape.kernel, layer.stride, layer.padding),
-                       torch.nn.BatchNorm2d(shape.mh), torch.nn.Hardtanh()]
-            if layer.pool > 1:
-                layers.append(torch.nn.MaxPool2d(layer.pool))
+    raster = True
+    for shape in topology.shapes:
+        if isinstance(shape, PoolShape):
+            layers.append(torch.nn.MaxPool2d(shape.operator.size))
+            continue
+        assert isinstance(shape, MatrixShape)
+        if shape.operator.slides:
+            layers += [torch.nn.Conv2d(channels, shape.mh, shape.kernel, shape.operator.stride,
+                                       shape.operator.padding), torch.nn.BatchNorm2d(shape.mh), torch.nn.Hardtanh()]
             channels = shape.mh
         else:
-            if not i or topology.layers[i - 1].slides:
-                layers.append(torch.nn.Flatten())
+            layers += [torch.nn.Flatten()] if raster else []
             layers.append(torch.nn.Linear(int(np.prod(shape.in_shape)), shape.mh))
-            layers += [] if last else [torch.nn.BatchNorm1d(shape.mh), torch.nn.Hardtanh()]
+            layers += [] if shape.operator.scores else [torch.nn.BatchNorm1d(shape.mh), torch.nn.Hardtanh()]
+            raster = False
     return torch.nn.Sequential(*layers).eval()
 
 
@@ -127,24 +132,26 @@ def layer_operations(topology: Topology, n_images: int = 16) -> list[dict]:
     """Measure every layer by itself, on one core, in GOP/s: compiled, float32 matrix product alone, plain numpy."""
     network = random_network(topology, 0)
     images = np.random.default_rng(0).integers(0, 256, (n_images, *SHAPE))
-    layers = packed.pack_network(network)
-    words = packed._pack_images(network, layers[0], images)
-    bits = bit_slices(images, topology.kept_slices)
+    outputs: dict[int, Any] = {INPUT: bit_slices(images, topology.kept_slices)}
+    packed_outputs: dict[int, Any] = {INPUT: packed.pack_images(network, images)}
     rows = []
-    for layer, parameters in zip(layers, network.parameters, strict=True):
-        shape, weights = layer.shape, parameters.weights
+    for i, operator in enumerate(packed.pack_network(network)):
+        source, = topology.nodes[i].inputs
+        shape, parameters = topology.shapes[i], network.parameters[i]
+        bits, words = outputs[source], packed_outputs[source]
+        outputs[i], packed_outputs[i] = shape.compute(parameters, bits), operator.apply(words)
+        if not isinstance(shape, MatrixShape) or not isinstance(parameters, MatrixParameters):
+            continue
+        weights = parameters.weights
         n = 2 * n_images * shape.n_windows * shape.mh * shape.slice_inputs * shape.n_slices
         signs = 2 * weights.astype(np.float32) - 1
         windows = np.ones((n_images * shape.n_windows * shape.n_slices, shape.slice_inputs), np.float32)
         if shape.mw != shape.slice_inputs:
             windows = windows.reshape(-1, shape.mw)
-        times = {"compiled": _median(partial(packed._apply, layer, words)),
+        times = {"compiled": _median(partial(operator.apply, words)),
                  "float32 product": _median(partial(np.matmul, windows, signs.T)),
                  "plain numpy": _median(partial(shape.compute, parameters, bits))}
-        rows.append({"layer": str(shape.layer)} | {name: n / seconds / 1e9 for name, seconds in times.items()})
-        if not layer.last:
-            bits = shape.compute(parameters, bits)
-            words = packed._pooled(layer, packed._apply(layer, words))
+        rows.append({"layer": str(shape.operator)} | {name: n / seconds / 1e9 for name, seconds in times.items()})
     return rows
 
 

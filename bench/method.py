@@ -182,7 +182,7 @@ def prove(name: str, data_dir: Path | None) -> None:
         network = points.read_result(point, FOLDER).load(FOLDER)
         again = export(module)
         same = all(np.array_equal(a.weights, b.weights) and np.array_equal(a.thresholds, b.thresholds)
-                   for a, b in zip(network.parameters[:-1], again.parameters[:-1], strict=True))
+                   for a, b in zip(network.layers[:-1], again.layers[:-1], strict=True))
         found = classes(module, data.test_images)
         n = int((found == golden.classes(again, data.test_images)).sum())
         print(f"{name}, {row}: trained again the same: {same}; classes that agree: {n} of {len(found)}", flush=True)

@@ -29,6 +29,8 @@ from cbnn.model.exchange.shipped import shipped
 from cbnn.model.exchange.storage import load
 from cbnn.model.files import write_atomically
 from cbnn.model.network import Network, random_network
+from cbnn.model.operators.matrix import MatrixShape
+from cbnn.model.operators.max_pool import PoolShape
 from cbnn.model.topology import Topology
 from cbnn.sim.prove.volume import stream
 from cbnn.sim.synth.place import clocks
@@ -74,9 +76,16 @@ def latency_bound(unit: Accelerator) -> int:
     """
     height, width, _ = unit.topology.in_shape
     ready = np.arange(1, height * width + 1).reshape(height, width) * unit.input_beats / (height * width)
-    for shape, mvtu in zip(unit.topology.shapes, unit.mvtus, strict=True):
+    mvtus = iter(unit.mvtus)
+    for shape in unit.topology.shapes:
+        if isinstance(shape, PoolShape):
+            size, (rows, columns, _) = shape.operator.size, shape.out_shape
+            ready = ready[: rows * size, : columns * size].reshape(rows, size, columns, size).max(axis=(1, 3))
+            continue
+        assert isinstance(shape, MatrixShape)
+        mvtu = next(mvtus)
         work, first = mvtu.synapse_fold * mvtu.neuron_fold, mvtu.synapse_fold
-        layer, (rows, columns, _) = shape.layer, shape.window_shape
+        layer, (rows, columns, _) = shape.operator, shape.out_shape
         done, out = 0.0, np.zeros((rows, columns))
         for i in range(rows):
             for j in range(columns):
@@ -84,9 +93,7 @@ def latency_bound(unit: Accelerator) -> int:
                 needed = ready[max(0, top) : top + shape.kernel[0], max(0, left) : left + shape.kernel[1]]
                 done = max(done + work, needed.max(initial=0) + 1 + work - first)
                 out[i, j] = done
-        pool = layer.pool
-        rows, columns = rows // pool * pool, columns // pool * pool
-        ready = out[:rows, :columns].reshape(rows // pool, pool, columns // pool, pool).max(axis=(1, 3))
+        ready = out
     return int(ready.max())
 
 

@@ -19,7 +19,7 @@ matrix unit treats the slices as further words of the vector, so that cycles are
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from cbnn.hw.classify import Classify, signed_width
 from cbnn.hw.fifo import Fifo
-from cbnn.hw.folding import Folding, LayerFolding
+from cbnn.hw.folding import Folding, LayerFolding, takes_pixels
 from cbnn.hw.frame_guard import FrameGuard
 from cbnn.hw.max_pool import MaxPool
 from cbnn.hw.mvtu.mvtu import Mvtu
@@ -40,9 +40,14 @@ from cbnn.hw.stream import Kernel, Stream
 from cbnn.hw.width_converter import WidthConverter
 from cbnn.hw.window.sliding_window import SlidingWindow
 from cbnn.model.network import Network
-from cbnn.model.operators.matrix import LayerShape, Parameters
+from cbnn.model.operators.conv import Conv
+from cbnn.model.operators.dense import Dense
+from cbnn.model.operators.matrix import MatrixParameters, MatrixShape
+from cbnn.model.operators.max_pool import MaxPool as Pool
+from cbnn.model.operators.max_pool import PoolParameters, PoolShape
+from cbnn.model.operators.operator import Operator, OperatorShape, Parameters
 from cbnn.model.slices import bit_slices
-from cbnn.model.topology import Topology
+from cbnn.model.topology import INPUT, Topology
 
 MAX_XNORS = 1 << 18
 """XNORs per cycle of one layer beyond which nothing is laid out: more than the largest FPGAs hold."""
@@ -159,17 +164,22 @@ def accelerator(network: Network | Topology, folding: Folding, name: str = "acce
     """
     check_name(name)
     topology = network if isinstance(network, Topology) else network.topology
-    parameters = (None,) * len(topology.layers) if isinstance(network, Topology) else network.parameters
+    parameters = (None,) * len(topology.nodes) if isinstance(network, Topology) else network.parameters
     folding.check(topology)
     _check_size(folding)
-    height, width, colours = topology.in_shape
-    elements = height * width * colours * len(topology.kept_slices)
+    elements = topology.tensor.n_values * len(topology.kept_slices)
     kernels: list[Kernel] = [RegisterSlice(f"{name}_input", folding.input_width, elements // folding.input_width)]
-    for i, layer in enumerate(folding.layers):
-        kernels += layer_kernels(f"{name}_%s", topology, i, parameters[i], layer, kernels[-1])
+    gives, n_layers = {INPUT: kernels[0]}, 0
+    for i, (node, shape) in enumerate(zip(topology.nodes, topology.shapes, strict=True)):
+        # A pool is counted and folded with the layer that it follows.
+        n_layers += isinstance(shape, MatrixShape)
+        source, = node.inputs
+        kernels += node_kernels(f"{name}_%s{n_layers - 1}", shape, parameters[i], folding.layers[n_layers - 1],
+                                gives[source])
+        gives[i] = kernels[-1]
     if not isinstance(kernels[1], WidthConverter):
         del kernels[0]  # what comes next keeps what it takes in a memory of its own
-    kernels += tail_kernels(f"{name}_%s", topology, parameters[-1], folding.layers[-1].pe)
+    kernels += tail_kernels(f"{name}_%s", topology.shapes[-1], parameters[-1], kernels[-1])
     return Accelerator(name, topology, folding, tuple(kernels), None if isinstance(network, Topology) else network)
 
 
@@ -193,31 +203,41 @@ def _check_size(folding: Folding) -> None:
                              f"{layer.fifo_depth * layer.simd} bits; at most {MAX_FIFO_BITS} are supported")
 
 
-def layer_kernels(name: str, topology: Topology, i: int, parameters: Parameters | None, folding: LayerFolding,
-                  before: Kernel) -> list[Kernel]:
-    """Return the kernels of layer `i` behind the kernel `before`; `name` has a place for the kind of kernel.
+def node_kernels(name: str, shape: OperatorShape, parameters: Parameters | None, folding: LayerFolding,
+                 before: Kernel) -> list[Kernel]:
+    """Return the kernels of one operator after the kernel `before`; `name` has a place for the kind of kernel.
 
     Without `parameters` only cycles and sizes can be asked of them.
     """
-    shape, chain, pool = topology.shapes[i], [before], 1
-    slice_weights = shape.tensor.slices if shape.tensor.shared else (1,)
-    last = i == len(topology.layers) - 1
-    name = f"{name}{i}"
-    if shape.layer.slides:
-        pool = shape.layer.pool
-        pooled_from = (*before.in_shape[:2], before.size) if isinstance(before, MaxPool) else None
-        window = SlidingWindow.for_layer(name % "window", shape, folding.simd, pooled_from)
-        chain += [*widths_converted(name % "pixels", before, window.word), window]
-    chain += widths_converted(name % "words", chain[-1], folding.simd)
+    return list(BUILDERS[type(shape.operator)](name, shape, parameters, folding, before))
+
+
+def _convolution(name: str, shape: OperatorShape, parameters: Parameters | None, folding: LayerFolding,
+                 before: Kernel) -> Iterator[Kernel]:
+    """Windows in front of the matrix unit."""
+    assert isinstance(shape, MatrixShape)
+    pooled_from = (*before.in_shape[:2], before.size) if isinstance(before, MaxPool) else None
+    window = SlidingWindow.for_layer(name % "window", shape, folding.simd, pooled_from)
+    yield from widths_converted(name % "pixels", before, window.word)
+    yield window
+    yield from _matrix(name, shape, parameters, folding, window)
+
+
+def _matrix(name: str, shape: OperatorShape, parameters: Parameters | None, folding: LayerFolding,
+            before: Kernel) -> Iterator[Kernel]:
+    """Words, a buffer of them, and the matrix unit."""
+    assert isinstance(shape, MatrixShape)
     neuron_fold = shape.mh // folding.pe
-    chain.append(_buffer(name % "buffer", folding, chain[-1].m_beats, shape.n_windows, neuron_fold))
+    for converter in widths_converted(name % "words", before, folding.simd):
+        before = converter
+        yield converter
+    yield _buffer(name % "buffer", folding, before.m_beats, shape.n_windows, neuron_fold)
     weights: tuple[int, ...] = ()
     thresholds: tuple[int, ...] = ()
-    invert: tuple[int, ...] = (0,) * neuron_fold
     place_ends: tuple[tuple[int, ...], tuple[int, ...]] = ((0,), (0,))
-    low, high = _score_range(shape, parameters)
-    score_width = signed_width(low, high) if last else 0
+    score_width = signed_width(*_score_range(shape, parameters)) if shape.operator.scores else 0
     if parameters is not None:
+        assert isinstance(parameters, MatrixParameters)
         weights = _weight_words(shape, parameters, folding)
         # Half the range more, and no offset, and so no score, is negative.
         rows = parameters.thresholds if parameters.offsets is None else parameters.offsets + (1 << score_width - 1)
@@ -225,21 +245,34 @@ def layer_kernels(name: str, topology: Topology, i: int, parameters: Parameters 
         width = score_width or (shape.max_accumulator + 1).bit_length()
         thresholds = _words(_bits(rows.ravel(), width).reshape(-1, folding.pe * width))
         place_ends = shape.place_ends if rows.ndim == 2 else place_ends
-        if parameters.invert is not None:
-            invert = _words(parameters.invert.reshape(neuron_fold, folding.pe))
-    chain.append(Mvtu(name % "mvtu", folding.pe, folding.simd, shape.mw // folding.simd, neuron_fold, slice_weights,
-                      shape.max_accumulator, shape.n_windows, score_width, weights, thresholds, place_ends,
-                      folding.ram_style))
-    if pool > 1:
-        chain.append(MaxPool(name % "pool", shape.window_shape, pool, folding.pe, invert,
-                             beat_cycles=shape.n_slices * shape.slice_inputs // folding.simd))
-    return chain[1:]
+    slice_weights = shape.tensor.slices if shape.tensor.shared else (1,)
+    yield Mvtu(name % "mvtu", folding.pe, folding.simd, shape.mw // folding.simd, neuron_fold, slice_weights,
+               shape.max_accumulator, shape.n_windows, score_width, weights, thresholds, place_ends, folding.ram_style)
 
 
-def tail_kernels(name: str, topology: Topology, parameters: Parameters | None, pe: int) -> list[Kernel]:
-    """Return the kernels behind the last layer, which gives `pe` scores per beat."""
-    low, high = _score_range(topology.shapes[-1], parameters)
-    classify = Classify(name % "classify", pe, low, high, topology.n_classes)
+def _pool(name: str, shape: OperatorShape, parameters: Parameters | None, folding: LayerFolding,
+          before: Kernel) -> Iterator[Kernel]:
+    assert isinstance(shape, PoolShape)
+    groups = shape.in_shape[2] // folding.pe
+    invert: tuple[int, ...] = (0,) * groups
+    if parameters is not None:
+        assert isinstance(parameters, PoolParameters)
+        invert = _words(parameters.invert.reshape(groups, folding.pe))
+    beat_cycles = before.synapse_fold if isinstance(before, Mvtu) else 1
+    yield MaxPool(name % "pool", shape.in_shape, shape.operator.size, folding.pe, invert, beat_cycles)
+
+
+BUILDERS: dict[type[Operator], Callable[[str, OperatorShape, Parameters | None, LayerFolding, Kernel],
+                                        Iterator[Kernel]]] = {Conv: _convolution, Dense: _matrix, Pool: _pool}
+"""What makes the kernels of every kind of operator."""
+
+
+def tail_kernels(name: str, shape: OperatorShape, parameters: Parameters | None, before: Kernel) -> list[Kernel]:
+    """Return the kernels after the last matrix unit, `before`, which gives scores."""
+    assert isinstance(shape, MatrixShape)
+    assert isinstance(before, Mvtu)
+    low, high = _score_range(shape, parameters)
+    classify = Classify(name % "classify", before.pe, low, high, shape.mh)
     return [classify, RegisterSlice(name % "output", classify.m_width, classify.m_beats)]
 
 
@@ -266,13 +299,14 @@ def _buffer(name: str, folding: LayerFolding, n_beats: int, n_vectors: int, neur
     return ReplayBuffer(name, folding.simd, folding.fifo_depth, n_beats, n_beats // n_vectors, neuron_fold)
 
 
-def _score_range(shape: LayerShape, parameters: Parameters | None) -> tuple[int, int]:
+def _score_range(shape: MatrixShape, parameters: Parameters | None) -> tuple[int, int]:
     """Bounds of the scores of a last layer."""
-    offsets = (0,) if parameters is None or parameters.offsets is None else parameters.offsets.tolist()
+    given = parameters.offsets if isinstance(parameters, MatrixParameters) else None
+    offsets = [0] if given is None else given.tolist()
     return min(offsets), max(offsets) + shape.max_accumulator
 
 
-def _weight_words(shape: LayerShape, parameters: Parameters, folding: LayerFolding) -> tuple[int, ...]:
+def _weight_words(shape: MatrixShape, parameters: MatrixParameters, folding: LayerFolding) -> tuple[int, ...]:
     """ROM words in the order of use: folds of rows outermost, then words; in a word PE 0 in the low bits."""
     folds = parameters.weights.reshape(shape.mh // folding.pe, folding.pe, shape.mw // folding.simd, folding.simd)
     return _words(folds.transpose(0, 2, 1, 3).reshape(-1, folding.pe * folding.simd))
@@ -305,7 +339,7 @@ def input_beats(accelerator: Accelerator, images: NDArray) -> list[int]:
     if accelerator.network is None:
         raise ValueError("the accelerator of a topology without weights takes no images")
     slices = bit_slices(accelerator.network.look_up(images), accelerator.topology.kept_slices)
-    if accelerator.topology.layers[0].slides:
+    if takes_pixels(accelerator.topology):
         slices = slices.transpose(0, 2, 3, 1, 4)
     return list(_words(slices.reshape(-1, accelerator.folding.input_width)))
 
@@ -320,7 +354,7 @@ def input_images(accelerator: Accelerator, beats: Sequence[int]) -> NDArray[np.i
     packed = np.frombuffer(b"".join(beat.to_bytes(n_bytes, "little") for beat in beats), np.uint8)
     bits = np.unpackbits(packed.reshape(-1, n_bytes), axis=1, count=width, bitorder="little")
     (height, columns, colours), n_slices = topology.in_shape, len(topology.kept_slices)
-    if topology.layers[0].slides:
+    if takes_pixels(topology):
         slices = bits.reshape(-1, height, columns, n_slices, colours).transpose(0, 3, 1, 2, 4)
     else:
         slices = bits.reshape(-1, n_slices, height, columns, colours)

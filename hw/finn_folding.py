@@ -61,7 +61,7 @@ def _whole(i: int, unit: dict[str, Any], key: str) -> int:
 def save(folding: Folding, topology: Topology, path: Path) -> None:
     """Write a folding for FINN, atomically; of a first layer of pixels SIMD is the least that is as fast."""
     nodes: dict[str, Any] = {"Defaults": {}}
-    for i, (layer, shape) in enumerate(zip(folding.layers, topology.shapes, strict=True)):
+    for i, (layer, shape) in enumerate(zip(folding.layers, topology.layers, strict=True)):
         simd = next_divisor(shape.slice_inputs, -(-layer.simd // bits_per_weight(shape)))
         nodes[f"MVAU_hls_{i}"] = {"PE": layer.pe, "SIMD": simd, "ram_style": layer.ram_style}
     write_atomically(path, json.dumps(nodes, indent=2).encode() + b"\n")

@@ -18,8 +18,8 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from cbnn.model.files import MAX_JSON_BYTES, decode_json, read_bounded, write_atomically
-from cbnn.model.operators.matrix import LayerShape
-from cbnn.model.topology import Topology
+from cbnn.model.operators.matrix import MatrixShape
+from cbnn.model.topology import INPUT, Topology
 
 MAX_INPUT_WIDTH = 64
 """Most elements of the input per beat by default."""
@@ -96,7 +96,7 @@ class Folding:
             raise ValueError(f"the folding is of {len(pe_simd)} layers; the network has {len(topology.layers)}")
         units = [_layer_folding(i, pe, simd, 2) for i, (pe, simd) in enumerate(pe_simd)]
         layers = tuple(_layer_folding(i, unit.pe, unit.simd, default_fifo_depth(shape, unit.simd))
-                       for i, (shape, unit) in enumerate(zip(topology.shapes, units, strict=True)))
+                       for i, (shape, unit) in enumerate(zip(topology.layers, units, strict=True)))
         width = default_input_width(topology, layers[0].simd) if input_width is None else input_width
         folding = cls(layers, width)
         folding.check(topology)
@@ -112,7 +112,7 @@ class Folding:
         if len(pe_simd) != len(topology.layers):
             raise ValueError(f"the folding is of {len(pe_simd)} layers; the network has {len(topology.layers)}")
         pairs = tuple((next_divisor(shape.mh, pe), next_divisor(shape.slice_inputs, simd * bits_per_weight(shape)))
-                      for shape, (pe, simd) in zip(topology.shapes, pe_simd, strict=True))
+                      for shape, (pe, simd) in zip(topology.layers, pe_simd, strict=True))
         folding = cls.of(topology, pairs)
         styles = ram_styles or ("auto",) * len(pairs)
         return cls(tuple(replace(layer, ram_style=style) for layer, style in zip(folding.layers, styles, strict=True)),
@@ -138,7 +138,7 @@ class Folding:
         """Raise ValueError unless every layer of `topology` folds evenly."""
         if len(self.layers) != len(topology.layers):
             raise ValueError(f"the folding is of {len(self.layers)} layers; the network has {len(topology.layers)}")
-        for i, (shape, layer) in enumerate(zip(topology.shapes, self.layers, strict=True)):
+        for i, (shape, layer) in enumerate(zip(topology.layers, self.layers, strict=True)):
             if shape.mh % layer.pe:
                 raise ValueError(f"layer {i}: {shape.mh} rows do not fold onto {layer.pe} PEs")
             if shape.slice_inputs % layer.simd:
@@ -212,7 +212,7 @@ def _layer_folding(index: int, pe: int, simd: int, fifo_depth: int, ram_style: s
         raise ValueError(f"layer {index}: {error}") from error
 
 
-def bits_per_weight(shape: LayerShape) -> int:
+def bits_per_weight(shape: MatrixShape) -> int:
     """Return the bits that meet a weight, one after another: those of a pixel where its slices share weights."""
     return shape.n_slices // shape.tensor.n_weighted
 
@@ -227,12 +227,18 @@ def _check_whole(name: str, value: object, high: int) -> None:
         raise ValueError(f"{name} is {value!r}; it must be a whole number of 1 to {high}")
 
 
-def default_fifo_depth(shape: LayerShape, simd: int) -> int:
+def default_fifo_depth(shape: MatrixShape, simd: int) -> int:
     """Return the beats that keep a unit busy: a whole vector in front of a dense layer, which reads it in one burst.
 
     A convolution reads from its line buffer, which holds rows ahead, so that two beats are enough.
     """
-    return 2 if shape.layer.slides else max(2, shape.n_slices * shape.slice_inputs // simd)
+    return 2 if shape.operator.slides else max(2, shape.n_slices * shape.slice_inputs // simd)
+
+
+def takes_pixels(topology: Topology) -> bool:
+    """Whether the input comes pixel by pixel, as windows need it, or slice by slice, as one matrix over all does."""
+    shape = topology.shapes[topology.taker(INPUT)]
+    return isinstance(shape, MatrixShape) and shape.operator.slides
 
 
 def check_input_width(topology: Topology, input_width: int) -> None:
@@ -246,7 +252,7 @@ def check_input_width(topology: Topology, input_width: int) -> None:
 def default_input_width(topology: Topology, simd: int) -> int:
     """Return the elements of the input per beat, see `Folding.of`, where the first layer takes `simd` at once."""
     height, width, colours = topology.in_shape
-    taken = colours if topology.layers[0].slides else simd
+    taken = colours if takes_pixels(topology) else simd
     widths = [n for n in range(1, MAX_INPUT_WIDTH + 1) if height * width * colours % n == 0]
     # Anything else needs a converter to a common multiple and back.
     return max([n for n in widths if n % taken == 0] or [n for n in widths if taken % n == 0])

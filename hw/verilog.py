@@ -13,6 +13,7 @@ from typing import Any
 from myhdl import ToVerilogWarning, _block, _simulator
 
 from cbnn.hw.accelerator import Accelerator
+from cbnn.hw.folding import takes_pixels
 from cbnn.hw.frame_guard import ERROR_BITS, FrameGuard
 from cbnn.hw.instance import converting
 from cbnn.hw.result_marks import ResultMarks
@@ -188,7 +189,7 @@ def _header(accelerator: Accelerator) -> list[str]:
 
 def input_order(accelerator: Accelerator) -> str:
     """How the elements of an image come, in words."""
-    inner = "row, column, slice (MSB first), colour" if accelerator.topology.layers[0].slides else (
+    inner = "row, column, slice (MSB first), colour" if takes_pixels(accelerator.topology) else (
         "slice (MSB first), row, column, colour")
     return f"{inner}; element 0 in bit 0"
 

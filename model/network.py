@@ -1,14 +1,15 @@
 """A network: its shapes and its parameters, integers and bits only."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cbnn.model.operators.matrix import Parameters
+from cbnn.model.operators.matrix import MatrixParameters, MatrixShape
+from cbnn.model.operators.max_pool import PoolParameters, PoolShape
+from cbnn.model.operators.operator import OperatorShape, Parameters
 from cbnn.model.slices import check_images
-from cbnn.model.topology import Topology
+from cbnn.model.topology import INPUT, Topology
 
 MAX_TABLE = 1 << 16
 """Largest number of entries of a pixel lookup table."""
@@ -16,7 +17,7 @@ MAX_TABLE = 1 << 16
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A topology and the parameters of each of its layers; checks itself, and its arrays cannot be written.
+    """A topology and the parameters of each of its nodes; checks itself, and its arrays cannot be written.
 
     Attributes
     ----------
@@ -29,7 +30,7 @@ class Network:
     Raises
     ------
     ValueError
-        When an array's presence, dtype, shape or range does not suit its layer.
+        When an array's presence, dtype, shape or range does not suit its node.
     """
 
     topology: Topology
@@ -38,20 +39,26 @@ class Network:
     max_pixel: int = 0
 
     def __post_init__(self) -> None:
-        shapes = self.topology.shapes
-        if len(self.parameters) != len(shapes):
-            raise ValueError(f"parameters of {len(self.parameters)} layers given; the topology has {len(shapes)}")
-        for i, (shape, parameters) in enumerate(zip(shapes, self.parameters, strict=True)):
+        topology = self.topology
+        if len(self.parameters) != len(topology.nodes):
+            raise ValueError(f"parameters of {len(self.parameters)} operators given; the topology has "
+                             f"{len(topology.nodes)}")
+        for name, shape, parameters in zip(topology.names, topology.shapes, self.parameters, strict=True):
             try:
-                shape.check(parameters, last=i == len(shapes) - 1)
+                shape.check(parameters)
             except ValueError as error:
-                raise ValueError(f"layer {i}: {error}") from error
+                raise ValueError(f"{name}: {error}") from error
         if self.pixel_table is not None:
             _check_table(self.pixel_table, (1 << self.topology.input_bits) - 1)
         highest = self.n_pixel_values - 1
         if type(self.max_pixel) is not int or not 0 <= self.max_pixel <= highest:
             raise ValueError(f"max_pixel is {self.max_pixel!r}; it must be a whole number, 1 to {highest}")
         object.__setattr__(self, "max_pixel", self.max_pixel or highest)
+
+    @property
+    def layers(self) -> tuple[MatrixParameters, ...]:
+        """Parameters of the matrix operators alone, in order."""
+        return tuple(parameters for parameters in self.parameters if isinstance(parameters, MatrixParameters))
 
     @property
     def n_pixel_values(self) -> int:
@@ -115,19 +122,20 @@ def random_network(topology: Topology, seed: int, by_place: bool = False) -> Net
     """
     rng = np.random.default_rng(seed)
 
-    def layers() -> Iterable[Parameters]:
-        for i, shape in enumerate(topology.shapes):
-            weights = rng.integers(0, 2, (shape.mh, shape.mw), np.uint8)
-            if i == len(topology.layers) - 1:
-                yield Parameters(weights, offsets=rng.integers(-shape.mw, shape.mw + 1, shape.mh))
-                continue
-            spread = max(1, round(shape.max_accumulator**0.5 / 2))
-            middle = (shape.max_accumulator + 1) // 2
-            size = (shape.n_places, shape.mh) if by_place and shape.n_places > 1 else shape.mh
-            thresholds = np.clip(middle + rng.integers(-spread, spread + 1, size), 0, shape.max_accumulator + 1)
-            yield Parameters(weights, thresholds, invert=rng.random(shape.mh) < 0.25 if shape.layer.pool > 1 else None)
+    def drawn(shape: OperatorShape) -> Parameters:
+        if isinstance(shape, PoolShape):
+            return PoolParameters(rng.random(shape.in_shape[2]) < 0.25)
+        assert isinstance(shape, MatrixShape)
+        weights = rng.integers(0, 2, (shape.mh, shape.mw), np.uint8)
+        if shape.operator.scores:
+            return MatrixParameters(weights, offsets=rng.integers(-shape.mw, shape.mw + 1, shape.mh))
+        spread = max(1, round(shape.max_accumulator**0.5 / 2))
+        middle = (shape.max_accumulator + 1) // 2
+        size = (shape.n_places, shape.mh) if by_place and shape.n_places > 1 else shape.mh
+        thresholds = np.clip(middle + rng.integers(-spread, spread + 1, size), 0, shape.max_accumulator + 1)
+        return MatrixParameters(weights, thresholds)
 
-    return Network(topology, tuple(layers()))
+    return Network(topology, tuple(map(drawn, topology.shapes)))
 
 
 def prune_slices(network: Network, kept_slices: tuple[int, ...]) -> Network:
@@ -146,7 +154,10 @@ def prune_slices(network: Network, kept_slices: tuple[int, ...]) -> Network:
     old, new = network.topology, network.topology.keep(kept_slices)
     if missing := set(kept_slices) - set(old.kept_slices):
         raise ValueError(f"slice {min(missing)} is not in the network, which keeps {list(old.kept_slices)}")
-    first, shape = network.parameters[0], new.shapes[0]
+    at = new.taker(INPUT)
+    first, shape = network.parameters[at], new.shapes[at]
+    assert isinstance(first, MatrixParameters)
+    assert isinstance(shape, MatrixShape)
     kept = [old.kept_slices.index(b) for b in kept_slices]
     weights = first.weights
     if not old.tensor.shared:
@@ -162,5 +173,6 @@ def prune_slices(network: Network, kept_slices: tuple[int, ...]) -> Network:
         thresholds = np.clip(-((half - thresholds) // unit), 0, shape.max_accumulator + 1)
     if offsets is not None:
         offsets = offsets // unit
-    pruned = Parameters(weights, thresholds, offsets, first.invert)
-    return Network(new, (pruned, *network.parameters[1:]), network.pixel_table, network.max_pixel)
+    parameters = list(network.parameters)
+    parameters[at] = MatrixParameters(weights, thresholds, offsets)
+    return Network(new, tuple(parameters), network.pixel_table, network.max_pixel)

@@ -10,6 +10,7 @@ A unit that must deliver several pixels per cycle keeps a copy of the ring per p
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import cast
 
 import numpy as np
 from myhdl import Signal, always, always_comb, always_seq, block, instances, intbv, modbv
@@ -19,7 +20,7 @@ from cbnn.hw.stream import Kernel, Schedule, counter
 from cbnn.hw.window.line_buffer import fill_level, line_buffer
 from cbnn.hw.window.window_walk import select_padding, walk_windows
 from cbnn.model.operators.conv import Conv
-from cbnn.model.operators.matrix import LayerShape
+from cbnn.model.operators.matrix import MatrixShape
 
 
 @dataclass(frozen=True)
@@ -46,20 +47,20 @@ class SlidingWindow(Kernel):
     pooled_from: tuple[int, int, int] | None = None
 
     @staticmethod
-    def word_of(shape: LayerShape, simd: int) -> int:
+    def word_of(shape: MatrixShape, simd: int) -> int:
         """Bits of a word of the line buffer of a layer's unit, which it takes per beat."""
         channels = shape.in_shape[2]
         return simd if channels % simd == 0 else channels
 
     @classmethod
     @lru_cache(4096)
-    def for_layer(cls, name: str, shape: LayerShape, simd: int,
+    def for_layer(cls, name: str, shape: MatrixShape, simd: int,
                   pooled_from: tuple[int, int, int] | None = None) -> "SlidingWindow":
-        """Build the narrowest unit that delivers `simd` inputs per cycle to the layer's matrix unit."""
-        assert isinstance(shape.layer, Conv)
+        """Build the narrowest unit that delivers `simd` inputs per cycle to the matrix unit of a convolution."""
+        layer = cast(Conv, shape.operator)
         word = cls.word_of(shape, simd)
-        ports = next(n for n in _port_counts(shape.layer.kernel) if n * word >= simd)
-        return cls(name, shape.in_shape, shape.layer, shape.n_slices, word, ports, pooled_from)
+        ports = next(n for n in _port_counts(layer.kernel) if n * word >= simd)
+        return cls(name, shape.in_shape, layer, shape.n_slices, word, ports, pooled_from)
 
     @property
     def words_per_tap(self) -> int:

@@ -150,7 +150,7 @@ def _key(state: _State, network: Network, labels: NDArray) -> str:
     key = hashlib.sha256(repr(network.topology).encode() + state.images_sum.digest())
     arrays: list[NDArray | None] = [labels[: state.result.n_images].astype(np.int64), network.pixel_table]
     for parameters in network.parameters:
-        arrays += [parameters.weights, parameters.thresholds, parameters.offsets, parameters.invert]
+        arrays += parameters.arrays.values()
     for array in arrays:
         key.update(b"none" if array is None else repr((array.dtype.str, array.shape)).encode() + array.tobytes())
     return key.hexdigest()

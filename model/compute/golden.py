@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cbnn.model.network import Network
 from cbnn.model.slices import bit_slices
+from cbnn.model.topology import INPUT
 
 BACKENDS = ("compiled", "numpy")
 """Implementations; the first is the default, the environment variable CBNN_BACKEND names another."""
@@ -68,7 +69,7 @@ def classes(network: Network, images: NDArray) -> NDArray[np.int64]:
 
 
 def activations(network: Network, images: NDArray) -> list[NDArray]:
-    """Output of every layer: bits as uint8 (N, height, width, channels), at last the scores (N, classes)."""
+    """Output of every node: bits as uint8 (N, height, width, channels), at last the scores (N, classes)."""
     return list(_forward(network, network.look_up(images)))
 
 
@@ -91,10 +92,11 @@ def check_labels(labels: NDArray, n_images: int) -> None:
 
 
 def _forward(network: Network, values: NDArray) -> list[NDArray]:
-    """Output of every layer for values that were looked up."""
-    outputs: list[NDArray] = []
-    bits = bit_slices(values, network.topology.kept_slices)
-    for shape, parameters in zip(network.topology.shapes, network.parameters, strict=True):
-        bits = shape.compute(parameters, bits)
-        outputs.append(bits if parameters.offsets is not None else bits[:, 0])
-    return outputs
+    """Output of every node for values that were looked up."""
+    topology = network.topology
+    outputs = {INPUT: bit_slices(values, topology.kept_slices)}
+    for i, (node, shape) in enumerate(zip(topology.nodes, topology.shapes, strict=True)):
+        outputs[i] = shape.compute(network.parameters[i], *(outputs[source] for source in node.inputs))
+    del outputs[INPUT]
+    scores = outputs.pop(len(topology.nodes) - 1)
+    return [*(bits[:, 0] for bits in outputs.values()), scores]

@@ -10,13 +10,17 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cbnn.model.compute.packed_kernels import ROWS, TILE, lay_out, pool, score_windows, set_bits, threshold_windows
 from cbnn.model.network import Network
-from cbnn.model.operators.matrix import LayerShape, Parameters
+from cbnn.model.operators.matrix import MatrixParameters, MatrixShape
+from cbnn.model.operators.max_pool import PoolParameters, PoolShape
+from cbnn.model.operators.operator import OperatorShape, Parameters
+from cbnn.model.topology import INPUT
 
 Words = NDArray[np.uint64]
 BATCH = 32
@@ -24,8 +28,8 @@ BATCH = 32
 
 
 @dataclass(frozen=True)
-class PackedLayer:
-    """One layer.
+class PackedMatrix:
+    """A matrix operator.
 
     Attributes
     ----------
@@ -39,11 +43,9 @@ class PackedLayer:
     full : what all bits of a pixel count, where pixels enter whole; else 0
     kernel : rows and columns of a window
     pad : words of a pixel outside the image, or what its colours add
-    invert : words of the bits that are inverted behind pooling; None where there is no pooling
-    last : whether it gives scores
     """
 
-    shape: LayerShape
+    shape: MatrixShape
     weights: NDArray[np.uint64 | np.uint16]
     pixel_bits: int
     most: NDArray[np.int64]
@@ -51,8 +53,48 @@ class PackedLayer:
     full: int
     kernel: tuple[int, int]
     pad: NDArray[np.uint64 | np.int32]
-    invert: Words | None
-    last: bool
+
+    def apply(self, words: NDArray[np.uint64 | np.int32]) -> Words:
+        """Bits of every window, packed, (N, rows, columns, words); or scores, int64 seen as words.
+
+        Scores of rows that only fill a block lie behind the others.
+        """
+        stride, edge = self.shape.operator.stride, self.shape.operator.padding
+        n, height, width, pixel_words = words.shape
+        row_words = (width + 2 * edge) * pixel_words
+        if self.pixel_bits:
+            row_words = _n_words((width + 2 * edge) * self.pixel_bits) + 1  # one to spare
+        pixel_rows = np.zeros((n, height + 2 * edge, row_words), words.dtype)
+        lay_out(words, self.pixel_bits, edge, self.pad, pixel_rows)
+
+        rows, columns, mh = self.shape.out_shape
+        scores = self.shape.operator.scores
+        n_blocks, window_words = self.weights.shape[:2]
+        windows = np.empty((TILE, window_words + 1), words.dtype)  # one to spare, or for what all rows add
+        # The last tile may write further windows than there are.
+        out = np.zeros((n * rows * columns + TILE, n_blocks * ROWS if scores else _n_words(mh)), np.uint64)
+        geometry = rows, columns, stride, *self.kernel, pixel_words, self.pixel_bits, self.full
+        sweep = score_windows if scores else threshold_windows
+        sweep(pixel_rows, self.weights, self.most, self.places, geometry, windows, np.zeros(TILE, np.int64),
+              n * rows * columns, out)
+        return out[: n * rows * columns].reshape(n, rows, columns, -1)
+
+
+@dataclass(frozen=True)
+class PackedPool:
+    """A pool; `invert` holds words of the bits that are inverted after it."""
+
+    shape: PoolShape
+    invert: Words
+
+    def apply(self, words: Words) -> Words:
+        """OR over squares of words; rows and columns that fill none are dropped."""
+        out = np.empty((len(words), *self.shape.out_shape[:2], words.shape[-1]), np.uint64)
+        pool(words, self.shape.operator.size, self.invert, out)
+        return out
+
+
+Packed = PackedMatrix | PackedPool
 
 
 def pack(bits: NDArray[np.uint8]) -> Words:
@@ -67,19 +109,27 @@ def _n_words(n_bits: int) -> int:
 
 
 @lru_cache(8)
-def pack_network(network: Network) -> tuple[PackedLayer, ...]:
-    """Pack a network's layers; the last few networks are remembered."""
-    layers = zip(network.topology.shapes, network.parameters, strict=True)
-    return tuple(_pack_layer(shape, parameters, whole=i == 0 and _is_whole(shape))
-                 for i, (shape, parameters) in enumerate(layers))
+def pack_network(network: Network) -> tuple[Packed, ...]:
+    """Pack a network's operators; the last few networks are remembered."""
+    first = network.topology.taker(INPUT)
+    nodes = zip(network.topology.shapes, network.parameters, strict=True)
+    return tuple(_packed(shape, parameters, takes_pixels=i == first) for i, (shape, parameters) in enumerate(nodes))
 
 
-def _is_whole(shape: LayerShape) -> bool:
+def _packed(shape: OperatorShape, parameters: Parameters, takes_pixels: bool) -> Packed:
+    if isinstance(shape, PoolShape) and isinstance(parameters, PoolParameters):
+        return PackedPool(shape, pack(parameters.invert.astype(np.uint8)))
+    assert isinstance(shape, MatrixShape)
+    assert isinstance(parameters, MatrixParameters)
+    return _pack_matrix(shape, parameters, whole=takes_pixels and _is_whole(shape))
+
+
+def _is_whole(shape: MatrixShape) -> bool:
     """Whether a single window takes the whole image, which then need not be cut into pixels."""
-    return shape.kernel == shape.in_shape[:2] and not shape.layer.padding
+    return shape.kernel == shape.in_shape[:2] and not shape.operator.padding
 
 
-def _pack_layer(shape: LayerShape, parameters: Parameters, whole: bool) -> PackedLayer:
+def _pack_matrix(shape: MatrixShape, parameters: MatrixParameters, whole: bool) -> PackedMatrix:
     full = shape.tensor.highest if shape.tensor.shared and shape.n_slices > 1 else 0
     kernel = (1, 1) if whole else shape.kernel
     if whole:
@@ -98,7 +148,7 @@ def _pack_layer(shape: LayerShape, parameters: Parameters, whole: bool) -> Packe
     most = np.full((len(allowed), n_blocks * ROWS), -1, np.int64)  # no bit of a row that fills a block is ever 1
     most[:, : shape.mh] = allowed
     places = shape.places.ravel() if len(most) > 1 else np.zeros(shape.n_windows, np.int64)
-    pad_bit = shape.layer.pad_bit
+    pad_bit = shape.operator.pad_bit
     blocks: NDArray
     pad: NDArray
     if full:
@@ -110,9 +160,7 @@ def _pack_layer(shape: LayerShape, parameters: Parameters, whole: bool) -> Packe
         pad = pack(np.full(bits, pad_bit, np.uint8))
         packed = pack(weights.reshape(len(weights), -1) if gapless else weights)
         blocks = np.ascontiguousarray(packed.reshape(n_blocks, ROWS, -1).transpose(0, 2, 1))
-    return PackedLayer(
-        shape, blocks, bits if gapless else 0, most, places, full, kernel, pad,
-        None if parameters.invert is None else pack(parameters.invert.astype(np.uint8)), parameters.offsets is not None)
+    return PackedMatrix(shape, blocks, bits if gapless else 0, most, places, full, kernel, pad)
 
 
 def scores(network: Network, images: NDArray, n_threads: int | None = None) -> NDArray[np.int64]:
@@ -128,26 +176,31 @@ def scores(network: Network, images: NDArray, n_threads: int | None = None) -> N
         When the images' shape, dtype or range is not the network's.
     """
     values = network.look_up(images)
-    layers = pack_network(network)
+    packed = pack_network(network)
     starts = range(0, len(values), BATCH)
     with ThreadPoolExecutor(n_threads or os.cpu_count()) as pool:
-        batches = pool.map(lambda i: _forward(network, layers, values[i : i + BATCH]), starts)
+        batches = pool.map(lambda i: _forward(network, packed, values[i : i + BATCH]), starts)
         return np.concatenate(list(batches))
 
 
-def _forward(network: Network, layers: tuple[PackedLayer, ...], values: NDArray) -> NDArray[np.int64]:
-    words = _pack_images(network, layers[0], values)
-    for layer in layers[:-1]:
-        words = _pooled(layer, _apply(layer, words))
-    return _apply(layers[-1], words).view(np.int64)[:, 0, 0, : layers[-1].shape.mh]
+def _forward(network: Network, packed: tuple[Packed, ...], values: NDArray) -> NDArray[np.int64]:
+    topology = network.topology
+    outputs: dict[int, Any] = {INPUT: pack_images(network, values)}
+    for i, (node, operator) in enumerate(zip(topology.nodes, packed, strict=True)):
+        # Taken once, so that its memory is free again.
+        outputs[i] = operator.apply(*(outputs.pop(source) for source in node.inputs))
+    words: Words = outputs[len(packed) - 1]
+    return words.view(np.int64)[:, 0, 0, : topology.n_classes]
 
 
-def _pack_images(network: Network, first: PackedLayer, images: NDArray) -> NDArray[np.uint64 | np.int32]:
+def pack_images(network: Network, images: NDArray) -> NDArray[np.uint64 | np.int32]:
     """Words of (N, height, width, words), slices as channels; or what a weight 1 of every pixel and colour adds.
 
     An image that a single window takes is one pixel.
     """
     topology = network.topology
+    first = pack_network(network)[topology.taker(INPUT)]
+    assert isinstance(first, PackedMatrix)
     height, width, colours = (1, 1, images[0].size) if _is_whole(first.shape) else images.shape[1:]
     if first.full:
         values = np.arange(1 << topology.input_bits)
@@ -157,37 +210,3 @@ def _pack_images(network: Network, first: PackedLayer, images: NDArray) -> NDArr
     values = np.ascontiguousarray(images.reshape(len(images), height * width, colours), np.uint16)
     set_bits(values, np.array(topology.kept_slices), words)
     return words.reshape(len(images), height, width, -1)
-
-
-def _apply(layer: PackedLayer, words: NDArray[np.uint64 | np.int32]) -> Words:
-    """Bits of every window, packed, (N, rows, columns, words); of the last layer scores, int64 seen as words.
-
-    Scores of rows that only fill a block lie behind the others.
-    """
-    stride, edge = layer.shape.layer.stride, layer.shape.layer.padding
-    n, height, width, pixel_words = words.shape
-    row_words = (width + 2 * edge) * pixel_words
-    if layer.pixel_bits:
-        row_words = _n_words((width + 2 * edge) * layer.pixel_bits) + 1  # one to spare
-    pixel_rows = np.zeros((n, height + 2 * edge, row_words), words.dtype)
-    lay_out(words, layer.pixel_bits, edge, layer.pad, pixel_rows)
-
-    rows, columns, mh = layer.shape.window_shape
-    n_blocks, window_words = layer.weights.shape[:2]
-    windows = np.empty((TILE, window_words + 1), words.dtype)  # one to spare, or for what all rows add
-    # The last tile may write further windows than there are.
-    out = np.zeros((n * rows * columns + TILE, n_blocks * ROWS if layer.last else _n_words(mh)), np.uint64)
-    geometry = rows, columns, stride, *layer.kernel, pixel_words, layer.pixel_bits, layer.full
-    sweep = score_windows if layer.last else threshold_windows
-    sweep(pixel_rows, layer.weights, layer.most, layer.places, geometry, windows, np.zeros(TILE, np.int64),
-          n * rows * columns, out)
-    return out[: n * rows * columns].reshape(n, rows, columns, -1)
-
-
-def _pooled(layer: PackedLayer, words: Words) -> Words:
-    """OR over pool x pool words; rows and columns that fill no pool are dropped; `invert` acts behind it."""
-    if layer.invert is None:
-        return words
-    out = np.empty((len(words), *layer.shape.out_shape[:2], words.shape[-1]), np.uint64)
-    pool(words, layer.shape.layer.pool, layer.invert, out)
-    return out

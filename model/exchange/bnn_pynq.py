@@ -33,7 +33,9 @@ from cbnn.model.files import MAX_JSON_BYTES, decode_json, read_bounded
 from cbnn.model.network import Network
 from cbnn.model.operators.conv import Conv
 from cbnn.model.operators.dense import Dense
-from cbnn.model.operators.matrix import LayerShape, Matrix, Parameters
+from cbnn.model.operators.matrix import MatrixParameters, MatrixShape
+from cbnn.model.operators.max_pool import MaxPool, PoolParameters
+from cbnn.model.operators.operator import Operator, Parameters
 from cbnn.model.topology import Topology
 
 MAX_BYTES = 1 << 24
@@ -84,13 +86,17 @@ def load(folder: Path, table: Path) -> Network:
     description = _table(table)
     topology = _topology(description)
     _check_files(folder, description)
-    parameters = tuple(_parameters(folder, i, entry, shape, description.first_layer) for i, (entry, shape) in
-                       enumerate(zip(description.layers, topology.shapes, strict=True)))
+    layers = zip(description.layers, topology.layers, strict=True)
+    matrices = iter([_parameters(folder, i, entry, shape, description.first_layer)
+                     for i, (entry, shape) in enumerate(layers)])
+    parameters: list[Parameters] = [
+        next(matrices) if isinstance(shape, MatrixShape) else PoolParameters(np.zeros(shape.out.shape[2], np.bool_))
+        for shape in topology.shapes]
     pixel_table = None
     if description.first_layer == "fixed point":
         spread = np.floor(128 * (2 * PIXELS / 255 - 1) + 0.5).astype(np.int64)
         pixel_table = np.clip(spread, -128, 127) + 128
-    return Network(topology, parameters, pixel_table)
+    return Network(topology, tuple(parameters), pixel_table)
 
 
 def pe_simd(table: Path) -> list[tuple[int, int]]:
@@ -121,15 +127,16 @@ def _table(path: Path) -> _Table:
 
 
 def _topology(table: _Table) -> Topology:
-    layers: list[Matrix] = []
+    operators: list[Operator] = []
     for i, entry in enumerate(table.layers):
         if isinstance(entry, _Conv):
-            layers.append(Conv(entry.mh, entry.kernel, entry.stride, 0, 0, entry.pool))
+            operators.append(Conv(entry.mh, entry.kernel, entry.stride))
+            operators += [MaxPool(entry.pool)] if entry.pool > 1 else []
         else:
-            layers.append(Dense(table.classes if i == len(table.layers) - 1 else entry.mh))
+            operators.append(Dense(table.classes if i == len(table.layers) - 1 else entry.mh))
     binary = table.first_layer == "binary"
-    return Topology(table.in_shape, 8, (7,) if binary else tuple(range(7, -1, -1)), tuple(layers),
-                    "sliced" if binary else "weighted")
+    return Topology.chain(table.in_shape, 8, (7,) if binary else tuple(range(7, -1, -1)), operators,
+                          "sliced" if binary else "weighted")
 
 
 def _check_files(folder: Path, table: _Table) -> None:
@@ -154,7 +161,7 @@ def _check_files(folder: Path, table: _Table) -> None:
             raise ValueError(f"{folder / CLASSES} names {n_names} classes; the table has {table.classes}")
 
 
-def _parameters(folder: Path, i: int, entry: _Dense, shape: LayerShape, first_layer: str) -> Parameters:
+def _parameters(folder: Path, i: int, entry: _Dense, shape: MatrixShape, first_layer: str) -> MatrixParameters:
     if entry.mw < shape.slice_inputs or entry.mh < shape.mh:
         raise ValueError(f"layer {i} is given as {entry.mh} x {entry.mw}; it needs {shape.mh} x "
                          f"{shape.slice_inputs}")
@@ -163,7 +170,7 @@ def _parameters(folder: Path, i: int, entry: _Dense, shape: LayerShape, first_la
     filling = (weights[:, shape.slice_inputs :] == 0).sum(axis=1)[: shape.mh]
     weights = np.ascontiguousarray(weights[: shape.mh, : shape.slice_inputs])
     if entry.scores:
-        return Parameters(weights, offsets=filling.astype(np.int64))
+        return MatrixParameters(weights, offsets=filling.astype(np.int64))
     raw = np.stack([_words(folder / f"{i}-{pe}-thres.bin", entry.mh // entry.pe, "<i8")
                     for pe in range(entry.pe)], axis=1).ravel()[: shape.mh]
     if i == 0 and first_layer == "fixed point":
@@ -173,7 +180,7 @@ def _parameters(folder: Path, i: int, entry: _Dense, shape: LayerShape, first_la
     else:
         thresholds = raw + 1 - filling
     thresholds = np.clip(thresholds, 0, shape.max_accumulator + 1)
-    return Parameters(weights, thresholds, invert=np.zeros(shape.mh, np.bool_) if shape.layer.pool > 1 else None)
+    return MatrixParameters(weights, thresholds)
 
 
 def _weights(folder: Path, i: int, entry: _Dense) -> NDArray[np.uint8]:

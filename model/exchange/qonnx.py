@@ -30,10 +30,10 @@ from cbnn.model.exchange.qonnx_tensors import (
     reshaped,
 )
 from cbnn.model.network import Network
-from cbnn.model.operators.matrix import Parameters
+from cbnn.model.operators.matrix import MatrixParameters, MatrixShape
 from cbnn.model.operators.tensor import Shape
 from cbnn.model.slices import check_kept
-from cbnn.model.topology import Topology
+from cbnn.model.topology import INPUT, Topology
 
 # isort: split
 from onnx import numpy_helper  # behind onnx_file, which says what to install where it is missing
@@ -88,8 +88,8 @@ def load(path: Path, low: float = 0.0, high: float = 1.0, in_shape: Shape | None
     _finish(path, chain, state)
     if slices:
         return _sliced(path, own, slices, chain, flat=len(shape) == 2)
-    topology = Topology(own, chain.bits, tuple(range(chain.bits - 1, -1, -1)), tuple(chain.layers),
-                        "sliced" if chain.bits == 1 else "weighted")
+    topology = Topology.chain(own, chain.bits, tuple(range(chain.bits - 1, -1, -1)), chain.operators,
+                              "sliced" if chain.bits == 1 else "weighted")
     return Network(topology, tuple(chain.parameters), chain.codes)
 
 
@@ -112,12 +112,15 @@ def _sliced(path: Path, own: Shape, slices: tuple[int, ...], chain: Chain, flat:
     """Take the channels that entered for bit slices, which are outermost in the first layer's weights here."""
     if chain.codes is None or chain.codes.tolist() != [0, 1]:
         raise ValueError(f"{path} does not tell -1 and +1 of a slice apart as the bits 0 and 1")
-    first = chain.parameters[0]
-    topology = Topology(own, PIXEL_BITS, slices, tuple(chain.layers))
+    topology = Topology.chain(own, PIXEL_BITS, slices, chain.operators)
     if not flat:
+        at = topology.taker(INPUT)
+        first, shape = chain.parameters[at], topology.shapes[at]
+        assert isinstance(first, MatrixParameters)
+        assert isinstance(shape, MatrixShape)
         by_pixel = ("row", "column", "slice", "channel")
-        first = replace(first, weights=topology.shapes[0].in_window_order(first.weights, by_pixel))
-    return Network(topology, (first, *chain.parameters[1:]))
+        chain.parameters[at] = replace(first, weights=shape.in_window_order(first.weights, by_pixel))
+    return Network(topology, tuple(chain.parameters))
 
 
 def _walk(path: Path, model: Any, name: str, state: Any) -> tuple[Any, Chain]:
@@ -205,7 +208,7 @@ def _finish(path: Path, chain: Chain, state: Sums) -> None:
     if (slope < 0).all():
         state = state.turned(slope < 0)
         slope = -slope
-    if state.layer.slides:
+    if state.operator.slides:
         raise ValueError(f"{path} ends in a convolution; the last layer must be dense")
     if (slope <= 0).any() or not np.allclose(slope, slope[0], rtol=1e-9, atol=0):
         raise ValueError(f"{path}: the scores of the classes are scaled by {slope.min():.6g} to {slope.max():.6g}; the "
@@ -217,5 +220,5 @@ def _finish(path: Path, chain: Chain, state: Sums) -> None:
     if (np.diff(rest) > 1e-6).any():
         raise ValueError(f"{path}: offsets of the classes differ by {rest.max():.3f} of a count; with whole numbers "
                          "another class could win")
-    chain.layers.append(state.layer)
-    chain.parameters.append(Parameters(state.weights, offsets=whole.astype(np.int64)))
+    chain.operators.append(state.operator)
+    chain.parameters.append(MatrixParameters(state.weights, offsets=whole.astype(np.int64)))

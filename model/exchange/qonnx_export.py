@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from cbnn.model.files import write_atomically
 from cbnn.model.network import Network
-from cbnn.model.operators.matrix import LayerShape, Parameters
+from cbnn.model.operators.matrix import MatrixParameters, MatrixShape
+from cbnn.model.operators.max_pool import PoolParameters, PoolShape
+from cbnn.model.topology import INPUT
 
 try:
     import onnx
@@ -53,16 +55,23 @@ def save(network: Network, path: Path) -> None:
     ValueError
         When a number on the way could be too large for float32 to hold exactly.
     """
-    for i, (shape, parameters) in enumerate(zip(network.topology.shapes, network.parameters, strict=True)):
-        offset = 0 if parameters.offsets is None else int(np.abs(parameters.offsets).max())
-        if (largest := 2 * (shape.max_accumulator + 1 + offset)) > EXACT:
+    for i, (layer, learnt) in enumerate(zip(network.topology.layers, network.layers, strict=True)):
+        offset = 0 if learnt.offsets is None else int(np.abs(learnt.offsets).max())
+        if (largest := 2 * (layer.max_accumulator + 1 + offset)) > EXACT:
             raise ValueError(f"layer {i}: sums reach {largest}; float32, which ONNX computes in, is exact to {EXACT}")
     graph, topology = _Graph(), network.topology
     height, width, colours = topology.in_shape
-    last = _pixels(network, graph)
-    for i, (shape, parameters) in enumerate(zip(topology.shapes, network.parameters, strict=True)):
-        raster = i == 0 or topology.layers[i - 1].slides
-        last = _layer(graph, i, shape, parameters, raster, last)
+    tensors, rasters = {INPUT: _pixels(network, graph)}, {INPUT}
+    for i, (node, shape, parameters) in enumerate(zip(topology.nodes, topology.shapes, network.parameters,
+                                                      strict=True)):
+        source, = node.inputs
+        if isinstance(shape, PoolShape) and isinstance(parameters, PoolParameters):
+            tensors[i] = _pool(graph, shape, parameters, tensors[source])
+            rasters.add(i)
+        elif isinstance(shape, MatrixShape) and isinstance(parameters, MatrixParameters):
+            tensors[i] = _matrix(graph, i, shape, parameters, source in rasters, tensors[source])
+            rasters |= {i} if shape.operator.slides else set()
+    last = tensors[len(topology.nodes) - 1]
     onnx_graph = helper.make_graph(
         graph.nodes, "cbnn", [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, (1, colours, height, width))],
         [helper.make_tensor_value_info(last, TensorProto.FLOAT, (1, topology.n_classes))], graph.tensors)
@@ -96,9 +105,19 @@ def _pixels(network: Network, graph: _Graph) -> str:
     return total
 
 
-def _layer(graph: _Graph, i: int, shape: LayerShape, parameters: Parameters, raster: bool, last: str) -> str:
-    """Add a layer after the tensor `last`, a raster or flat; return the name of what leaves."""
-    layer, signs = shape.layer, 2 * parameters.weights.astype(np.float32) - 1
+def _pool(graph: _Graph, shape: PoolShape, parameters: PoolParameters, last: str) -> str:
+    """Add a pool after the tensor `last`; return the name of what leaves."""
+    size = [shape.operator.size] * 2
+    last = graph.add("MaxPool", last, kernel_shape=size, strides=size)
+    if parameters.invert.any():
+        turned = np.where(parameters.invert, -1, 1).astype(np.float32).reshape(1, -1, 1, 1)
+        last = graph.add("Mul", last, graph.constant(turned))
+    return last
+
+
+def _matrix(graph: _Graph, i: int, shape: MatrixShape, parameters: MatrixParameters, raster: bool, last: str) -> str:
+    """Add a matrix operator after the tensor `last`, a raster or flat; return the name of what leaves."""
+    layer, signs = shape.operator, 2 * parameters.weights.astype(np.float32) - 1
     by_channel = shape.ordered(signs, ("slice", "channel", "row", "column"))
     if layer.slides:
         kernel = by_channel.reshape(shape.mh, -1, *shape.kernel)
@@ -124,14 +143,8 @@ def _layer(graph: _Graph, i: int, shape: LayerShape, parameters: Parameters, ras
         last = graph.add("Sub", last, graph.constant(sums[shape.places].transpose(2, 0, 1)[np.newaxis]))
         sums = np.zeros(shape.mh, np.float32)
     thresholds = graph.constant(sums[:, np.newaxis], f"thresholds_{i}")
-    last = graph.add("MultiThreshold", last, thresholds, domain=DOMAIN, out_scale=2.0, out_bias=-1.0,
+    return graph.add("MultiThreshold", last, thresholds, domain=DOMAIN, out_scale=2.0, out_bias=-1.0,
                      out_dtype="BIPOLAR")
-    if layer.pool > 1:
-        last = graph.add("MaxPool", last, kernel_shape=[layer.pool] * 2, strides=[layer.pool] * 2)
-        if parameters.invert is not None and parameters.invert.any():
-            turned = np.where(parameters.invert, -1, 1).astype(np.float32).reshape(1, -1, 1, 1)
-            last = graph.add("Mul", last, graph.constant(turned))
-    return last
 
 
 def _bipolar(graph: _Graph, i: int, weights: NDArray[np.float32]) -> str:

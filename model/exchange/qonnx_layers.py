@@ -14,7 +14,8 @@ from cbnn.model.exchange.onnx_file import Refusal
 from cbnn.model.exchange.qonnx_tensors import Bits, Chain, Padding, Sums, attribute
 from cbnn.model.operators.conv import Conv
 from cbnn.model.operators.dense import Dense
-from cbnn.model.operators.matrix import Matrix, Parameters
+from cbnn.model.operators.matrix import Matrix, MatrixParameters
+from cbnn.model.operators.max_pool import MaxPool, PoolParameters
 from cbnn.model.operators.tensor import Tensor
 
 MAX_PLACES = 1 << 10
@@ -158,10 +159,11 @@ def affine(node: Any, at: int, operands: list[Any], state: Any, chain: Chain) ->
 
 def _turned(node: Any, signs: NDArray[np.float64], state: Bits, chain: Chain) -> Bits:
     """Invert bits of some channels behind their pool, where they are multiplied by -s, and others by s."""
-    scale, invert = np.abs(signs).max(), chain.parameters[-1].invert if chain.parameters else None
-    if invert is None or state.shift or signs.shape[-3:] != (len(invert), 1, 1) or (np.abs(signs) != scale).any():
+    scale, last = np.abs(signs).max(), chain.parameters[-1] if chain.parameters else None
+    if (not isinstance(last, PoolParameters) or state.shift or signs.shape[-3:] != (len(last.invert), 1, 1)
+            or (np.abs(signs) != scale).any()):
         raise Refusal(node, "it treats the bits of a channel differently")
-    chain.parameters[-1] = replace(chain.parameters[-1], invert=invert ^ (signs.ravel() < 0))
+    chain.parameters[-1] = PoolParameters(last.invert ^ (signs.ravel() < 0))
     return replace(state, slope=state.slope * scale)
 
 
@@ -180,13 +182,13 @@ def pool(node: Any, state: Any, chain: Chain) -> Any:
     size = kernel[0]
     channels, rows, columns = state.shape
     shape = (channels, rows // size, columns // size)
-    if isinstance(state, Sums) and state.layer.slides and state.layer.pool == 1:
+    if isinstance(state, Sums) and state.operator.slides and state.pool is None:
         turned = state.turned(state.slope < 0)  # a row's largest value is at its smallest sum
-        return replace(turned, shape=shape, layer=state.layer.with_pool(size))
-    last = chain.layers[-1] if chain.layers else None
-    if isinstance(state, Bits) and last and last.slides and last.pool == 1 and state.slope > 0:
-        chain.layers[-1] = last.with_pool(size)
-        chain.parameters[-1] = replace(chain.parameters[-1], invert=np.zeros(channels, np.bool_))
+        return replace(turned, shape=shape, pool=MaxPool(size))
+    last = chain.operators[-1] if chain.operators else None
+    if isinstance(state, Bits) and isinstance(last, Conv) and state.slope > 0:
+        chain.operators.append(MaxPool(size))
+        chain.parameters.append(PoolParameters(np.zeros(channels, np.bool_)))
         return replace(state, shape=shape, order=shape)
     raise Refusal(node, "pooling is supported once after a convolution, before or after its sign")
 
@@ -209,16 +211,23 @@ def take_sign(node: Any, operands: list[Any], state: Sums, chain: Chain) -> Bits
         if step <= 0:
             raise Refusal(node, "its out_scale is not positive")
         slope, shift = step / 2, bias + step / 2
-    chain.layers.append(state.layer)
-    chain.parameters.append(_thresholds(node, state, strict, pooled=state.layer.pool > 1))
+    parameters, invert = _thresholds(node, state, strict)
+    chain.operators.append(state.operator)
+    chain.parameters.append(parameters)
+    if state.pool:
+        chain.operators.append(state.pool)
+        chain.parameters.append(PoolParameters(invert))
     return Bits(slope, shift, 1, state.shape, state.shape)
 
 
-def _thresholds(node: Any, state: Sums, zero_counts: bool, pooled: bool) -> Parameters:
-    """Rows whose bit is ``slope * (X + extra) + shift >= 0``; ONNX's Sign makes 0 of 0, no bit, so X must miss it."""
+def _thresholds(node: Any, state: Sums, zero_counts: bool) -> tuple[MatrixParameters, NDArray[np.bool_]]:
+    """Rows whose bit is ``slope * (X + extra) + shift >= 0``, and those that a pool inverts.
+
+    ONNX's Sign makes 0 of 0, no bit, so X must miss it.
+    """
     state = replace(state, slope=np.broadcast_to(state.slope, len(state.weights)))
     turned = np.signbit(state.slope)  # of zero too: a pool in front of it is one of AND then
-    if not pooled:
+    if state.pool is None:
         state, turned = state.turned(turned), np.zeros_like(turned)
     n, slope = state.most, state.slope
     if not np.isfinite(slope).all() or not np.isfinite(state.shift).all():
@@ -236,4 +245,4 @@ def _thresholds(node: Any, state: Sums, zero_counts: bool, pooled: bool) -> Para
         low, high = np.where(reached, low, middle + 1), np.where(reached, middle, high)
     if zero_counts and (zero := (value(low - turned) == 0) & (low - turned >= 0) & (low - turned <= n)).any():
         raise Refusal(node, f"sums of row {np.argwhere(zero)[0][-1]} can be 0, which is neither -1 nor +1")
-    return Parameters(state.weights, low, invert=turned if pooled else None)
+    return MatrixParameters(state.weights, low), turned

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cbnn.model.exchange.onnx_file import Refusal
-from cbnn.model.operators.matrix import Matrix, Parameters
+from cbnn.model.operators.matrix import Matrix
+from cbnn.model.operators.max_pool import MaxPool
+from cbnn.model.operators.operator import Operator, Parameters
 
 # isort: split
 import onnx  # behind onnx_file, which says what to install where it is missing
@@ -58,7 +60,7 @@ class Sums:
     """``slope * (X + extra) + shift`` of each row's sums; of pooled rows X is the largest of the pool.
 
     `extra` is what inputs add that are not -1 and +1, a whole number as a rule, so that a sum of zero is zero exactly.
-    It and `shift` are (rows,) or, where windows differ by place (`LayerShape.places`), (places, rows). `places` is
+    It and `shift` are (rows,) or, where windows differ by place (`MatrixShape.places`), (places, rows). `places` is
     empty behind dense layers.
     """
 
@@ -67,9 +69,10 @@ class Sums:
     slope: NDArray[np.float64]
     extra: NDArray[np.float64]
     shift: NDArray[np.float64]
-    layer: Matrix
+    operator: Matrix
     shape: tuple[int, ...]
     places: NDArray[np.int64]
+    pool: MaxPool | None = None
 
     def turned(self, rows: NDArray[np.bool_]) -> "Sums":
         """Return the same sums with other weights, and so X and its slope, turned round in some rows."""
@@ -79,9 +82,9 @@ class Sums:
 
 @dataclass
 class Chain:
-    """What was read so far."""
+    """What was read so far: operators in order, and what each learnt."""
 
-    layers: list[Matrix] = field(default_factory=list)
+    operators: list[Operator] = field(default_factory=list)
     parameters: list[Parameters] = field(default_factory=list)
     codes: NDArray[np.int64] | None = None
     bits: int = 1

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from cbnn.model.files import decode_json, read_bounded, write_atomically
 from cbnn.model.network import Network
-from cbnn.model.operators.matrix import LayerShape, Parameters
+from cbnn.model.operators.operator import OperatorShape, Parameters
 from cbnn.model.topology import Topology
 
-FORMAT = "cbnn-network-2"
+FORMAT = "cbnn-network-3"
+OLD_FORMATS = ("cbnn-network-1", "cbnn-network-2")
 MAX_BYTES = 1 << 25
 """Largest file, and largest sum of its arrays, read, in bytes: bounds what a hostile file makes us allocate.
 
@@ -35,21 +36,17 @@ def save(network: Network, path: Path) -> None:
 def encoded(network: Network) -> bytes:
     """Return the .npz of a network; the same network gives the same bytes.
 
-    The members of the .npz, all uint8 or little-endian int32 and of one axis: ``header`` (JSON in UTF-8), and of
-    layer i ``weights_i`` and ``invert_i`` (packed bits, row by row, the first in the LSB), ``thresholds_i`` (of all
-    rows, place by place where they differ) and ``offsets_i``; and ``codes``, the pixel lookup table of networks that
-    have one.
+    The members of the .npz, all uint8 or little-endian int32 and of one axis: ``header`` (JSON in UTF-8); of node i
+    of the topology, where it has them, ``weights_i`` and ``invert_i`` (packed bits, row by row, the first in the LSB),
+    ``thresholds_i`` (of all rows, place by place where they differ) and ``offsets_i``; and ``codes``, the pixel lookup
+    table of networks that have one.
     """
     header = {"format": FORMAT, "topology": str(network.topology), "max_pixel": network.max_pixel}
     arrays: dict[str, NDArray] = {"header": np.frombuffer(json.dumps(header).encode(), np.uint8)}
-    for i, parameters in enumerate(network.parameters):
-        arrays[f"weights_{i}"] = np.packbits(parameters.weights, axis=None, bitorder="little")
-        if parameters.thresholds is not None:
-            arrays[f"thresholds_{i}"] = parameters.thresholds.ravel().astype("<i4")
-        if parameters.offsets is not None:
-            arrays[f"offsets_{i}"] = parameters.offsets.astype("<i4")
-        if parameters.invert is not None:
-            arrays[f"invert_{i}"] = np.packbits(parameters.invert, bitorder="little")
+    for i, (shape, parameters) in enumerate(zip(network.topology.shapes, network.parameters, strict=True)):
+        for name, array in parameters.arrays.items():
+            packed = np.packbits(array, axis=None, bitorder="little") if name in shape.n_bits else None
+            arrays[f"{name}_{i}"] = array.ravel().astype("<i4") if packed is None else packed
     if network.pixel_table is not None:
         arrays["codes"] = network.pixel_table.astype("<i4")
     if (n_bytes := sum(array.nbytes + 128 for array in arrays.values())) > MAX_BYTES:
@@ -77,10 +74,10 @@ def load(path: Path) -> Network:
     try:
         arrays = _arrays(content)
         topology, max_pixel = _header(arrays.pop("header").tobytes())
-        parameters = tuple(_parameters(arrays, i, shape) for i, shape in enumerate(topology.shapes))
+        parameters = tuple(_parameters(arrays, i, topology.names[i], shape) for i, shape in enumerate(topology.shapes))
         pixel_table = arrays.pop("codes", None)
         if arrays:
-            raise ValueError(f"it holds {min(arrays)}, which no layer uses")
+            raise ValueError(f"it holds {min(arrays)}, which no part of it uses")
         return Network(topology, parameters, None if pixel_table is None else pixel_table.astype(np.int64), max_pixel)
     except KeyError as error:
         raise ValueError(f"{path} is not a cbnn network: it lacks {error}") from error
@@ -139,7 +136,10 @@ def _header(header: bytes) -> tuple[Topology, int]:
     if len(header) > MAX_HEADER_BYTES:
         raise ValueError(f"its header is of {len(header)} bytes; at most {MAX_HEADER_BYTES} are read")
     fields = decode_json(header, dict[str, Any], "header")
-    if fields.get("format") != FORMAT:
+    if (found := fields.get("format")) != FORMAT:
+        if found in OLD_FORMATS:
+            raise ValueError(f"its format is {found!r}, of an earlier version, which is not read any more; train or "
+                             "import the network again")
         raise ValueError(f"its header does not name the format {FORMAT!r}")
     topology = fields["topology"]
     if not isinstance(topology, str):
@@ -147,19 +147,17 @@ def _header(header: bytes) -> tuple[Topology, int]:
     return Topology.parse(topology), fields["max_pixel"]
 
 
-def _parameters(arrays: dict[str, NDArray], i: int, shape: LayerShape) -> Parameters:
-    def integers(name: str) -> NDArray[np.int64] | None:
-        array = arrays.pop(f"{name}_{i}", None)
-        if array is not None and array.dtype != np.dtype("<i4"):
-            raise ValueError(f"{name} of layer {i} are {array.dtype}; they must be int32")
-        return None if array is None else array.astype(np.int64)
-
-    weights = _unpack(arrays.pop(f"weights_{i}"), shape.mh * shape.mw, f"weights of layer {i}")
-    invert, thresholds = arrays.pop(f"invert_{i}", None), integers("thresholds")
-    if thresholds is not None and len(thresholds) == shape.n_places * shape.mh > shape.mh:
-        thresholds = thresholds.reshape(shape.n_places, shape.mh)
-    return Parameters(weights.reshape(shape.mh, shape.mw), thresholds, integers("offsets"),
-                      None if invert is None else _unpack(invert, shape.mh, f"invert of layer {i}").astype(np.bool_))
+def _parameters(arrays: dict[str, NDArray], i: int, node: str, shape: OperatorShape) -> Parameters:
+    """Take the arrays of node `i`, which messages call `node`, out of all."""
+    given: dict[str, NDArray] = {}
+    for name, n in shape.n_bits.items():
+        given[name] = _unpack(arrays.pop(f"{name}_{i}"), n, f"{name} of {node}")
+    for name in shape.integers:
+        if (array := arrays.pop(f"{name}_{i}", None)) is not None:
+            if array.dtype != np.dtype("<i4"):
+                raise ValueError(f"{name} of {node} are {array.dtype}; they must be int32")
+            given[name] = array.astype(np.int64)
+    return shape.parameters(given)
 
 
 def _unpack(packed: NDArray, n_bits: int, what: str) -> NDArray[np.uint8]:

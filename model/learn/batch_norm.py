@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cbnn.model.operators.matrix import Parameters
+from cbnn.model.operators.matrix import MatrixParameters
 
 
 class BatchNorm(NamedTuple):
@@ -20,8 +20,11 @@ class BatchNorm(NamedTuple):
     epsilon: float
 
 
-def fold(weights: NDArray[np.uint8], norm: BatchNorm, max_accumulator: int, pooled: bool) -> Parameters:
-    """Parameters of a hidden layer whose bit is ``batch_norm(x) >= 0``, for the bipolar sum x.
+def fold(weights: NDArray[np.uint8], norm: BatchNorm, max_accumulator: int,
+         pooled: bool) -> tuple[MatrixParameters, NDArray[np.bool_]]:
+    """Parameters of a hidden layer whose bit is ``batch_norm(x) >= 0``, and which rows its pool inverts.
+
+    x is the bipolar sum.
 
     Parameters
     ----------
@@ -67,7 +70,7 @@ def fold(weights: NDArray[np.uint8], norm: BatchNorm, max_accumulator: int, pool
             rows[row] ^= 1
             threshold = max_accumulator - floor
         thresholds[row] = min(max(threshold, 0), max_accumulator + 1)
-    return Parameters(rows, thresholds, invert=invert if pooled else None)
+    return MatrixParameters(rows, thresholds), invert
 
 
 def _zero(norm: BatchNorm, row: int, max_accumulator: int) -> tuple[int, int]:

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from cbnn.model.learn.batch_norm import BatchNorm, fold
 from cbnn.model.network import Network
-from cbnn.model.operators.matrix import LayerShape, Parameters
+from cbnn.model.operators.matrix import MatrixParameters, MatrixShape
+from cbnn.model.operators.max_pool import PoolParameters, PoolShape
+from cbnn.model.operators.operator import Parameters
 from cbnn.model.slices import check_images
 from cbnn.model.topology import Topology
 
@@ -58,23 +60,22 @@ class BinaryLayer(nn.Module):
     float_weights = float_outputs = False
     """For comparison with full precision: latent weights as they are, hard tanh for the sign."""
 
-    def __init__(self, shape: LayerShape, generator: torch.Generator) -> None:
+    def __init__(self, shape: MatrixShape, generator: torch.Generator) -> None:
         super().__init__()
         self.shape, self.one = shape, shape.max_accumulator / shape.mw
-        self.pad = self.one if shape.layer.pad_bit else -self.one
+        self.pad = self.one if shape.operator.pad_bit else -self.one
         channels = shape.tensor.n_weighted * shape.in_shape[2]
         latent = torch.empty(shape.mh, channels, *shape.kernel).uniform_(-SPREAD, SPREAD, generator=generator)
         self.latent = nn.Parameter(latent)
 
     def sums(self, values: Tensor) -> Tensor:
-        """Bipolar sums behind max pooling, (N, mh, rows, columns), exact for float64 `values`."""
-        layer = self.shape.layer
+        """Bipolar sums, (N, mh, rows, columns), exact for float64 `values`."""
+        operator = self.shape.operator
         signs = (self.latent if self.float_weights else sign(self.latent)).to(values.dtype)
-        if self.shape.n_windows == 1 and not layer.padding:
+        if self.shape.n_windows == 1 and not operator.padding:
             return functional.linear(values.flatten(1), signs.flatten(1))[:, :, None, None]
-        padded = functional.pad(values, (layer.padding,) * 4, value=self.pad) if layer.padding else values
-        sums = functional.conv2d(padded, signs, stride=layer.stride)
-        return functional.max_pool2d(sums, layer.pool) if layer.pool > 1 else sums
+        padded = functional.pad(values, (operator.padding,) * 4, value=self.pad) if operator.padding else values
+        return functional.conv2d(padded, signs, stride=operator.stride)
 
     def weights(self) -> NDArray[np.uint8]:
         """Weight bits, (mh, mw)."""
@@ -83,11 +84,17 @@ class BinaryLayer(nn.Module):
 
 
 class HiddenLayer(BinaryLayer):
-    """Sums, max pooling, batch norm, sign."""
+    """Sums, max pooling where a pool takes what leaves, batch norm, sign: learning pools sums, hardware bits."""
 
-    def __init__(self, shape: LayerShape, generator: torch.Generator) -> None:
+    def __init__(self, shape: MatrixShape, pool: PoolShape | None, generator: torch.Generator) -> None:
         super().__init__(shape, generator)
+        self.pool = pool
         self.norm = nn.BatchNorm2d(shape.mh)
+
+    def sums(self, values: Tensor) -> Tensor:
+        """Bipolar sums after the pool, (N, mh, rows, columns), exact for float64 `values`."""
+        sums = super().sums(values)
+        return functional.max_pool2d(sums, self.pool.operator.size) if self.pool else sums
 
     def forward(self, values: Tensor) -> Tensor:
         """Bipolar activations; in eval mode batch norm's sign is taken by the thresholds that it folds into."""
@@ -98,25 +105,24 @@ class HiddenLayer(BinaryLayer):
             return sign(self.norm(sums))
         if self.float_weights:
             return sign(self.norm(sums.float())).to(values.dtype)
-        folded = self.folded(self.weights(), pooled=True)  # does not change the weights, whatever the scale's sign
+        folded, invert = self.folded(pooled=True)  # does not change the weights, whatever the scale's sign
         assert folded.thresholds is not None
-        assert folded.invert is not None
         least = torch.from_numpy(2 * folded.thresholds - self.shape.max_accumulator).to(sums.device)[:, None, None]
-        return sign(((sums >= least) ^ torch.from_numpy(folded.invert).to(sums.device)[:, None, None]).double() - 0.5)
+        return sign(((sums >= least) ^ torch.from_numpy(invert).to(sums.device)[:, None, None]).double() - 0.5)
 
-    def folded(self, weights: NDArray[np.uint8], pooled: bool) -> Parameters:
-        """Integer parameters of this layer, batch norm taken in float64."""
+    def folded(self, pooled: bool) -> tuple[MatrixParameters, NDArray[np.bool_]]:
+        """Integer parameters of this layer, batch norm taken in float64, and which rows a pool inverts."""
         state = self.norm.state_dict()
         scale, shift, mean, variance = (
             state[name].cpu().numpy().astype(np.float64) for name in ("weight", "bias", "running_mean", "running_var"))
         norm = BatchNorm(scale, shift, mean, variance, self.norm.eps)
-        return fold(weights, norm, self.shape.max_accumulator, pooled)
+        return fold(self.weights(), norm, self.shape.max_accumulator, pooled)
 
 
 class ScoreLayer(BinaryLayer):
     """Sums plus an integer offset per class; in training one positive scale, shared by the classes, makes logits."""
 
-    def __init__(self, shape: LayerShape, generator: torch.Generator) -> None:
+    def __init__(self, shape: MatrixShape, generator: torch.Generator) -> None:
         super().__init__(shape, generator)
         self.offset = nn.Parameter(torch.zeros(shape.mh))
         self.log_scale = nn.Parameter(torch.tensor(-0.5 * np.log(shape.max_accumulator), dtype=torch.float32))
@@ -146,8 +152,11 @@ class BinaryModule(nn.Module):
         self.topology, self.precision = topology, precision
         layers: list[BinaryLayer] = []
         for i, shape in enumerate(topology.shapes):
-            kind = HiddenLayer if i < len(topology.layers) - 1 else ScoreLayer
-            layers.append(kind(shape, generator))
+            if isinstance(shape, MatrixShape) and shape.operator.scores:
+                layers.append(ScoreLayer(shape, generator))
+            elif isinstance(shape, MatrixShape):
+                taker = topology.shapes[topology.taker(i)]
+                layers.append(HiddenLayer(shape, taker if isinstance(taker, PoolShape) else None, generator))
         for layer in layers:
             layer.float_outputs = precision == "float"
             layer.float_weights = precision == "float" or (precision != "binary" and layer is layers[0])
@@ -210,11 +219,15 @@ def export(module: BinaryModule, max_pixel: int = 0) -> Network:
     """
     if module.precision != "binary":
         raise ValueError(f"the module's precision is {module.precision!r}; only a binary one can be exported")
-    parameters: list[Parameters] = []
-    for shape, layer in zip(module.topology.shapes, module.layers, strict=True):
-        weights = layer.weights()
+    topology, layers = module.topology, iter(module.layers)
+    parameters: dict[int, Parameters] = {}
+    for i, shape in enumerate(topology.shapes):
+        layer = next(layers) if isinstance(shape, MatrixShape) else None
         if isinstance(layer, HiddenLayer):
-            parameters.append(layer.folded(weights, shape.layer.pool > 1))
+            parameters[i], invert = layer.folded(pooled=layer.pool is not None)
+            if layer.pool:
+                parameters[topology.taker(i)] = PoolParameters(invert)
         elif isinstance(layer, ScoreLayer):
-            parameters.append(Parameters(weights, offsets=layer.offset.detach().round().cpu().numpy().astype(np.int64)))
-    return Network(module.topology, tuple(parameters), max_pixel=max_pixel)
+            offsets = layer.offset.detach().round().cpu().numpy().astype(np.int64)
+            parameters[i] = MatrixParameters(layer.weights(), offsets=offsets)
+    return Network(topology, tuple(parameters[i] for i in range(len(topology.nodes))), max_pixel=max_pixel)

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from cbnn.model.operators.matrix import Matrix, check_range
+from cbnn.model.operators.matrix import Matrix
+from cbnn.model.operators.operator import check_range
 from cbnn.model.operators.tensor import Shape
 
 MAX_KERNEL = 64
@@ -11,21 +12,20 @@ MAX_KERNEL = 64
 
 @dataclass(frozen=True)
 class Conv(Matrix):
-    """A binary convolution, thresholded, then max pooled; see `Matrix`."""
+    """A binary convolution, thresholded; see `Matrix`."""
 
     slides = True
+    scores = False
     out_channels: int
     kernel: int
     stride: int = 1
     padding: int = 0
     pad_bit: int = 0
-    pool: int = 1
 
     def __post_init__(self) -> None:
         check_range("out_channels of a convolution", self.out_channels)
         check_range("kernel of a convolution", self.kernel, 1, MAX_KERNEL)
         check_range("stride of a convolution", self.stride)
-        check_range("pool of a convolution", self.pool)
         check_range(f"padding of a kernel of {self.kernel}", self.padding, 0, self.kernel - 1)
         check_range("pad_bit", self.pad_bit, 0, 1)
 
@@ -38,10 +38,6 @@ class Conv(Matrix):
         """Return the same convolution with other channels."""
         return replace(self, out_channels=n)
 
-    def with_pool(self, n: int) -> "Conv":
-        """Return the same convolution with another pool."""
-        return replace(self, pool=n)
-
     def kernel_of(self, shape: Shape) -> tuple[int, int]:
         """Return the kernel, which is square."""
         return self.kernel, self.kernel
@@ -50,5 +46,4 @@ class Conv(Matrix):
         text = f"{self.out_channels}C{self.kernel}"
         text += f"S{self.stride}" if self.stride != 1 else ""
         text += f"P{self.padding}" if self.padding != (self.kernel - 1) // 2 else ""
-        text += f"B{self.pad_bit}" if self.pad_bit else ""
-        return text + (f"-MP{self.pool}" if self.pool > 1 else "")
+        return text + (f"B{self.pad_bit}" if self.pad_bit else "")

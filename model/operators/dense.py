@@ -1,8 +1,9 @@
 """Binary dense layer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from cbnn.model.operators.matrix import Matrix, check_range
+from cbnn.model.operators.matrix import Matrix
+from cbnn.model.operators.operator import check_range
 from cbnn.model.operators.tensor import Shape
 
 
@@ -11,9 +12,10 @@ class Dense(Matrix):
     """A binary matrix-vector product: a single window over everything that enters."""
 
     out_features: int
+    scores: bool = False
     slides = False
     # No fields: a single window has neither.
-    stride = pool = 1
+    stride = 1
     padding = pad_bit = 0
 
     def __post_init__(self) -> None:
@@ -26,11 +28,7 @@ class Dense(Matrix):
 
     def with_rows(self, n: int) -> "Dense":
         """Return the same layer with other rows."""
-        return Dense(n)
-
-    def with_pool(self, n: int) -> "Dense":
-        """Raise ValueError: there is a single window."""
-        raise ValueError(f"{self} gives no raster, which could be pooled")
+        return replace(self, out_features=n)
 
     def kernel_of(self, shape: Shape) -> tuple[int, int]:
         """Return height and width of what enters."""

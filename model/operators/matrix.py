@@ -1,10 +1,10 @@
-"""What convolution and dense layer have in common: rows of weights held against windows, thresholds, max pooling.
+"""What convolution and dense layer have in common: rows of weights held against windows, and thresholds.
 
 A dense layer is a single window over everything, so that no pass needs to know which of the two it has.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -12,7 +12,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cbnn.model.operators.tensor import MAX_SIDE, MAX_VALUES, Shape, Tensor
+from cbnn.model.operators.operator import Operator, OperatorShape, Parameters, check_array
+from cbnn.model.operators.tensor import MAX_VALUES, Shape, Tensor
 
 MAX_WINDOW = 1 << 24
 """Most inputs of a window in one slice: float32 counts products of -1 and +1 exactly up to here."""
@@ -28,41 +29,38 @@ Slices that share weights meet the same ones and are no axis of them.
 
 
 @dataclass(frozen=True, eq=False)
-class Parameters:
-    """What one layer learnt.
+class MatrixParameters(Parameters):
+    """What a matrix operator learnt.
 
     Attributes
     ----------
     weights : uint8 array of 0 (-1) and 1 (+1), shape (mh, mw); columns in `WINDOW_ORDER`
     thresholds : int64 array, shape (mh,): the output bit is ``accumulator >= threshold``, for a threshold of
-        0 to max_accumulator + 1; or (places, mh), one for each of `LayerShape.places`, where padding is to count
-        something else than the bit it carries, as zero would. None at the last layer.
-    offsets : int64 array, shape (mh,): added to the popcount to give the score. None but at the last layer.
-    invert : bool array, shape (mh,): rows whose bit is inverted after max pooling, where batch norm's scale
-        is negative. None where the layer does not pool.
+        0 to max_accumulator + 1; or (places, mh), one for each of `MatrixShape.places`, where padding is to count
+        something else than the bit it carries, as zero would. None where scores are given.
+    offsets : int64 array, shape (mh,): added to the popcount to give the score. None where bits are given.
     """
 
     weights: NDArray[np.uint8]
     thresholds: NDArray[np.int64] | None = None
     offsets: NDArray[np.int64] | None = None
-    invert: NDArray[np.bool_] | None = None
 
 
-class Matrix(ABC):
+class Matrix(Operator):
     """A binary matrix operator: XNOR and popcount of every window with every row.
 
     Attributes
     ----------
     stride, padding, pad_bit : how windows lie; `padding` pixels on each side carry the constant bit `pad_bit`
-    pool : bits of `pool` x `pool` windows are joined by max pooling (1: no pooling)
     slides : whether windows slide over what enters; else a single one covers it
+    scores : whether it gives integer scores, one per row, instead of bits
     """
 
     slides: ClassVar[bool]
     stride: int
     padding: int
     pad_bit: int
-    pool: int
+    scores: bool
 
     @property
     @abstractmethod
@@ -74,14 +72,10 @@ class Matrix(ABC):
         """Return the same operator with other rows."""
 
     @abstractmethod
-    def with_pool(self, n: int) -> "Matrix":
-        """Return the same operator with another pool; only of one that `slides`."""
-
-    @abstractmethod
     def kernel_of(self, shape: Shape) -> tuple[int, int]:
         """Return rows and columns of a window over a tensor of this shape."""
 
-    def shape(self, tensor: Tensor) -> "LayerShape":
+    def shape(self, tensor: Tensor) -> "MatrixShape":
         """Return the sizes for what enters.
 
         Raises
@@ -93,7 +87,7 @@ class Matrix(ABC):
         kernel = self.kernel_of(tensor.shape)
         rows, columns = ((size + 2 * self.padding - taps) // self.stride + 1
                          for size, taps in zip((height, width), kernel, strict=True))
-        if rows < self.pool or columns < self.pool:
+        if rows < 1 or columns < 1:
             raise ValueError(f"{self} does not fit an input of {height}x{width}")
         if (n := rows * columns * self.n_rows) > MAX_VALUES:
             raise ValueError(f"{self} gives {n} bits per image; at most {MAX_VALUES} are supported")
@@ -102,33 +96,30 @@ class Matrix(ABC):
         if slice_inputs > MAX_WINDOW or most > MAX_ACCUMULATOR:
             raise ValueError(f"{self} has {slice_inputs} inputs, whose sum is at most {most}; the limits are "
                              f"{MAX_WINDOW} and {MAX_ACCUMULATOR}")
-        return LayerShape(self, tensor, kernel, (rows, columns, self.n_rows), slice_inputs,
-                          slice_inputs * tensor.n_weighted, self.n_rows, most)
-
-    def infer(self, tensor: Tensor) -> Tensor:
-        """Return what leaves when this enters; see `shape` for what is refused."""
-        return self.shape(tensor).out
+        return MatrixShape(self, tensor, kernel, (rows, columns, self.n_rows), slice_inputs,
+                           slice_inputs * tensor.n_weighted, self.n_rows, most)
 
 
 @dataclass(frozen=True)
-class LayerShape:
+class MatrixShape(OperatorShape):
     """Sizes of one matrix operator for the tensor that enters it.
 
     Attributes
     ----------
-    layer : the operator
+    operator : the operator
     tensor : what enters
     kernel : rows and columns of a window
-    window_shape : (height, width, channels) after the matrix product, before pooling
+    out_shape : (height, width, channels) leaving: a pixel per window, a channel per row
     slice_inputs : inputs of one window in one slice
     mw, mh : matrix width (weights per row) and height (rows)
     max_accumulator : the largest popcount sum a row can reach
     """
 
-    layer: Matrix
+    integers = ("thresholds", "offsets")
+    operator: Matrix
     tensor: Tensor
     kernel: tuple[int, int]
-    window_shape: Shape
+    out_shape: Shape
     slice_inputs: int
     mw: int
     mh: int
@@ -145,20 +136,14 @@ class LayerShape:
         return len(self.tensor.slices)
 
     @property
-    def out_shape(self) -> Shape:
-        """(height, width, channels) leaving; windows that fill no pool are dropped."""
-        rows, columns, channels = self.window_shape
-        return rows // self.layer.pool, columns // self.layer.pool, channels
-
-    @property
     def out(self) -> Tensor:
-        """What leaves: bits."""
+        """What leaves: bits, or scores, of which only the shape means anything."""
         return Tensor(self.out_shape)
 
     @property
     def n_windows(self) -> int:
-        """Windows (output pixels before pooling) per image."""
-        return self.window_shape[0] * self.window_shape[1]
+        """Windows, and so pixels that leave, per image."""
+        return self.out_shape[0] * self.out_shape[1]
 
     @cached_property
     def place_ends(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -166,7 +151,7 @@ class LayerShape:
 
         Windows of one run of rows and one of columns are of one *place*; places count row by row.
         """
-        rows, columns = (_place_ends(size, taps, self.layer.stride, self.layer.padding)
+        rows, columns = (_place_ends(size, taps, self.operator.stride, self.operator.padding)
                          for size, taps in zip(self.in_shape[:2], self.kernel, strict=True))
         return rows, columns
 
@@ -186,9 +171,9 @@ class LayerShape:
     @property
     def taps_outside(self) -> NDArray[np.bool_]:
         """Which taps are outside the image, (places, kernel rows, kernel columns)."""
+        stride, padding = self.operator.stride, self.operator.padding
         rows, columns = (
-            ((first := np.array(ends)[:, np.newaxis] * self.layer.stride + np.arange(taps) - self.layer.padding) < 0)
-            | (first >= size)
+            ((first := np.array(ends)[:, np.newaxis] * stride + np.arange(taps) - padding) < 0) | (first >= size)
             for ends, taps, size in zip(self.place_ends, self.kernel, self.in_shape[:2], strict=True))
         return (rows[:, np.newaxis, :, np.newaxis] | columns[:, np.newaxis]).reshape(-1, *self.kernel)
 
@@ -204,41 +189,48 @@ class LayerShape:
         turned = axes.transpose(0, *(1 + list(order).index(name) for name in WINDOW_ORDER))
         return np.ascontiguousarray(turned.reshape(-1, self.mw))
 
-    def check(self, parameters: Parameters, last: bool) -> None:
+    @property
+    def n_bits(self) -> dict[str, int]:
+        """Weights."""
+        return {"weights": self.mh * self.mw}
+
+    def parameters(self, arrays: Mapping[str, NDArray]) -> MatrixParameters:
+        """Thresholds may be those of every place, one place after another."""
+        given = {"weights": arrays["weights"].reshape(self.mh, self.mw)}
+        for name in arrays.keys() - given:
+            by_place = name == "thresholds" and arrays[name].size == self.n_places * self.mh > self.mh
+            given[name] = arrays[name].reshape(-1, self.mh) if by_place else arrays[name]
+        return MatrixParameters(**given)
+
+    def check(self, parameters: Parameters) -> None:
         """Make arrays read-only; raise ValueError where presence, dtype, shape or range of one does not suit."""
-        rows = (self.mh,)
+        if not isinstance(parameters, MatrixParameters):
+            raise ValueError("it takes parameters of a matrix")
+        rows, scores = (self.mh,), self.operator.scores
         by_place = parameters.thresholds is not None and parameters.thresholds.ndim == 2 and self.n_places > 1
-        _check("weights", parameters.weights, True, (self.mh, self.mw), np.uint8, 0, 1)
-        _check("thresholds", parameters.thresholds, not last, (self.n_places, self.mh) if by_place else rows, np.int64,
-               0, self.max_accumulator + 1)
-        _check("offsets", parameters.offsets, last, rows, np.int64, -OFFSET_LIMIT, OFFSET_LIMIT)
-        _check("invert", parameters.invert, self.layer.pool > 1, rows, np.bool_, 0, 1)
+        check_array("weights", parameters.weights, True, (self.mh, self.mw), np.uint8, 0, 1)
+        check_array("thresholds", parameters.thresholds, not scores, (self.n_places, self.mh) if by_place else rows,
+                    np.int64, 0, self.max_accumulator + 1)
+        check_array("offsets", parameters.offsets, scores, rows, np.int64, -OFFSET_LIMIT, OFFSET_LIMIT)
 
     def compute(self, parameters: Parameters, bits: NDArray[np.uint8]) -> NDArray:
-        """Return the bits that leave, or the scores.
+        """Return the bits that leave, or the scores; see `OperatorShape.compute`.
 
         Popcounts are taken from products of -1 and +1: over n inputs ``popcount(XNOR(w, x)) = (n + w . x) / 2``,
         exact in float32 for up to `MAX_WINDOW` inputs.
-
-        Parameters
-        ----------
-        bits : 0 and 1, (N, slices, height, width, channels)
-
-        Returns
-        -------
-        uint8 array (N, 1, height, width, channels); of parameters with offsets int64 (N, mh)
         """
+        assert isinstance(parameters, MatrixParameters)
         sums = self._sums(parameters.weights, bits)
         if parameters.offsets is not None:
             return sums.reshape(len(bits), self.mh) + parameters.offsets
         assert parameters.thresholds is not None
         thresholds = parameters.thresholds
-        ones = (sums >= (thresholds if thresholds.ndim == 1 else thresholds[self.places])).astype(np.uint8)
-        return self._pooled(parameters, ones)[:, np.newaxis]
+        ones = sums >= (thresholds if thresholds.ndim == 1 else thresholds[self.places])
+        return ones.astype(np.uint8)[:, np.newaxis]
 
     def _sums(self, weights: NDArray[np.uint8], bits: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Popcount sums, (N, rows, columns, mh)."""
-        total = np.zeros((len(bits), *self.window_shape), np.int64)
+        total = np.zeros((len(bits), *self.out_shape), np.int64)
         for s, count in enumerate(self.tensor.slices):
             columns = slice(None) if self.tensor.shared else slice(s * self.slice_inputs, (s + 1) * self.slice_inputs)
             signs = 2 * weights[:, columns].astype(np.float32) - 1
@@ -248,44 +240,17 @@ class LayerShape:
 
     def _windows(self, bits: NDArray[np.uint8]) -> NDArray[np.float32]:
         """-1 and +1 under every window of one slice, (N, rows, columns, slice_inputs), in window order."""
-        edge, stride = (self.layer.padding, self.layer.padding), self.layer.stride
+        edge, stride = (self.operator.padding, self.operator.padding), self.operator.stride
         padded = np.pad(2 * bits.astype(np.float32) - 1, ((0, 0), edge, edge, (0, 0)),
-                        constant_values=2 * self.layer.pad_bit - 1)
+                        constant_values=2 * self.operator.pad_bit - 1)
         views = np.lib.stride_tricks.sliding_window_view(padded, self.kernel, (1, 2))
         windows = views[:, ::stride, ::stride].transpose(0, 1, 2, 4, 5, 3)
         return windows.reshape(*windows.shape[:3], -1)
 
-    def _pooled(self, parameters: Parameters, bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """OR over pool x pool bits; `invert` acts after it."""
-        if parameters.invert is None:
-            return bits
-        pool, (rows, columns, channels) = self.layer.pool, self.out_shape
-        tiles = bits[:, : rows * pool, : columns * pool].reshape(len(bits), rows, pool, columns, pool, channels)
-        return tiles.max(axis=(2, 4)) ^ parameters.invert
-
 
 def _place_ends(size: int, taps: int, stride: int, padding: int) -> tuple[int, ...]:
-    """See `LayerShape.place_ends`; windows that reach over an edge are runs of one each."""
+    """See `MatrixShape.place_ends`; windows that reach over an edge are runs of one each."""
     n = (size + 2 * padding - taps) // stride + 1
     inside = min(n, -(-padding // stride))
     below = min(n, max(inside, (size + padding - taps) // stride + 1))
     return *range(inside), *((below - 1,) if below > inside else ()), *range(below, n)
-
-
-def _check(name: str, array: NDArray | None, wanted: bool, shape: tuple[int, ...], dtype: type,
-           low: int, high: int) -> None:
-    if array is None or not wanted:
-        if wanted or array is not None:
-            raise ValueError(f"it {'lacks' if wanted else 'must not have'} {name}")
-        return
-    if array.shape != shape or array.dtype != dtype:
-        raise ValueError(f"{name} are {array.dtype} {array.shape}; they must be {np.dtype(dtype)} {shape}")
-    if array.min() < low or array.max() > high:
-        raise ValueError(f"{name} span {array.min()} to {array.max()}; the range is {low} to {high}")
-    array.setflags(write=False)
-
-
-def check_range(name: str, value: int, low: int = 1, high: int = MAX_SIDE) -> None:
-    """Raise ValueError unless a number of a description is in its range."""
-    if not low <= value <= high:
-        raise ValueError(f"{name} is {value}; it must be {low} to {high}")

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 
-from cbnn.hw.accelerator import Accelerator, accelerator, layer_kernels, tail_kernels, widths_converted
+from cbnn.hw.accelerator import Accelerator, accelerator, node_kernels, tail_kernels, widths_converted
 from cbnn.hw.folding import (
     MAX_FIFO_DEPTH,
     Folding,
@@ -27,7 +27,8 @@ from cbnn.hw.max_pool import MaxPool
 from cbnn.hw.register_slice import RegisterSlice
 from cbnn.hw.stream import Kernel
 from cbnn.hw.window.sliding_window import SlidingWindow
-from cbnn.model.operators.matrix import LayerShape
+from cbnn.model.operators.matrix import MatrixShape
+from cbnn.model.operators.max_pool import PoolShape
 from cbnn.model.topology import Topology
 
 DEVICES = {
@@ -105,7 +106,10 @@ class Search:
     def __init__(self, topology: Topology, input_width: int | None = None) -> None:
         self.topology, self.input_width = topology, input_width
         check_input_width(topology, 1 if input_width is None else input_width)
-        self.options = [self._options_of(i) for i in range(len(topology.layers))]
+        self.layers = topology.layers
+        self.pools = [shape if isinstance(shape := topology.shapes[topology.taker(i)], PoolShape) else None
+                      for i, node in enumerate(topology.nodes[:-1]) if isinstance(topology.shapes[i], MatrixShape)]
+        self.options = [self._options_of(i) for i in range(len(self.layers))]
         # Marks of results cost the same at every folding that has fewer than 64 images in flight.
         marks = self._lay_out(_Label(0, 0, tuple(options[0] for options in self.options))).marks.luts
         self.options[0] = [replace(option, luts=option.luts + marks) for option in self.options[0]]
@@ -173,30 +177,31 @@ class Search:
         return [unit for i, unit in enumerate(found) if i == 0 or unit.luts < found[i - 1].luts]
 
     def _options_of(self, i: int) -> list[_Option]:
-        shape, topology = self.topology.shapes[i], self.topology
-        pool = topology.layers[i - 1].pool if i else 1
+        shape, pool = self.layers[i], self.pools[i - 1] if i else None
         options = []
         for simd in _divisors(shape.slice_inputs):
             if default_fifo_depth(shape, simd) > MAX_FIFO_DEPTH:
                 continue
-            takes = SlidingWindow.word_of(shape, simd) if shape.layer.slides else simd
+            slides = shape.operator.slides
+            takes = SlidingWindow.word_of(shape, simd) if slides else simd
             # In front of it something that gives just what it takes, so that nothing is converted.
             before: Kernel = RegisterSlice("before", takes, shape.n_windows * shape.slice_inputs // takes)
-            if shape.layer.slides and pool > 1:
-                before = MaxPool("before", topology.shapes[i - 1].window_shape, pool, takes, (0,), 1 << 16)
+            if slides and pool:
+                before = MaxPool("before", pool.in_shape, pool.operator.size, takes, (0,), 1 << 16)
             for pe in _divisors(shape.mh):
                 folding = LayerFolding(pe, simd, default_fifo_depth(shape, simd))
-                kernels = layer_kernels("%s", topology, i, None, folding, before)
-                if i == len(topology.layers) - 1:
-                    kernels = [*kernels, *tail_kernels("%s", topology, None, pe)]
+                kernels = node_kernels("%s", shape, None, folding, before)
+                if i < len(self.pools) and (after := self.pools[i]):
+                    kernels += node_kernels("%s", after, None, folding, kernels[-1])
+                if shape.operator.scores:
+                    kernels += tail_kernels("%s", shape, None, kernels[-1])
                 options.append(_Option(folding, takes, max(kernel.interval_cycles for kernel in kernels),
                                        *_cost(kernels)))
         return options if i else [self._with_input(option) for option in options]
 
     def _with_input(self, option: _Option) -> _Option:
         """Add what takes the input, which depends on the first layer alone."""
-        height, width, colours = self.topology.in_shape
-        n = height * width * colours * len(self.topology.kept_slices)
+        n = self.topology.tensor.n_values * len(self.topology.kept_slices)
         beat = self._beat(option.folding)
         first = RegisterSlice("input", beat, n // beat)
         converters = list(widths_converted("input", first, option.takes))
@@ -208,16 +213,15 @@ class Search:
 
     def _join(self, i: int, pe: int, simd: int, takes: int) -> tuple[int, int]:
         """Cost of what lies between layer `i` at (`pe`, `simd`) and one that takes so many bits."""
-        shape = self.topology.shapes[i]
+        shape, pool = self.layers[i], self.pools[i]
         before: Kernel = RegisterSlice("rows", pe, shape.n_windows * shape.mh // pe)
-        if shape.layer.pool > 1:
-            before = MaxPool("pool", shape.window_shape, shape.layer.pool, pe, (0,), _beat_cycles(shape, simd))
+        if pool:
+            before = MaxPool("pool", pool.in_shape, pool.operator.size, pe, (0,), _beat_cycles(shape, simd))
         return _cost(list(widths_converted("join", before, takes)))
 
     def _between(self, i: int, option: _Option, takes: int) -> tuple[int, int]:
-        shape = self.topology.shapes[i]
         # Without a pool it does not matter how fast rows come.
-        return self._joined(i, option.folding.pe, option.folding.simd if shape.layer.pool > 1 else 0, takes)
+        return self._joined(i, option.folding.pe, option.folding.simd if self.pools[i] else 0, takes)
 
     def _shortest(self, interval_cycles: int, budget: Budget) -> _Label | None:
         """Return the cheapest chain within the budget whose layers take at most so many cycles each."""
@@ -297,7 +301,7 @@ def _cost(kernels: list[Kernel]) -> tuple[int, int]:
     return sum(kernel.luts for kernel in kernels), sum(kernel.block_rams for kernel in kernels)
 
 
-def _beat_cycles(shape: LayerShape, simd: int) -> int:
+def _beat_cycles(shape: MatrixShape, simd: int) -> int:
     return shape.n_slices * shape.slice_inputs // simd
 
 

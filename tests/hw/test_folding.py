@@ -23,7 +23,7 @@ def divisors(n: int) -> st.SearchStrategy[int]:
 @st.composite
 def foldings(draw: st.DrawFn) -> Folding:
     layers = tuple(LayerFolding(draw(divisors(s.mh)), draw(divisors(s.slice_inputs)), draw(st.integers(1, 999)))
-                   for s in TOPOLOGY.shapes)
+                   for s in TOPOLOGY.layers)
     return Folding(layers, draw(divisors(8 * 8 * 3)))
 
 

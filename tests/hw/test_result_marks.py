@@ -74,7 +74,7 @@ def test_no_more_images_are_in_flight_than_stated(layers, in_shape, folding, wid
 def test_a_window_unit_holds_all_that_it_states(in_shape):
     """A stride frees rows faster than their windows leave."""
     topology = Topology.parse("2C1S2-2FC", in_shape, 1)
-    unit = SlidingWindow.for_layer("unit", topology.shapes[0], 1)
+    unit = SlidingWindow.for_layer("unit", topology.layers[0], 1)
     trace = simulate_kernels((unit,), 60, stall_percent=90, seed=3)
     left = np.searchsorted(trace.taken(-1), trace.taken(0), "left")
     assert unit.images_held == max(Fraction(i + 1, unit.s_beats) - Fraction(int(n), unit.m_beats)

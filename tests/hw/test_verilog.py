@@ -52,10 +52,8 @@ def generate_apart(name, folder, hash_seed):
               "from cbnn.hw.verilog import generate\n"
               "from cbnn.hw.folding import Folding\n"
               "from cbnn.model.network import random_network\n"
-              "from cbnn.model.operators.conv import Conv\n"
-              "from cbnn.model.operators.dense import Dense\n"
               "from cbnn.model.topology import Topology\n"
-              f"topology = {topology!r}\n"
+              f"topology = Topology.parse({str(topology)!r})\n"
               f"folding = Folding.parse({folding!r}, topology)\n"
               f"generate(accelerator(random_network(topology, 1), folding, {name!r}), Path({str(folder)!r}))\n")
     run(sys.executable, "-c", script, cwd=folder.parent, PYTHONHASHSEED=hash_seed)

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from cbnn.model.compute import golden
 from cbnn.model.network import Network, prune_slices, random_network
-from cbnn.model.operators.matrix import OFFSET_LIMIT, Parameters
+from cbnn.model.operators.matrix import OFFSET_LIMIT, MatrixParameters
+from cbnn.model.operators.max_pool import PoolParameters
+from cbnn.model.operators.operator import Parameters
 from cbnn.model.topology import Topology
 
 TOPOLOGY = Topology.parse("5C3-MP2-6FC-4FC", (4, 4, 2), 6, (5, 3, 2, 0))
@@ -24,47 +26,47 @@ def random_images(topology: Topology, n: int = 8) -> np.ndarray:
 def test_random_network(topology: Topology) -> None:
     network, same, other = (random_network(topology, seed) for seed in (1, 1, 2))
     for ours, again in zip(network.parameters, same.parameters, strict=True):
-        for name in ("weights", "thresholds", "offsets", "invert"):
-            np.testing.assert_array_equal(getattr(ours, name), getattr(again, name))
+        for name, array in ours.arrays.items():
+            np.testing.assert_array_equal(array, again.arrays[name])
     assert (network.parameters[0].weights != other.parameters[0].weights).any()
-    assert network.topology.n_weight_bits == sum(s.mw * s.mh for s in topology.shapes)
+    assert network.topology.n_weight_bits == sum(s.mw * s.mh for s in topology.layers)
 
 
 def test_arrays_cannot_be_written() -> None:
     network = random_network(TOPOLOGY, 0)
     for parameters in network.parameters:
-        for array in (parameters.weights, parameters.thresholds, parameters.offsets, parameters.invert):
-            if array is not None:
-                with pytest.raises(ValueError, match="read-only"):
-                    array[...] = 0
+        for array in parameters.arrays.values():
+            with pytest.raises(ValueError, match="read-only"):
+                array[...] = 0
 
 
 W, T, I, O = np.zeros((5, 72), np.uint8), np.zeros(5, np.int64), np.zeros(5, bool), np.zeros(4, np.int64)  # noqa: E741
-LAST = Parameters(np.zeros((4, 6), np.uint8), offsets=O)
+LAST = MatrixParameters(np.zeros((4, 6), np.uint8), offsets=O)
 
 
-@pytest.mark.parametrize(("layer", "parameters", "sentence"), [
-    (0, Parameters(W, None, None, I), "layer 0: it lacks thresholds"),
-    (0, Parameters(W, T, None, None), "layer 0: it lacks invert"),
-    (0, Parameters(W, T, T, I), "layer 0: it must not have offsets"),
-    (0, Parameters(None, T, None, I), "layer 0: it lacks weights"),
-    (1, Parameters(np.zeros((6, 20), np.uint8), np.zeros(6, np.int64), None, np.zeros(6, bool)),
-     "layer 1: it must not have invert"),
-    (2, Parameters(LAST.weights), "layer 2: it lacks offsets"),
-    (2, Parameters(LAST.weights, O, O), "layer 2: it must not have thresholds"),
-    (0, Parameters(W[:, 1:], T, None, I), "layer 0: weights are uint8 (5, 71); they must be uint8 (5, 72)"),
-    (0, Parameters(W.astype(int), T, None, I), "layer 0: weights are int64 (5, 72); they must be uint8 (5, 72)"),
-    (0, Parameters(W, T.astype(float), None, I), "layer 0: thresholds are float64 (5,); they must be int64 (5,)"),
-    (0, Parameters(W, T, None, I.astype(np.uint8)), "layer 0: invert are uint8 (5,); they must be bool (5,)"),
-    (0, Parameters(W + 2, T, None, I), "layer 0: weights span 2 to 2; the range is 0 to 1"),
-    (0, Parameters(W, T - 1, None, I), "layer 0: thresholds span -1 to -1; the range is 0 to 73"),
-    (0, Parameters(W, T + 74, None, I), "layer 0: thresholds span 74 to 74; the range is 0 to 73"),
-    (2, Parameters(LAST.weights, offsets=O + OFFSET_LIMIT + 1),
+@pytest.mark.parametrize(("node", "parameters", "sentence"), [
+    (0, MatrixParameters(W), "layer 0: it lacks thresholds"),
+    (0, PoolParameters(I), "layer 0: it takes parameters of a matrix"),
+    (1, MatrixParameters(W, T), "the pool after layer 0: it takes parameters of a pool"),
+    (1, PoolParameters(None), "the pool after layer 0: it lacks invert"),
+    (1, PoolParameters(I[1:]), "the pool after layer 0: invert are bool (4,); they must be bool (5,)"),
+    (1, PoolParameters(I.astype(np.uint8)), "the pool after layer 0: invert are uint8 (5,); they must be bool (5,)"),
+    (0, MatrixParameters(W, T, T), "layer 0: it must not have offsets"),
+    (0, MatrixParameters(None, T), "layer 0: it lacks weights"),
+    (3, MatrixParameters(LAST.weights), "layer 2: it lacks offsets"),
+    (3, MatrixParameters(LAST.weights, O, O), "layer 2: it must not have thresholds"),
+    (0, MatrixParameters(W[:, 1:], T), "layer 0: weights are uint8 (5, 71); they must be uint8 (5, 72)"),
+    (0, MatrixParameters(W.astype(int), T), "layer 0: weights are int64 (5, 72); they must be uint8 (5, 72)"),
+    (0, MatrixParameters(W, T.astype(float)), "layer 0: thresholds are float64 (5,); they must be int64 (5,)"),
+    (0, MatrixParameters(W + 2, T), "layer 0: weights span 2 to 2; the range is 0 to 1"),
+    (0, MatrixParameters(W, T - 1), "layer 0: thresholds span -1 to -1; the range is 0 to 73"),
+    (0, MatrixParameters(W, T + 74), "layer 0: thresholds span 74 to 74; the range is 0 to 73"),
+    (3, MatrixParameters(LAST.weights, offsets=O + OFFSET_LIMIT + 1),
      "layer 2: offsets span 1073741825 to 1073741825; the range is -1073741824 to 1073741824"),
 ])
-def test_bad_parameters(layer: int, parameters: Parameters, sentence: str) -> None:
+def test_bad_parameters(node: int, parameters: Parameters, sentence: str) -> None:
     given_parameters = list(random_network(TOPOLOGY, 0).parameters)
-    given_parameters[layer] = parameters
+    given_parameters[node] = parameters
     with pytest.raises(ValueError) as caught:
         Network(TOPOLOGY, tuple(given_parameters))
     assert str(caught.value) == sentence
@@ -73,13 +75,13 @@ def test_bad_parameters(layer: int, parameters: Parameters, sentence: str) -> No
 def test_wrong_number_of_layers() -> None:
     with pytest.raises(ValueError) as caught:
         Network(TOPOLOGY, random_network(TOPOLOGY, 0).parameters[:2])
-    assert str(caught.value) == "parameters of 2 layers given; the topology has 3"
+    assert str(caught.value) == "parameters of 2 operators given; the topology has 4"
 
 
 def test_extreme_thresholds_are_allowed() -> None:
     first, *others = random_network(TOPOLOGY, 0).parameters
     Network(TOPOLOGY, (replace(first, thresholds=np.array([0, 73, 0, 73, 1])), *others))
-    Network(WEIGHTED, (Parameters(np.zeros((5, 18), np.uint8), np.full(5, 18 * 45 + 1), None, I), *others))
+    Network(WEIGHTED, (MatrixParameters(np.zeros((5, 18), np.uint8), np.full(5, 18 * 45 + 1)), *others))
 
 
 def test_thresholds_by_place() -> None:
@@ -96,10 +98,11 @@ def test_thresholds_by_place() -> None:
 
 def accumulators(network: Network, images: np.ndarray) -> np.ndarray:
     """First layer's popcount sums, as the scores of a network that has but this layer, dense."""
-    topology = Topology.parse(f"{network.topology.shapes[0].mh}FC", network.topology.in_shape,
+    topology = Topology.parse(f"{network.topology.layers[0].mh}FC", network.topology.in_shape,
                               network.topology.input_bits, network.topology.kept_slices, network.topology.first_layer)
     weights = network.parameters[0].weights
-    return golden.scores(Network(topology, (Parameters(weights, offsets=np.zeros(len(weights), np.int64)),)), images)
+    only = MatrixParameters(weights, offsets=np.zeros(len(weights), np.int64))
+    return golden.scores(Network(topology, (only,)), images)
 
 
 @pytest.mark.parametrize("kept", [(5,), (0,), (3, 2), (5, 0), (5, 3, 2, 0)])
@@ -109,7 +112,6 @@ def test_pruning_sliced_drops_columns(kept: tuple[int, ...]) -> None:
     assert pruned.topology == TOPOLOGY.keep(kept)
     columns = [i for i in range(72) if (5, 3, 2, 0)[i // 18] in kept]
     np.testing.assert_array_equal(pruned.parameters[0].weights, network.parameters[0].weights[:, columns])
-    np.testing.assert_array_equal(pruned.parameters[0].invert, network.parameters[0].invert)
     fallen = network.parameters[0].thresholds - 9 * (4 - len(kept))
     np.testing.assert_array_equal(pruned.parameters[0].thresholds, np.clip(fallen, 0, 18 * len(kept) + 1))
     assert pruned.parameters[1:] == network.parameters[1:]
@@ -124,7 +126,7 @@ KEPT = st.sets(st.sampled_from(DENSE.kept_slices), min_size=1).map(lambda kept: 
 def test_a_pruned_slice_counts_half(kept: tuple[int, ...], first_layer: str, seed: int) -> None:
     """The pruned bit is the whole network's, with half its largest sum for every pruned slice."""
     network = random_network(replace(DENSE, first_layer=first_layer), seed)
-    thresholds = np.random.default_rng(seed).integers(0, network.topology.shapes[0].max_accumulator + 2, 9)
+    thresholds = np.random.default_rng(seed).integers(0, network.topology.layers[0].max_accumulator + 2, 9)
     network = Network(network.topology, (replace(network.parameters[0], thresholds=thresholds), network.parameters[1]))
     pruned, images = prune_slices(network, kept), random_images(DENSE)
     small = accumulators(pruned, images)
@@ -149,15 +151,15 @@ def test_pruned_thresholds_are_clipped() -> None:
 def test_pruning_a_network_of_scores_alone(first_layer: str, offsets: list[int]) -> None:
     topology = Topology.parse("4FC", (2, 1, 1), 4, (3, 2, 0), first_layer)
     weights = random_network(topology, 0).parameters[0].weights
-    network = Network(topology, (Parameters(weights, offsets=np.array([-9, -8, 7, 8])),))
+    network = Network(topology, (MatrixParameters(weights, offsets=np.array([-9, -8, 7, 8])),))
     assert prune_slices(network, (3, 2)).parameters[0].offsets.tolist() == offsets
 
 
 def test_pruning_keeps_the_whole_network_as_it_was() -> None:
     network = random_network(WEIGHTED, 3)
-    before = [p.weights.copy() for p in network.parameters]
+    before = [p.weights.copy() for p in network.layers]
     prune_slices(network, (5,))
-    for parameters, weights in zip(network.parameters, before, strict=True):
+    for parameters, weights in zip(network.layers, before, strict=True):
         np.testing.assert_array_equal(parameters.weights, weights)
 
 

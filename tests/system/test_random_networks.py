@@ -23,7 +23,8 @@ from cbnn.model.compute import golden
 from cbnn.model.network import Network, random_network
 from cbnn.model.operators.conv import Conv
 from cbnn.model.operators.dense import Dense
-from cbnn.model.operators.matrix import LayerShape
+from cbnn.model.operators.matrix import MatrixShape
+from cbnn.model.operators.max_pool import MaxPool
 from cbnn.model.topology import Topology
 from cbnn.sim.predict import dataflow
 from cbnn.sim.prove.cosim import Observation, Run, cosimulate, image_ends
@@ -100,7 +101,8 @@ def convolutions(draw, in_shape, max_windows):
     kernel = draw(st.sampled_from(sorted({k for k, _, _ in fits})))
     stride, padding = draw(st.sampled_from([(s, p) for k, s, p in fits if k == kernel]))
     pool = draw(st.integers(1, min(3, *sizes(kernel, stride, padding))))
-    return Conv(draw(WIDTHS), kernel, stride, padding, draw(st.integers(0, 1)), pool)
+    conv = Conv(draw(WIDTHS), kernel, stride, padding, draw(st.integers(0, 1)))
+    return [conv, MaxPool(pool)] if pool > 1 else [conv]
 
 
 @st.composite
@@ -112,16 +114,16 @@ def topologies(draw):
     kinds = draw(st.sampled_from(KINDS))
     layers, shape = [], in_shape
     for i in range(kinds.count("C")):
-        layers.append(draw(convolutions(shape, MAX_INTERVAL // (1 if i else len(kept)))))
-        shape = Topology(in_shape, bits, (0,), (*layers, Dense(1))).shapes[-2].out_shape
+        layers += draw(convolutions(shape, MAX_INTERVAL // (1 if i else len(kept))))
+        shape = Topology.chain(in_shape, bits, (0,), (*layers, Dense(1))).shapes[-2].out_shape
     layers += [Dense(draw(WIDTHS)) for _ in range(kinds.count("D"))]
-    return Topology(in_shape, bits, tuple(sorted(kept, reverse=True)), tuple(layers),
-                    draw(st.sampled_from(["sliced", "weighted"])))
+    return Topology.chain(in_shape, bits, tuple(sorted(kept, reverse=True)), layers,
+                          draw(st.sampled_from(["sliced", "weighted"])))
 
 
-def cycles(shape: LayerShape, pe: int, simd: int) -> int:
+def cycles(shape: MatrixShape, pe: int, simd: int) -> int:
     working = shape.n_windows * shape.n_slices * shape.slice_inputs * shape.mh // (pe * simd)
-    if not shape.layer.slides:
+    if not shape.operator.slides:
         return working
     return max(working, SlidingWindow.for_layer("", shape, simd).interval_cycles)
 
@@ -130,7 +132,7 @@ def cycles(shape: LayerShape, pe: int, simd: int) -> int:
 def foldings(draw, topology):
     """Draw (PE, SIMD) of every layer, neither too slow nor too wide; half of them as slow as the first layer's."""
     pairs, balanced, pace = [], draw(st.booleans()), MAX_INTERVAL
-    for shape in topology.shapes:
+    for shape in topology.layers:
         fits = [(pe, simd) for pe in divisors(shape.mh) for simd in divisors(shape.slice_inputs)
                 if pe * simd <= MAX_XNORS and cycles(shape, pe, simd) <= pace]
         if balanced and pairs and fits:
@@ -139,7 +141,7 @@ def foldings(draw, topology):
         assume(fits)
         pairs.append(draw(st.sampled_from(fits)))
         if balanced:
-            pace = cycles(topology.shapes[0], *pairs[0])
+            pace = cycles(topology.layers[0], *pairs[0])
     return "".join(f"({pe},{simd})" for pe, simd in pairs)
 
 

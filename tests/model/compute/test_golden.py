@@ -1,5 +1,9 @@
 """The golden model against loops over single bits, written from the arithmetic contract alone."""
 
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +13,8 @@ from cbnn.model.compute import golden
 from cbnn.model.network import Network, random_network
 from cbnn.model.operators.conv import Conv
 from cbnn.model.operators.dense import Dense
-from cbnn.model.operators.matrix import Parameters
+from cbnn.model.operators.matrix import MatrixParameters
+from cbnn.model.operators.max_pool import MaxPool
 from cbnn.model.topology import Topology
 
 
@@ -23,6 +28,30 @@ def backend(request):
 
 def random_images(topology: Topology, n: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 1 << topology.input_bits, (n, *topology.in_shape))
+
+
+@dataclass(frozen=True)
+class Pooled(Conv):
+    """A convolution and the pool after it, 1 where there is none."""
+
+    pool: int = 1
+
+
+def layered(network: Network) -> Any:
+    """The network as the loops take it: a pool, and what it inverts, belong to the convolution before it."""
+    layers: list[Conv | Dense] = []
+    learnt: list[SimpleNamespace] = []
+    for node, parameters in zip(network.topology.nodes, network.parameters, strict=True):
+        if isinstance(node.operator, MaxPool):
+            layers[-1] = replace(layers[-1], pool=node.operator.size)
+            learnt[-1].invert = parameters.invert
+        else:
+            operator = node.operator
+            layers.append(Pooled(**vars(operator)) if isinstance(operator, Conv) else operator)
+            learnt.append(SimpleNamespace(**vars(parameters)))
+    topology = network.topology
+    return SimpleNamespace(parameters=learnt, topology=SimpleNamespace(
+        in_shape=topology.in_shape, kept_slices=topology.kept_slices, first_layer=topology.first_layer, layers=layers))
 
 
 def brute_force(network: Network, image: np.ndarray) -> tuple[list[np.ndarray], list[int]]:
@@ -108,8 +137,11 @@ CASES = {
 def assert_equal(network: Network, images: np.ndarray) -> None:
     activations, scores = golden.activations(network, images), golden.scores(network, images)
     for n, image in enumerate(images):
-        hidden, wanted = brute_force(network, image)
-        for ours, bits in zip(activations[:-1], hidden, strict=True):
+        hidden, wanted = brute_force(layered(network), image)
+        # What a pool takes does not leave its layer.
+        nodes = network.topology.nodes
+        leaving = [i for i in range(len(nodes) - 1) if not isinstance(nodes[i + 1].operator, MaxPool)]
+        for ours, bits in zip([activations[i] for i in leaving], hidden, strict=True):
             np.testing.assert_array_equal(ours[n], bits.reshape(ours.shape[1:]))
         assert scores[n].tolist() == activations[-1][n].tolist() == wanted
         assert golden.classes(network, images[n : n + 1])[0] == wanted.index(max(wanted))
@@ -125,8 +157,8 @@ def test_bit_by_bit(name: str) -> None:
 def test_the_cases_reach_both_polarities_and_both_bits() -> None:
     topology = CASES["pool 3, rows and columns dropped"]
     network = random_network(topology, 0)
-    assert set(network.parameters[0].invert.tolist()) == {False, True}
-    assert set(golden.activations(network, random_images(topology, 9, 0))[0].ravel().tolist()) == {0, 1}
+    assert set(network.parameters[1].invert.tolist()) == {False, True}
+    assert set(golden.activations(network, random_images(topology, 9, 0))[1].ravel().tolist()) == {0, 1}
 
 
 @settings(deadline=None, max_examples=25)
@@ -136,10 +168,10 @@ def test_random_topologies(data: st.DataObject) -> None:
     kept = tuple(sorted(data.draw(st.sets(st.integers(0, bits - 1), min_size=1), "kept"), reverse=True))
     kernel = data.draw(st.integers(1, 3), "kernel")
     conv = Conv(data.draw(st.integers(1, 3), "channels"), kernel, data.draw(st.integers(1, 2), "stride"),
-                data.draw(st.integers(0, kernel - 1), "padding"), data.draw(st.integers(0, 1), "pad bit"),
-                data.draw(st.integers(1, 2), "pool"))
+                data.draw(st.integers(0, kernel - 1), "padding"), data.draw(st.integers(0, 1), "pad bit"))
+    operators = [conv, *data.draw(st.sampled_from([[], [MaxPool(2)]]), "pool"), Dense(3)]
     in_shape = (data.draw(st.integers(5, 7)), data.draw(st.integers(5, 7)), data.draw(st.integers(1, 2)))
-    topology = Topology(in_shape, bits, kept, (conv, Dense(3)), data.draw(st.sampled_from(["sliced", "weighted"])))
+    topology = Topology.chain(in_shape, bits, kept, operators, data.draw(st.sampled_from(["sliced", "weighted"])))
     network = random_network(topology, data.draw(st.integers(0, 99), "seed"), data.draw(st.booleans(), "by place"))
     assert_equal(network, random_images(topology, 2, 1))
 
@@ -154,8 +186,8 @@ def test_every_integer_dtype(dtype: type) -> None:
 def test_thresholds_at_both_ends() -> None:
     topology = Topology.parse("2FC-2FC", (2, 2, 1), 1)
     weights = np.ones((2, 4), np.uint8)
-    network = Network(topology, (Parameters(weights, np.array([0, 5])),
-                                 Parameters(weights[:, :2], offsets=np.array([-3, 4]))))
+    network = Network(topology, (MatrixParameters(weights, np.array([0, 5])),
+                                 MatrixParameters(weights[:, :2], offsets=np.array([-3, 4]))))
     for images in (np.zeros((1, 2, 2, 1), int), np.ones((1, 2, 2, 1), int)):
         hidden, scores = golden.activations(network, images)
         assert hidden.ravel().tolist() == [1, 0]
@@ -178,7 +210,7 @@ def test_more_images_than_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_of_equal_scores_the_first_wins() -> None:
     topology = Topology.parse("4FC", (1, 2, 1), 1)
     weights = np.array([[0, 0], [1, 1], [1, 1], [0, 1]], np.uint8)
-    network = Network(topology, (Parameters(weights, offsets=np.zeros(4, np.int64)),))
+    network = Network(topology, (MatrixParameters(weights, offsets=np.zeros(4, np.int64)),))
     images = np.array([[1, 1], [0, 0], [1, 0]]).reshape(3, 1, 2, 1)
     assert golden.scores(network, images).tolist() == [[0, 2, 2, 1], [2, 0, 0, 1], [1, 1, 1, 0]]
     assert golden.classes(network, images).tolist() == [1, 0, 0]

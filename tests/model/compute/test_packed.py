@@ -16,6 +16,7 @@ from cbnn.model.exchange.shipped import shipped_digits
 from cbnn.model.network import random_network
 from cbnn.model.operators.conv import Conv
 from cbnn.model.operators.dense import Dense
+from cbnn.model.operators.max_pool import MaxPool
 from cbnn.model.topology import Topology
 
 
@@ -31,12 +32,13 @@ def topologies(draw):
         stride, padding = draw(st.integers(1, 3)), draw(st.integers(0, kernel - 1))
         smallest = (min(height, width) + 2 * padding - kernel) // stride + 1
         channels = draw(st.sampled_from((1, 5, 63, 64, 65, 130)))
-        layers.append(Conv(channels, kernel, stride, padding, draw(st.integers(0, 1)),
-                           draw(st.integers(1, min(3, smallest)))))
-        in_shape = Topology(shape, bits, (0,), (*layers, Dense(1))).shapes[-2].out_shape
+        layers.append(Conv(channels, kernel, stride, padding, draw(st.integers(0, 1))))
+        if (size := draw(st.integers(1, min(3, smallest)))) > 1:
+            layers.append(MaxPool(size))
+        in_shape = Topology.chain(shape, bits, (0,), (*layers, Dense(1))).shapes[-2].out_shape
     layers += [Dense(draw(st.sampled_from((1, 7, 64, 100)))) for _ in range(draw(st.integers(1, 3)))]
-    return Topology(shape, bits, tuple(sorted(kept, reverse=True)), tuple(layers),
-                    draw(st.sampled_from(["sliced", "weighted"])))
+    return Topology.chain(shape, bits, tuple(sorted(kept, reverse=True)), layers,
+                          draw(st.sampled_from(["sliced", "weighted"])))
 
 
 @settings(deadline=None, max_examples=150)

@@ -39,7 +39,7 @@ def test_scores_are_equal(name: str, coded: bool, tmp_path: Path, executed: Call
 def test_there_and_back(tmp_path: Path) -> None:
     topology = Topology.parse("6C3B1-5C3-MP2-9FC-4FC", SHAPE, 8, first_layer="weighted")
     network = random_network(topology, 3, by_place=True)
-    assert network.parameters[1].invert.any()
+    assert network.parameters[2].invert.any()
     qonnx_export.save(network, tmp_path / "network.onnx")
     again = qonnx.load(tmp_path / "network.onnx", 0, 255)
     assert again.topology == topology

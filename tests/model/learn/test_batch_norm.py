@@ -27,7 +27,7 @@ def sign_is_positive(norm: BatchNorm, row: int, x: int) -> bool:
 def folded_bit(norm: BatchNorm, row: int, accumulator: int, n_inputs: int = N_INPUTS) -> bool:
     """Bit of an unpooled row whose first `accumulator` inputs agree with its weight."""
     weights = np.ones((len(norm.scale), n_inputs), np.uint8)
-    folded = fold(weights, norm, n_inputs, pooled=False)
+    folded, _ = fold(weights, norm, n_inputs, pooled=False)
     inputs = np.arange(n_inputs) < accumulator
     return int((folded.weights[row] == inputs).sum()) >= folded.thresholds[row]
 
@@ -42,8 +42,8 @@ NORMS = st.tuples(st.lists(st.tuples(VALUES, VALUES, VALUES, st.floats(0, 100) |
 @given(NORMS)
 def test_every_accumulator(norm: BatchNorm) -> None:
     weights = np.random.default_rng(0).integers(0, 2, (len(norm.scale), N_INPUTS), np.uint8)
-    folded = fold(weights, norm, N_INPUTS, pooled=False)
-    assert folded.invert is None
+    folded, invert = fold(weights, norm, N_INPUTS, pooled=False)
+    assert not invert.any()
     assert folded.thresholds.dtype == np.int64
     for row in range(len(weights)):
         assert 0 <= folded.thresholds[row] <= N_INPUTS + 1
@@ -57,23 +57,23 @@ def test_every_accumulator(norm: BatchNorm) -> None:
 @given(NORMS, st.integers(0, 99))
 def test_every_accumulator_pooled(norm: BatchNorm, seed: int) -> None:
     weights = np.ones((len(norm.scale), N_INPUTS), np.uint8)
-    folded = fold(weights, norm, N_INPUTS, pooled=True)
+    folded, invert = fold(weights, norm, N_INPUTS, pooled=True)
     np.testing.assert_array_equal(folded.weights, weights)
     groups = np.random.default_rng(seed).integers(0, N_INPUTS + 1, (20, 4))
     groups = np.concatenate([groups, np.arange(N_INPUTS + 1)[:, None].repeat(4, 1)])
     for row in range(len(weights)):
         for group in groups:
-            bit = (group >= folded.thresholds[row]).any() ^ folded.invert[row]
+            bit = (group >= folded.thresholds[row]).any() ^ invert[row]
             assert bit == sign_is_positive(norm, row, 2 * int(group.max()) - N_INPUTS)
 
 
 def test_float_evaluation_agrees_away_from_ties() -> None:
     rng = np.random.default_rng(5)
     norm = BatchNorm(rng.normal(size=200), rng.normal(size=200), rng.normal(size=200) * 8, rng.random(200) * 30, 1e-5)
-    folded = fold(np.ones((200, N_INPUTS), np.uint8), norm, N_INPUTS, pooled=True)
+    folded, invert = fold(np.ones((200, N_INPUTS), np.uint8), norm, N_INPUTS, pooled=True)
     for accumulator in range(N_INPUTS + 1):
         y = (norm.scale * (2 * accumulator - N_INPUTS - norm.mean) / np.sqrt(norm.variance + norm.epsilon) + norm.shift)
-        np.testing.assert_array_equal((accumulator >= folded.thresholds) ^ folded.invert, y >= 0)
+        np.testing.assert_array_equal((accumulator >= folded.thresholds) ^ invert, y >= 0)
 
 
 @pytest.mark.parametrize("x", [-N_INPUTS, -1, 1, 3, N_INPUTS])
@@ -84,8 +84,8 @@ def test_a_zero_on_an_integer_counts_as_positive(x: int) -> None:
         at = (x + N_INPUTS) // 2
         bits = [folded_bit(norm, 0, a) for a in range(N_INPUTS + 1)]
         assert bits == [a >= at if scale > 0 else a <= at for a in range(N_INPUTS + 1)]
-        pooled = fold(np.ones((1, N_INPUTS), np.uint8), norm, N_INPUTS, pooled=True)
-        assert [bool((a >= pooled.thresholds[0]) ^ pooled.invert[0]) for a in range(N_INPUTS + 1)] == bits
+        pooled, invert = fold(np.ones((1, N_INPUTS), np.uint8), norm, N_INPUTS, pooled=True)
+        assert [bool((a >= pooled.thresholds[0]) ^ invert[0]) for a in range(N_INPUTS + 1)] == bits
 
 
 def test_the_least_move_off_an_integer_counts() -> None:
@@ -108,16 +108,16 @@ def test_variances_that_floats_round_count(scale: int, shift: int, accumulator: 
 def test_extremes_are_clipped(scale: float, shift: float, low: int, high: int) -> None:
     weights = np.ones((1, N_INPUTS), np.uint8)
     norm = norm_of([(scale, shift, 0, 1e300)])
-    assert fold(weights, norm, N_INPUTS, pooled=False).thresholds.tolist() == [low]
-    pooled = fold(weights, norm, N_INPUTS, pooled=True)
+    assert fold(weights, norm, N_INPUTS, pooled=False)[0].thresholds.tolist() == [low]
+    pooled, invert = fold(weights, norm, N_INPUTS, pooled=True)
     assert pooled.thresholds.tolist() == [high]
-    assert pooled.invert.tolist() == [scale < 0]
+    assert invert.tolist() == [scale < 0]
 
 
 def test_weights_given_stay() -> None:
     weights = np.random.default_rng(1).integers(0, 2, (2, 5), np.uint8)
     before = weights.copy()
-    folded = fold(weights, norm_of([(1, 0, 0, 1), (-1, 0, 0, 1)]), 5, pooled=False)
+    folded, _ = fold(weights, norm_of([(1, 0, 0, 1), (-1, 0, 0, 1)]), 5, pooled=False)
     np.testing.assert_array_equal(weights, before)
     np.testing.assert_array_equal(folded.weights, before ^ [[0], [1]])
 
@@ -126,7 +126,8 @@ def test_float32_as_trained() -> None:
     norm = BatchNorm(*(np.array([value], np.float32) for value in (0.1, 0.7, 3.3, 2.2)), 1e-5)
     wide = BatchNorm(*(values.astype(np.float64) for values in norm[:4]), 1e-5)
     weights = np.ones((1, N_INPUTS), np.uint8)
-    assert fold(weights, norm, N_INPUTS, False).thresholds == fold(weights, wide, N_INPUTS, False).thresholds
+    narrow, _ = fold(weights, norm, N_INPUTS, False)
+    assert narrow.thresholds == fold(weights, wide, N_INPUTS, False)[0].thresholds
 
 
 NOT_FINITE = "batch norm holds values that are not finite"

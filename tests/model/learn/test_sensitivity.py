@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 from cbnn.model.compute import golden
 from cbnn.model.learn.sensitivity import Sensitivity, n_steps, pruning_order, randomise, sensitivity
 from cbnn.model.network import Network, random_network
-from cbnn.model.operators.matrix import Parameters
+from cbnn.model.operators.matrix import MatrixParameters
 from cbnn.model.topology import Topology
 
 TOPOLOGY = Topology.parse("6C3-MP2-4FC", (4, 4, 2), 6, (5, 3, 2, 0))
 RANDOM = random_network(TOPOLOGY, 1)
-NETWORK = Network(TOPOLOGY, (RANDOM.parameters[0], Parameters(RANDOM.parameters[1].weights, offsets=np.zeros(4, int))))
+SCORES = MatrixParameters(RANDOM.layers[-1].weights, offsets=np.zeros(4, int))
+NETWORK = Network(TOPOLOGY, (*RANDOM.parameters[:-1], SCORES))
 IMAGES = np.random.default_rng(0).integers(0, 64, (40, 4, 4, 2), np.uint8)
 LABELS = golden.classes(NETWORK, IMAGES)
 
@@ -84,7 +85,7 @@ def one_slice_decides(b: int) -> Network:
     column = topology.kept_slices.index(b)
     weights = np.ones((2, 4), np.uint8)
     weights[0, column] = 0
-    return Network(topology, (Parameters(weights, offsets=np.zeros(2, np.int64)),))
+    return Network(topology, (MatrixParameters(weights, offsets=np.zeros(2, np.int64)),))
 
 
 @pytest.mark.parametrize("b", range(4))
@@ -125,7 +126,8 @@ def test_bad_input_is_refused_at_the_call(images: np.ndarray, labels: np.ndarray
 
 def test_a_colour_by_itself() -> None:
     topology = Topology.parse("2FC", (1, 1, 3), 1)  # two classes: the bit of colour 1
-    network = Network(topology, (Parameters(np.array([[1, 0, 1], [1, 1, 1]], np.uint8), offsets=np.zeros(2, int)),))
+    weights = np.array([[1, 0, 1], [1, 1, 1]], np.uint8)
+    network = Network(topology, (MatrixParameters(weights, offsets=np.zeros(2, int)),))
     images = np.random.default_rng(1).integers(0, 2, (2000, 1, 1, 3), np.uint8)
     results = [r for r in sensitivity(network, images, images[:, 0, 0, 1].astype(int), 1) if r.mode == "colour"]
     assert [r.mean < 0.6 for r in results] == [False, True, False]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cbnn.model.operators.conv import Conv
 from cbnn.model.operators.dense import Dense
-from cbnn.model.operators.matrix import WINDOW_ORDER, LayerShape, Matrix, Parameters
+from cbnn.model.operators.matrix import WINDOW_ORDER, Matrix, MatrixParameters, MatrixShape
 from cbnn.model.operators.tensor import Tensor
 
 
@@ -25,14 +25,14 @@ def operators(draw: st.DrawFn) -> Matrix:
         return Dense(draw(st.integers(1, 3)))
     kernel = draw(st.integers(1, 3))
     return Conv(draw(st.integers(1, 3)), kernel, draw(st.integers(1, 2)), draw(st.integers(0, kernel - 1)),
-                draw(st.integers(0, 1)), draw(st.integers(1, 2)))
+                draw(st.integers(0, 1)))
 
 
-def sums_bit_by_bit(shape: LayerShape, weights: np.ndarray, bits: np.ndarray) -> np.ndarray:
+def sums_bit_by_bit(shape: MatrixShape, weights: np.ndarray, bits: np.ndarray) -> np.ndarray:
     """Popcount sums of one image, (rows, columns, mh), its bits being (slices, height, width, channels)."""
-    layer, tensor = shape.layer, shape.tensor
+    layer, tensor = shape.operator, shape.tensor
     height, width, channels = tensor.shape
-    sums = np.zeros(shape.window_shape, int)
+    sums = np.zeros(shape.out_shape, int)
     for y, x, m in np.ndindex(*sums.shape):
         i = 0
         for s, count in enumerate(tensor.slices):
@@ -64,18 +64,12 @@ def test_any_operator_takes_any_slices(tensor: Tensor, layer: Matrix, seed: int)
 
     offsets = rng.integers(-5, 5, shape.mh)
     if not layer.slides:
-        scores = shape.compute(Parameters(weights, offsets=offsets), bits)
+        scores = shape.compute(MatrixParameters(weights, offsets=offsets), bits)
         np.testing.assert_array_equal(scores, sums[:, 0, 0] + offsets)
     thresholds = rng.integers(0, shape.max_accumulator + 2, shape.mh)
-    invert = rng.integers(0, 2, shape.mh).astype(bool) if layer.pool > 1 else None
-    ones = sums >= thresholds
-    if invert is not None:
-        rows, columns, _ = shape.out_shape
-        ones = np.stack([ones[:, i : 2 * rows : 2, j : 2 * columns : 2] for i in range(2) for j in range(2)]).any(0)
-        ones ^= invert
-    given_bits = shape.compute(Parameters(weights, thresholds, invert=invert), bits)
+    given_bits = shape.compute(MatrixParameters(weights, thresholds), bits)
     assert given_bits.shape == (2, 1, *layer.infer(tensor).shape)
-    np.testing.assert_array_equal(given_bits[:, 0], ones)
+    np.testing.assert_array_equal(given_bits[:, 0], sums >= thresholds)
 
 
 @settings(deadline=None)
@@ -96,8 +90,3 @@ def test_slices_that_have_weights_of_their_own_count_one() -> None:
     for slices, shared in (((), True), ((2, 1), False), ((0,), True)):
         with pytest.raises(ValueError, match="are not whole numbers, or 1 with weights of their own"):
             Tensor((1, 1, 1), slices, shared)
-
-
-def test_a_dense_layer_gives_no_raster() -> None:
-    with pytest.raises(ValueError, match=r"^3FC gives no raster, which could be pooled$"):
-        Dense(3).with_pool(2)

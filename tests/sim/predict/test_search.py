@@ -25,7 +25,7 @@ def divisors(n):
 def every(request):
     """Give a topology, and cycles, LUTs and block RAMs of all of its foldings."""
     topology = TOPOLOGIES[request.param]
-    choices = [list(itertools.product(divisors(s.mh), divisors(s.slice_inputs))) for s in topology.shapes]
+    choices = [list(itertools.product(divisors(s.mh), divisors(s.slice_inputs))) for s in topology.layers]
     units = [accelerator(topology, Folding.of(topology, pairs)) for pairs in itertools.product(*choices)]
     return topology, [(unit.interval_cycles, unit.luts, unit.block_rams) for unit in units]
 

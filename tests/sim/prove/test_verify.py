@@ -12,7 +12,7 @@ from cbnn.hw import accelerator as hw
 from cbnn.hw import verilog
 from cbnn.hw.folding import Folding
 from cbnn.model.network import Network, random_network
-from cbnn.model.operators.matrix import Parameters
+from cbnn.model.operators.matrix import MatrixParameters
 from cbnn.model.topology import Topology
 from cbnn.sim.predict.cycles import predict
 from cbnn.sim.predict.dataflow import Trace, simulate
@@ -54,7 +54,7 @@ def test_one_wrong_weight_is_found(tmp_path: Path) -> None:
     last = NETWORK.parameters[-1]
     weights = last.weights.copy()
     weights[1, 2] ^= 1
-    other = Network(TOPOLOGY, (*NETWORK.parameters[:-1], Parameters(weights, offsets=last.offsets)))
+    other = Network(TOPOLOGY, (*NETWORK.parameters[:-1], MatrixParameters(weights, offsets=last.offsets)))
     result = verify(NETWORK, hw.accelerator(other, FOLDING), IMAGES, tmp_path / "v")
     assert result.wrong_images == [0, 1, 2, 3, 4]
     assert result.differences[0] == "image 0: the scores of the RTL differ from the golden model's"

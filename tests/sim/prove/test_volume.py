@@ -12,7 +12,7 @@ from cbnn.hw.folding import Folding
 from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.model.compute import golden
 from cbnn.model.network import Network, random_network
-from cbnn.model.operators.matrix import Parameters
+from cbnn.model.operators.matrix import MatrixParameters
 from cbnn.model.topology import Topology
 from cbnn.sim.prove import volume
 from cbnn.sim.prove.cosim import Run, cosimulate, image_ends
@@ -54,10 +54,13 @@ def test_the_same_cycles_and_beats_as_icarus(executable: Path, tmp_path: Path, i
 
 
 def test_one_wrong_weight_is_reported_with_the_images_it_spoils(executable: Path) -> None:
-    hidden = NETWORK.parameters[1]
+    parameters = list(NETWORK.parameters)
+    at = next(i for i, shape in enumerate(TOPOLOGY.shapes) if shape == TOPOLOGY.layers[1])
+    hidden = parameters[at]
     weights = hidden.weights.copy()
     weights[2, 3] ^= 1
-    other = Network(TOPOLOGY, (NETWORK.parameters[0], Parameters(weights, hidden.thresholds), NETWORK.parameters[2]))
+    parameters[at] = MatrixParameters(weights, hidden.thresholds)
+    other = Network(TOPOLOGY, tuple(parameters))
     spoilt = (golden.scores(other, IMAGES) != golden.scores(NETWORK, IMAGES)).any(axis=1)
     assert 0 < spoilt.sum() < len(IMAGES)
     seen = volume.stream(other, UNIT, IMAGES, executable=executable)

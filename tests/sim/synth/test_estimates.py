@@ -26,7 +26,7 @@ from cbnn.sim.synth.synthesis import Area, synthesize
 
 
 def window(name: str, text: str, in_shape: tuple[int, int, int], simd: int) -> SlidingWindow:
-    return SlidingWindow.for_layer(name, Topology.parse(f"{text}-2FC", in_shape, 1).shapes[0], simd)
+    return SlidingWindow.for_layer(name, Topology.parse(f"{text}-2FC", in_shape, 1).layers[0], simd)
 
 
 def matrix(name: str, pe_simd: tuple[int, int], folds: tuple[int, int], *,
