@@ -80,7 +80,7 @@ def measure(name: str) -> dict:
 def _icarus(unit: Accelerator, images: np.ndarray) -> float:
     """Seconds of cocotb on Icarus; the cycles must be the simulation's."""
     beats = tuple(format(beat, "x") for beat in input_beats(unit, images))
-    n_out = len(images) * unit.kernels[-1].m_beats
+    n_out = len(images) * unit.m_axis.beats
     run = Run(beats, image_ends(len(images), unit.input_beats), n_out, max_cycles=10**9)
     with tempfile.TemporaryDirectory(prefix="cbnn-bench-") as folder:
         generate(unit, Path(folder) / "verilog")

@@ -10,13 +10,13 @@ import json
 import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from scipy.optimize import nnls
 
-from cbnn.hw.accelerator import Accelerator, accelerator
+from cbnn.hw.accelerator import Accelerator, accelerator, chain
 from cbnn.hw.classify import Classify
 from cbnn.hw.fifo import Fifo
 from cbnn.hw.folding import Folding
@@ -80,7 +80,10 @@ def unit_of(index: int) -> Accelerator:
     topology = Topology.parse(text, in_shape, bits, first_layer=first_layer)
     network = random_network(topology, index)
     unit = accelerator(network, Folding.parse(folding, topology), f"n{index}")
-    return replace(unit, kernels=(*KERNELS, *unit.kernels)) if index == len(NETWORKS) - 1 else unit
+    if index == len(NETWORKS) - 1:
+        kernels = (*KERNELS, *unit.kernels)
+        vars(unit).update(kernels=kernels, links=chain(len(kernels)))  # which it would refuse: they do not fit
+    return unit
 
 
 def areas_of(index: int, folder: Path) -> list[Area]:

@@ -19,6 +19,7 @@ matrix unit treats the slices as further words of the vector, so that cycles are
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -36,7 +37,7 @@ from cbnn.hw.mvtu.mvtu import Mvtu
 from cbnn.hw.register_slice import RegisterSlice
 from cbnn.hw.replay_buffer import ReplayBuffer
 from cbnn.hw.result_marks import ResultMarks
-from cbnn.hw.stream import Kernel, Stream
+from cbnn.hw.stream import OUTSIDE, Kernel, Link, Port, Stream
 from cbnn.hw.width_converter import WidthConverter
 from cbnn.hw.window.sliding_window import SlidingWindow
 from cbnn.model.network import Network
@@ -79,11 +80,13 @@ KEYWORDS = frozenset("""
 
 @dataclass(frozen=True)
 class Accelerator:
-    """Kernels in stream order; the first takes `s_axis`, each next one takes what the one before gives.
+    """Kernels joined by links.
 
     Attributes
     ----------
     name : name of the top module, and prefix of all others
+    kernels : each comes after those that it takes from
+    links : one per port of a kernel; exactly one begins outside (`s_axis`), exactly one ends there (`m_axis`)
     network : what was laid out, so that `input_beats` knows its pixels; None of a bare topology
     """
 
@@ -91,7 +94,21 @@ class Accelerator:
     topology: Topology
     folding: Folding
     kernels: tuple[Kernel, ...]
+    links: tuple[Link, ...]
     network: Network | None = None
+
+    def __post_init__(self) -> None:
+        check_links(self.kernels, self.links)
+
+    @property
+    def s_axis(self) -> Port:
+        """What enters."""
+        return next(self.kernels[link.sink].inputs[link.sink_port] for link in self.links if link.source == OUTSIDE)
+
+    @property
+    def m_axis(self) -> Port:
+        """What leaves, marks of results apart."""
+        return next(self.kernels[link.source].outputs[link.source_port] for link in self.links if link.sink == OUTSIDE)
 
     @property
     def mvtus(self) -> tuple[Mvtu, ...]:
@@ -106,7 +123,7 @@ class Accelerator:
     @property
     def guard(self) -> FrameGuard:
         """What makes whole images of frames, in front of the kernels."""
-        return FrameGuard(f"{self.name}_guard", self.kernels[0].s_width, self.kernels[0].s_beats)
+        return FrameGuard(f"{self.name}_guard", *self.s_axis)
 
     @property
     def marks(self) -> ResultMarks:
@@ -118,7 +135,7 @@ class Accelerator:
         Images in flight are those whose last beat has entered and has not left. They are no more
         than the images, and parts of images, that all kernels hold together, rounded up.
         """
-        return ResultMarks(f"{self.name}_marks", self.kernels[-1].m_width,
+        return ResultMarks(f"{self.name}_marks", self.m_axis.width,
                            ceil(sum(kernel.images_held for kernel in self.kernels)),
                            early=not all(kernel.schedule.needs_last for kernel in self.kernels))
 
@@ -130,7 +147,7 @@ class Accelerator:
     @property
     def input_beats(self) -> int:
         """Beats of `s_axis` per image."""
-        return self.kernels[0].s_beats
+        return self.s_axis.beats
 
     @property
     def interval_cycles(self) -> int:
@@ -168,19 +185,58 @@ def accelerator(network: Network | Topology, folding: Folding, name: str = "acce
     folding.check(topology)
     _check_size(folding)
     elements = topology.tensor.n_values * len(topology.kept_slices)
-    kernels: list[Kernel] = [RegisterSlice(f"{name}_input", folding.input_width, elements // folding.input_width)]
-    gives, n_layers = {INPUT: kernels[0]}, 0
+    entry = RegisterSlice(f"{name}_input", folding.input_width, elements // folding.input_width)
+    kernels: list[Kernel] = []
+    links: list[Link] = []
+    # Where what every node gives comes from.
+    ends, n_layers = {INPUT: OUTSIDE}, 0
+
+    def join(end: int, more: list[Kernel]) -> int:
+        """Add kernels in a row after one; return the last."""
+        for kernel in more:
+            links.append(Link(end, len(kernels)))
+            end = len(kernels)
+            kernels.append(kernel)
+        return end
+
     for i, (node, shape) in enumerate(zip(topology.nodes, topology.shapes, strict=True)):
         # A pool is counted and folded with the layer that it follows.
         n_layers += isinstance(shape, MatrixShape)
         source, = node.inputs
-        kernels += node_kernels(f"{name}_%s{n_layers - 1}", shape, parameters[i], folding.layers[n_layers - 1],
-                                gives[source])
-        gives[i] = kernels[-1]
-    if not isinstance(kernels[1], WidthConverter):
-        del kernels[0]  # what comes next keeps what it takes in a memory of its own
-    kernels += tail_kernels(f"{name}_%s", topology.shapes[-1], parameters[-1], kernels[-1])
-    return Accelerator(name, topology, folding, tuple(kernels), None if isinstance(network, Topology) else network)
+        before = entry if source == INPUT else kernels[ends[source]]
+        made = node_kernels(f"{name}_%s{n_layers - 1}", shape, parameters[i], folding.layers[n_layers - 1], before)
+        if before is entry and isinstance(made[0], WidthConverter):
+            made.insert(0, entry)  # anything else keeps what it takes in a memory of its own
+        ends[i] = join(ends[source], made)
+    end = join(ends[len(topology.nodes) - 1], tail_kernels(f"{name}_%s", topology.shapes[-1], parameters[-1],
+                                                           kernels[-1]))
+    links.append(Link(end, OUTSIDE))
+    return Accelerator(name, topology, folding, tuple(kernels), tuple(links),
+                       None if isinstance(network, Topology) else network)
+
+
+def chain(n_kernels: int) -> tuple[Link, ...]:
+    """Return the links of kernels in a row."""
+    return tuple(Link(i - 1 if i else OUTSIDE, i if i < n_kernels else OUTSIDE) for i in range(n_kernels + 1))
+
+
+def check_links(kernels: Sequence[Kernel], links: Sequence[Link]) -> None:
+    """Raise ValueError unless every port is joined once, to one of the same beats, and two of them to the outside."""
+    sources = Counter((link.source, link.source_port) for link in links)
+    sinks = Counter((link.sink, link.sink_port) for link in links)
+    wanted = [(OUTSIDE, 0), *((i, port) for i, kernel in enumerate(kernels) for port in range(len(kernel.outputs)))]
+    if sources != Counter(wanted):
+        raise ValueError("not every port that gives beats is joined to one that takes them")
+    wanted = [(OUTSIDE, 0), *((i, port) for i, kernel in enumerate(kernels) for port in range(len(kernel.inputs)))]
+    if sinks != Counter(wanted):
+        raise ValueError("not every port that takes beats is joined to one that gives them")
+    for link in links:
+        if OUTSIDE not in (link.source, link.sink):
+            source, sink = kernels[link.source], kernels[link.sink]
+            given, taken = source.outputs[link.source_port], sink.inputs[link.sink_port]
+            if given != taken:
+                raise ValueError(f"{source.name} gives {given.beats} beats of {given.width} bits per image; "
+                                 f"{sink.name} takes {taken.beats} of {taken.width}")
 
 
 def check_name(name: str) -> None:
@@ -231,7 +287,7 @@ def _matrix(name: str, shape: OperatorShape, parameters: Parameters | None, fold
     for converter in widths_converted(name % "words", before, folding.simd):
         before = converter
         yield converter
-    yield _buffer(name % "buffer", folding, before.m_beats, shape.n_windows, neuron_fold)
+    yield _buffer(name % "buffer", folding, before.m_axis.beats, shape.n_windows, neuron_fold)
     weights: tuple[int, ...] = ()
     thresholds: tuple[int, ...] = ()
     place_ends: tuple[tuple[int, ...], tuple[int, ...]] = ((0,), (0,))
@@ -273,7 +329,7 @@ def tail_kernels(name: str, shape: OperatorShape, parameters: Parameters | None,
     assert isinstance(before, Mvtu)
     low, high = _score_range(shape, parameters)
     classify = Classify(name % "classify", before.pe, low, high, shape.mh)
-    return [classify, RegisterSlice(name % "output", classify.m_width, classify.m_beats)]
+    return [classify, RegisterSlice(name % "output", classify.m_axis.width, classify.m_axis.beats)]
 
 
 def widths_converted(name: str, before: Kernel, width: int) -> Iterator[Kernel]:
@@ -281,15 +337,16 @@ def widths_converted(name: str, before: Kernel, width: int) -> Iterator[Kernel]:
 
     A pool sends its pixels in bursts; those that come faster than they can be handed out wait in a FIFO.
     """
-    common = math.lcm(before.m_width, width)
+    given = before.m_axis
+    common = math.lcm(given.width, width)
     if isinstance(before, MaxPool) and (waiting := before.most_waiting(width)):
-        before = Fifo(f"{name}_burst", before.m_width, waiting + common // before.m_width, before.m_beats)
+        before = Fifo(f"{name}_burst", given.width, waiting + common // given.width, given.beats)
         yield before
-    if common != before.m_width:
-        before = WidthConverter(f"{name}_gather", before.m_width, common, before.m_beats)
+    if common != given.width:
+        before = WidthConverter(f"{name}_gather", given.width, common, given.beats)
         yield before
     if common != width:
-        yield WidthConverter(f"{name}_hand_out", common, width, before.m_beats)
+        yield WidthConverter(f"{name}_hand_out", common, width, before.m_axis.beats)
 
 
 def _buffer(name: str, folding: LayerFolding, n_beats: int, n_vectors: int, neuron_fold: int) -> Kernel:
@@ -362,7 +419,13 @@ def input_images(accelerator: Accelerator, beats: Sequence[int]) -> NDArray[np.i
     return (slices * weights[:, np.newaxis, np.newaxis, np.newaxis]).sum(axis=1)
 
 
-def blocks_of(kernels: Sequence[Kernel], clk: Signal, rst: Signal, s_axis: Stream, m_axis: Stream) -> list:
+def blocks_of(unit: Accelerator, clk: Signal, rst: Signal, s_axis: Stream, m_axis: Stream) -> list:
     """Return the kernels' blocks, joined link by link, for MyHDL's own simulator."""
-    links = [s_axis, *(Stream(kernel.m_width) for kernel in kernels[:-1]), m_axis]
-    return [kernel.hardware(clk, rst, links[i], links[i + 1]) for i, kernel in enumerate(kernels)]
+    streams = {link: s_axis if link.source == OUTSIDE else m_axis if link.sink == OUTSIDE else
+               Stream(unit.kernels[link.source].outputs[link.source_port].width) for link in unit.links}
+    blocks = []
+    for i, kernel in enumerate(unit.kernels):
+        takes = sorted((link for link in unit.links if link.sink == i), key=lambda link: link.sink_port)
+        gives = sorted((link for link in unit.links if link.source == i), key=lambda link: link.source_port)
+        blocks.append(kernel.hardware(clk, rst, *(streams[link] for link in (*takes, *gives))))
+    return blocks

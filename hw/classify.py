@@ -7,7 +7,7 @@ from myhdl import ConcatSignal, Signal, always, always_comb, always_seq, block, 
 from numpy.typing import NDArray
 
 from cbnn.hw.delay import delay
-from cbnn.hw.stream import Kernel, Schedule, counter
+from cbnn.hw.stream import Kernel, Port, Schedule, counter
 
 
 def signed_width(low: int, high: int) -> int:
@@ -43,10 +43,8 @@ class Classify(Kernel):
     width = property(lambda self: signed_width(self.low, self.high))
     lane = property(lambda self: lane_width(self.low, self.high))
     class_lane = property(lambda self: lane_width(0, self.n_classes - 1))
-    s_width = property(lambda self: self.pe * self.width)
-    m_width = property(lambda self: self.pe * self.lane + self.class_lane)
-    s_beats = property(lambda self: self.n_classes // self.pe)
-    m_beats = property(lambda self: self.n_classes // self.pe)
+    inputs = property(lambda self: (Port(self.pe * self.width, self.n_classes // self.pe),))
+    outputs = property(lambda self: (Port(self.pe * self.lane + self.class_lane, self.n_classes // self.pe),))
 
     @property
     def levels(self) -> int:
@@ -56,12 +54,12 @@ class Classify(Kernel):
     @property
     def interval_cycles(self) -> int:
         """A beat per cycle."""
-        return self.s_beats
+        return self.s_axis.beats
 
     @property
     def latency_cycles(self) -> int:
         """Scores are taken, compared level by level, and compared with the best before."""
-        return self.s_beats - 1 + self.levels + 2
+        return self.s_axis.beats - 1 + self.levels + 2
 
     @property
     def lut_terms(self) -> tuple[float, ...]:
@@ -73,8 +71,8 @@ class Classify(Kernel):
     @property
     def layout(self) -> dict[str, int]:
         """What a host needs to know to read a beat; widths in bits."""
-        return {"tdata_bits": self.m_width, "scores": self.pe, "score_bits": self.lane, "class_bits": self.class_lane,
-                "beats": self.m_beats}
+        return {"tdata_bits": self.m_axis.width, "scores": self.pe, "score_bits": self.lane,
+                "class_bits": self.class_lane, "beats": self.m_axis.beats}
 
     def encoded(self, scores: NDArray[np.int64]) -> list[int]:
         """Return every beat of every image, from scores (N, classes)."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from myhdl import ConcatSignal, Signal, always, always_comb, always_seq, block, instances, intbv
 
 from cbnn.hw.cost import memory_block_rams, memory_luts
-from cbnn.hw.stream import Kernel, Schedule, counter
+from cbnn.hw.stream import Kernel, Port, Schedule, counter
 
 
 @dataclass(frozen=True)
@@ -17,10 +17,8 @@ class Fifo(Kernel):
     beats: int
 
     LUT_CONSTANTS = (0.93, 1.26, 4.8)
-    s_width = property(lambda self: self.width)
-    m_width = property(lambda self: self.width)
-    s_beats = property(lambda self: self.beats)
-    m_beats = property(lambda self: self.beats)
+    inputs = property(lambda self: (Port(self.width, self.beats),))
+    outputs = property(lambda self: (Port(self.width, self.beats),))
 
     @property
     def interval_cycles(self) -> int:

@@ -35,8 +35,6 @@ class FrameGuard:
     width: int
     beats: int
 
-    s_width = property(lambda self: self.width)
-    m_width = property(lambda self: self.width)
     block_rams = property(lambda self: 0)
 
     @property

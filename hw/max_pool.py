@@ -8,7 +8,7 @@ from myhdl import Signal, always, always_comb, always_seq, block, instances, int
 from numpy.typing import NDArray
 
 from cbnn.hw.cost import ram_luts
-from cbnn.hw.stream import Kernel, Schedule, counter
+from cbnn.hw.stream import Kernel, Port, Schedule, counter
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,18 @@ class MaxPool(Kernel):
         """Beats per pixel."""
         return self.in_shape[2] // self.pe
 
-    s_width = property(lambda self: self.pe)
-    m_width = property(lambda self: self.pe)
-    s_beats = property(lambda self: self.in_shape[0] * self.in_shape[1] * self.groups)
-
     @property
-    def m_beats(self) -> int:
-        """Beats that leave per image."""
-        return (self.in_shape[0] // self.size) * (self.in_shape[1] // self.size) * self.groups
+    def out_shape(self) -> tuple[int, int]:
+        """Rows and columns that leave."""
+        return self.in_shape[0] // self.size, self.in_shape[1] // self.size
+
+    inputs = property(lambda self: (Port(self.pe, self.in_shape[0] * self.in_shape[1] * self.groups),))
+    outputs = property(lambda self: (Port(self.pe, self.out_shape[0] * self.out_shape[1] * self.groups),))
 
     @property
     def interval_cycles(self) -> int:
         """A beat in per cycle."""
-        return self.s_beats
+        return self.s_axis.beats
 
     @property
     def latency_cycles(self) -> int:
@@ -85,8 +84,9 @@ class MaxPool(Kernel):
         What leaves comes in bursts, in the last of every `size` rows; what enters comes evenly, every `beat_cycles`
         or as slowly as handing out takes on average.
         """
-        period, piece_cycles = self.s_beats, self.pe * self.s_beats  # a cycle is `s_beats * width` units of time
-        enter_cycles = max(self.beat_cycles * self.s_beats * width, self.pe * self.m_beats)
+        period, left = self.s_axis.beats, self.m_axis.beats
+        piece_cycles = self.pe * period  # a cycle is `period * width` units of time
+        enter_cycles = max(self.beat_cycles * period * width, self.pe * left)
         unit = gcd(enter_cycles, piece_cycles)
         ends = np.flatnonzero(self._ends)
         come = np.concatenate([ends, ends + period]) * (enter_cycles // unit)

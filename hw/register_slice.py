@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from myhdl import Signal, always, always_comb, always_seq, block, instances, intbv
 
-from cbnn.hw.stream import Kernel, Schedule
+from cbnn.hw.stream import Kernel, Port, Schedule
 
 
 @dataclass(frozen=True)
@@ -14,10 +14,8 @@ class RegisterSlice(Kernel):
     width: int
     beats: int
 
-    s_width = property(lambda self: self.width)
-    m_width = property(lambda self: self.width)
-    s_beats = property(lambda self: self.beats)
-    m_beats = property(lambda self: self.beats)
+    inputs = property(lambda self: (Port(self.width, self.beats),))
+    outputs = property(lambda self: (Port(self.width, self.beats),))
     interval_cycles = property(lambda self: self.beats)
     latency_cycles = property(lambda self: self.beats)
     LUT_CONSTANTS = (1, 5)

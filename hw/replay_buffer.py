@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from myhdl import ConcatSignal, Signal, always, always_comb, always_seq, block, instances, intbv, modbv
 
 from cbnn.hw.cost import memory_block_rams, memory_luts
-from cbnn.hw.stream import Kernel, Schedule, counter
+from cbnn.hw.stream import Kernel, Port, Schedule, counter
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,8 @@ class ReplayBuffer(Kernel):
     folds: int
 
     LUT_CONSTANTS = (1.06, 1, 6.8)
-    s_width = property(lambda self: self.width)
-    m_width = property(lambda self: self.width)
-    s_beats = property(lambda self: self.beats)
-    m_beats = property(lambda self: self.beats * self.folds)
+    inputs = property(lambda self: (Port(self.width, self.beats),))
+    outputs = property(lambda self: (Port(self.width, self.beats * self.folds),))
 
     @property
     def capacity(self) -> int:
@@ -44,12 +42,12 @@ class ReplayBuffer(Kernel):
     @property
     def interval_cycles(self) -> int:
         """A beat out per cycle."""
-        return self.m_beats
+        return self.m_axis.beats
 
     @property
     def latency_cycles(self) -> int:
         """The first beat leaves a cycle after it came, the others one by one."""
-        return self.m_beats
+        return self.m_axis.beats
 
     @property
     def memory_luts(self) -> int:

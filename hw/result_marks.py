@@ -29,8 +29,6 @@ class ResultMarks:
     images: int
     early: bool
 
-    s_width = property(lambda self: self.width)
-    m_width = property(lambda self: self.width)
     block_rams = property(lambda self: 0)
 
     @property

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from fractions import Fraction
 from itertools import accumulate
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from myhdl import ResetSignal, Signal, intbv
 
@@ -49,6 +49,25 @@ def part(signal: Signal, high: int, low: int) -> Signal:
 def clock_and_reset() -> tuple[Signal, ResetSignal]:
     """Return `clk` and the synchronous reset `rst`, active high, as kernels take them."""
     return Signal(bool(0)), ResetSignal(0, active=1, isasync=False)
+
+
+class Port(NamedTuple):
+    """A stream that enters or leaves a kernel: bits of a beat, beats per image."""
+
+    width: int
+    beats: int
+
+
+class Link(NamedTuple):
+    """An edge: what leaves a port of one kernel enters one of another; `OUTSIDE` stands for what is around them."""
+
+    source: int
+    sink: int
+    source_port: int = 0
+    sink_port: int = 0
+
+
+OUTSIDE = -1
 
 
 @dataclass(frozen=True)
@@ -124,7 +143,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Kernel(ABC):
-    """A streaming kernel: one input link, one output link, and the cycles it takes.
+    """A streaming kernel: its ports, and the cycles it takes.
 
     `name` is the name of its Verilog module. Cycle counts are for one image whose beats are always offered and
     always accepted:
@@ -139,23 +158,25 @@ class Kernel(ABC):
 
     @property
     @abstractmethod
-    def s_width(self) -> int:
-        """Bits of a beat that enters."""
+    def inputs(self) -> tuple[Port, ...]:
+        """Streams that enter."""
 
     @property
     @abstractmethod
-    def m_width(self) -> int:
-        """Bits of a beat that leaves."""
+    def outputs(self) -> tuple[Port, ...]:
+        """Streams that leave."""
 
     @property
-    @abstractmethod
-    def s_beats(self) -> int:
-        """Beats that enter per image."""
+    def s_axis(self) -> Port:
+        """The stream that enters, of a kernel that has one."""
+        port, = self.inputs
+        return port
 
     @property
-    @abstractmethod
-    def m_beats(self) -> int:
-        """Beats that leave per image."""
+    def m_axis(self) -> Port:
+        """The stream that leaves, of a kernel that has one."""
+        port, = self.outputs
+        return port
 
     @property
     @abstractmethod
@@ -194,7 +215,7 @@ class Kernel(ABC):
 
         What has entered and left is counted as beats by beats per image, each on its own link.
         """
-        schedule, beats = self.schedule, self.s_beats
+        schedule, beats = self.schedule, self.s_axis.beats
         if schedule.kind == Schedule.Kind.EACH:
             # Beats in the pipeline, and those that have come since the last that gave a beat.
             size, total = len(schedule.table), sum(schedule.table)
@@ -207,7 +228,7 @@ class Kernel(ABC):
             lag = max(freed * n_rows - row * beats
                       for row, freed in enumerate((0, *schedule.table[: n_rows - 1])))
             return (Fraction(schedule.capacity, beats) + Fraction(lag, beats * n_rows)
-                    + Fraction(1, self.m_beats))
+                    + Fraction(1, self.m_axis.beats))
         # Converters hold a group of beats, or one that is handed out.
         gathered = schedule.numbers[0] if schedule.kind == Schedule.Kind.GATHER else 1
         return Fraction(schedule.capacity or gathered, beats)

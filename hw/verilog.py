@@ -17,7 +17,7 @@ from cbnn.hw.folding import takes_pixels
 from cbnn.hw.frame_guard import ERROR_BITS, FrameGuard
 from cbnn.hw.instance import converting
 from cbnn.hw.result_marks import ResultMarks
-from cbnn.hw.stream import Kernel, Stream, clock_and_reset
+from cbnn.hw.stream import OUTSIDE, Kernel, Stream, clock_and_reset
 from cbnn.model.files import folder_written
 
 MANIFEST = "manifest.json"
@@ -75,7 +75,7 @@ def write_part(part: FrameGuard | Kernel | ResultMarks, folder: Path) -> list[st
 def write_kernel(kernel: Kernel, folder: Path) -> list[str]:
     """Write the modules of one kernel, innermost first, and its ROMs; return the modules' names."""
     clk, rst = clock_and_reset()
-    s_axis, m_axis = Stream(kernel.s_width), Stream(kernel.m_width)
+    s_axis, m_axis = Stream(kernel.s_axis.width), Stream(kernel.m_axis.width)
     constructors = {**kernel.submodules(), kernel.name: lambda: kernel.hardware(clk, rst, s_axis, m_axis)}
     for content in kernel.roms:
         if len(content.words) > 1:
@@ -131,9 +131,11 @@ def _tidy(text: str) -> str:
 
 def top_module(accelerator: Accelerator) -> str:
     """Verilog of the module that joins the parts."""
-    parts, width = accelerator.parts, accelerator.guard.width
-    names = [part.name.removeprefix(f"{accelerator.name}_") for part in parts]
-    links = ["s_axis", *names[:-1], "m_axis"]
+    guard, marks, width = accelerator.guard, accelerator.marks, accelerator.guard.width
+    short = [name.removeprefix(f"{accelerator.name}_")
+             for name in (guard.name, *(kernel.name for kernel in accelerator.kernels))]
+    # Every link has the name of what gives it; the guard stands before all kernels, the marks after them.
+    wires = {link: short[link.source - OUTSIDE] for link in accelerator.links}
     lines = [
         f"module {accelerator.name} #(",
         "    // 0: s_axis_tlast is ignored, and images are told apart by counting beats.",
@@ -152,28 +154,38 @@ def top_module(accelerator: Accelerator) -> str:
         f"    output wire [{ERROR_BITS - 1}:0] frame_errors",
         ");", "", "wire rst = !aresetn;",
         "wire image_end, damaged;"]
-    for part, link in zip(parts, links[1:-1], strict=False):
-        lines += [f"wire [{part.m_width - 1}:0] {link}_tdata;",
-                  f"wire {link}_tvalid, {link}_tready, {link}_tlast;"]
-    lines.append(f"wire frame_end = USE_TLAST != 0 ? s_axis_tlast : {links[1]}_tlast;")
-    for part, short, source, sink in zip(parts, names, links, links[1:], strict=False):
-        lines += ["", f"{part.name} u_{short} (", "    .clk(aclk), .rst(rst),"]
-        data, last = f"{source}_tdata", f"{source}_tlast"
-        if isinstance(part, FrameGuard):
-            data, last = f"{data}[{width - 1}:0]", "frame_end"
-            lines.append("    .image_end(image_end), .damaged(damaged), .frame_errors(frame_errors),")
-        elif isinstance(part, ResultMarks):
-            lines.append("    .image_end(image_end), .damaged(damaged), .m_axis_tuser(m_axis_tuser),")
-        lines += [f"    .s_axis_tdata({data}), .s_axis_tvalid({source}_tvalid), "
-                  f".s_axis_tready({source}_tready), .s_axis_tlast({last}),",
-                  f"    .m_axis_tdata({sink}_tdata), .m_axis_tvalid({sink}_tvalid), "
-                  f".m_axis_tready({sink}_tready), .m_axis_tlast({sink}_tlast)", ");"]
+    for link, name in wires.items():
+        bits = width if link.source == OUTSIDE else accelerator.kernels[link.source].outputs[link.source_port].width
+        lines += [f"wire [{bits - 1}:0] {name}_tdata;", f"wire {name}_tvalid, {name}_tready, {name}_tlast;"]
+    lines += [f"wire frame_end = USE_TLAST != 0 ? s_axis_tlast : {short[0]}_tlast;",
+              *_instance(guard.name, short[0], [
+                  ".image_end(image_end), .damaged(damaged), .frame_errors(frame_errors)",
+                  _stream("s_axis", f"s_axis_tdata[{width - 1}:0]", "s_axis", "frame_end"),
+                  _stream("m_axis", f"{short[0]}_tdata", short[0])])]
+    for i, kernel in enumerate(accelerator.kernels):
+        lines += _instance(kernel.name, short[i - OUTSIDE], [
+            *(_stream("s_axis", f"{name}_tdata", name) for link, name in wires.items() if link.sink == i),
+            *(_stream("m_axis", f"{name}_tdata", name) for link, name in wires.items() if link.source == i)])
+    result = next(name for link, name in wires.items() if link.sink == OUTSIDE)
+    lines += _instance(marks.name, "marks", [
+        ".image_end(image_end), .damaged(damaged), .m_axis_tuser(m_axis_tuser)",
+        _stream("s_axis", f"{result}_tdata", result), _stream("m_axis", "m_axis_tdata", "m_axis")])
     return "\n".join([*_header(accelerator), "`timescale 1ns/10ps", "", *lines, "", "endmodule"]) + "\n"
+
+
+def _instance(module: str, name: str, ports: list[str]) -> list[str]:
+    return ["", f"{module} u_{name} (", "    .clk(aclk), .rst(rst),", *(f"    {port}," for port in ports[:-1]),
+            f"    {ports[-1]}", ");"]
+
+
+def _stream(port: str, data: str, wires: str, last: str = "") -> str:
+    return (f".{port}_tdata({data}), .{port}_tvalid({wires}_tvalid), "
+            f".{port}_tready({wires}_tready), .{port}_tlast({last or f'{wires}_tlast'})")
 
 
 def _header(accelerator: Accelerator) -> list[str]:
     """Say what the top module is, how it is fed and how fast it is, to somebody who has only this file."""
-    width, last = accelerator.folding.input_width, accelerator.kernels[-1]
+    width, last = accelerator.folding.input_width, accelerator.m_axis
     return [f"// Binary neural network {accelerator.topology}",
             f"// folded {accelerator.folding}: (PE,SIMD) per layer. Generated by cbnn {version('cbnn')};",
             "// what is generated is yours, under no licence of cbnn's.",
@@ -182,7 +194,7 @@ def _header(accelerator: Accelerator) -> list[str]:
             f"// s_axis: {accelerator.input_beats} beats per image, {width} bits of it in each, in the order",
             f"//   {input_order(accelerator)};",
             "//   tlast in the last beat of an image.",
-            f"// m_axis: {last.m_beats} beats per image, {last.m_width} bits each; manifest.json says what is where.",
+            f"// m_axis: {last.beats} beats per image, {last.width} bits each; manifest.json says what is where.",
             f"// The slowest kernel takes {accelerator.interval_cycles} cycles per image.",
             ""]
 
@@ -215,8 +227,8 @@ def manifest(accelerator: Accelerator, files: list[str],
         "m_axis": accelerator.classify.layout | {"tuser_bits": 1},
         "frames": FRAMES | {"frame_errors_bits": ERROR_BITS},
         **({} if predicted is None else {"predicted": dict(predicted)}),
-        "kernels": [{"module": kernel.name, "kind": type(kernel).__name__, "s_beats": kernel.s_beats,
-                     "m_beats": kernel.m_beats, "interval_cycles": kernel.interval_cycles,
+        "kernels": [{"module": kernel.name, "kind": type(kernel).__name__, "s_beats": kernel.s_axis.beats,
+                     "m_beats": kernel.m_axis.beats, "interval_cycles": kernel.interval_cycles,
                      "latency_cycles": kernel.latency_cycles, "luts_estimate": kernel.luts}
                     for kernel in accelerator.kernels],
         "files": files,

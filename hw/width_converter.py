@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from myhdl import ConcatSignal, Signal, always, always_comb, always_seq, block, instances, intbv
 
-from cbnn.hw.stream import Kernel, Schedule, counter, part
+from cbnn.hw.stream import Kernel, Port, Schedule, counter, part
 
 
 @dataclass(frozen=True)
 class WidthConverter(Kernel):
-    """Beats of `s_width` bits to beats of `m_width` bits, where one width divides the other.
+    """Beats of `in_width` bits to beats of `out_width` bits, where one width divides the other.
 
     Raises
     ------
@@ -34,25 +34,23 @@ class WidthConverter(Kernel):
                              f"beats of {self.out_width}")
 
     LUT_CONSTANTS = (1.14, 6.9)
-    s_width = property(lambda self: self.in_width)
-    m_width = property(lambda self: self.out_width)
-    s_beats = property(lambda self: self.in_beats)
-    m_beats = property(lambda self: self.in_beats * self.in_width // self.out_width)
+    inputs = property(lambda self: (Port(self.in_width, self.in_beats),))
+    outputs = property(lambda self: (Port(self.out_width, self.in_beats * self.in_width // self.out_width),))
 
     @property
     def interval_cycles(self) -> int:
         """One cycle per narrow beat."""
-        return max(self.s_beats, self.m_beats)
+        return max(self.s_axis.beats, self.m_axis.beats)
 
     @property
     def latency_cycles(self) -> int:
         """One cycle per narrow beat: the last one leaves, or is gathered, a cycle after the others."""
-        return max(self.s_beats, self.m_beats)
+        return max(self.s_axis.beats, self.m_axis.beats)
 
     @property
     def lut_terms(self) -> tuple[float, ...]:
         """A multiplexer per bit that is handed out later, none where words are gathered; control."""
-        return max(0, self.s_width - self.m_width), 1
+        return max(0, self.s_axis.width - self.m_axis.width), 1
 
     @property
     def schedule(self) -> Schedule:
@@ -63,9 +61,9 @@ class WidthConverter(Kernel):
 
     def hardware(self, clk, rst, s_axis, m_axis):
         """Return the block; a cycle per narrow beat, latency 1 cycle."""
-        if self.s_width < self.m_width:
-            return gather(clk, rst, s_axis, m_axis, self.m_width // self.s_width)
-        return hand_out(clk, rst, s_axis, m_axis, self.s_width // self.m_width)
+        if self.s_axis.width < self.m_axis.width:
+            return gather(clk, rst, s_axis, m_axis, self.m_axis.width // self.s_axis.width)
+        return hand_out(clk, rst, s_axis, m_axis, self.s_axis.width // self.m_axis.width)
 
 
 @block

@@ -22,7 +22,7 @@ from cbnn.hw.mvtu.xnor_popcount import (
     popcount_submodules,
     xnor_popcount,
 )
-from cbnn.hw.stream import Kernel, Rom, Schedule, counter
+from cbnn.hw.stream import Kernel, Port, Rom, Schedule, counter
 
 
 @dataclass(frozen=True)
@@ -104,15 +104,13 @@ class Mvtu(Kernel):
         """Bits of a threshold, which can be one above the largest sum, or of an offset."""
         return self.score_width or (self.maximum + 1).bit_length()
 
-    s_width = property(lambda self: self.simd)
-    m_width = property(lambda self: self.pe * max(1, self.score_width))
-    s_beats = property(lambda self: self.n_vectors * self.synapse_fold * self.neuron_fold)
-    m_beats = property(lambda self: self.n_vectors * self.neuron_fold)
+    inputs = property(lambda self: (Port(self.simd, self.n_vectors * self.synapse_fold * self.neuron_fold),))
+    outputs = property(lambda self: (Port(self.pe * max(1, self.score_width), self.n_vectors * self.neuron_fold),))
 
     @property
     def interval_cycles(self) -> int:
         """Exactly SF * NF per vector."""
-        return self.s_beats
+        return self.s_axis.beats
 
     @property
     def weight_cycles(self) -> int:
@@ -209,7 +207,7 @@ class Mvtu(Kernel):
 
     def element_signals(self):
         """Return a processing element's `shift`, None where it has none, `row` and `result`."""
-        shift = None if self.starts else Signal(intbv(0, min=0, max=max(self.gaps) + 1))
+        shift = None if self.starts else counter(max(self.gaps) + 1)
         row = Signal(intbv(0)[self.sum_width if self.starts else self.threshold_width :])
         return shift, row, Signal(intbv(0)[self.score_width :]) if self.last else Signal(bool(0))
 

@@ -16,7 +16,7 @@ import numpy as np
 from myhdl import Signal, always, always_comb, always_seq, block, instances, intbv, modbv
 
 from cbnn.hw.cost import memory_block_rams, memory_luts
-from cbnn.hw.stream import Kernel, Schedule, counter
+from cbnn.hw.stream import Kernel, Port, Schedule, counter
 from cbnn.hw.window.line_buffer import fill_level, line_buffer
 from cbnn.hw.window.window_walk import select_padding, walk_windows
 from cbnn.model.operators.conv import Conv
@@ -137,15 +137,14 @@ class SlidingWindow(Kernel):
         return (self.end_rows[i] - 1) * self.row_words + self.end_columns[j] * self.pixel_words
 
     LUT_CONSTANTS = (1.09, 1.13, 9.05)
-    s_width = property(lambda self: self.word)
-    m_width = property(lambda self: self.word * self.ports)
-    s_beats = property(lambda self: self.in_shape[0] * self.row_words)
-    m_beats = property(lambda self: self.n_windows[0] * self.n_windows[1] * self.window_beats)
+    inputs = property(lambda self: (Port(self.word, self.in_shape[0] * self.row_words),))
+    outputs = property(lambda self: (
+        Port(self.word * self.ports, self.n_windows[0] * self.n_windows[1] * self.window_beats),))
 
     @property
     def interval_cycles(self) -> int:
         """A word in and a beat out per cycle, at once."""
-        return max(self.s_beats, self.m_beats)
+        return max(self.s_axis.beats, self.m_axis.beats)
 
     @property
     def latency_cycles(self) -> int:
@@ -169,7 +168,7 @@ class SlidingWindow(Kernel):
     @property
     def lut_terms(self) -> tuple[float, ...]:
         """Ring; bits that leave; addresses and loops."""
-        return self.memory_luts, self.m_width, (self.depth - 1).bit_length()
+        return self.memory_luts, self.m_axis.width, (self.depth - 1).bit_length()
 
     @property
     def schedule(self) -> Schedule:

@@ -1,6 +1,7 @@
 """What flows between operators: a raster of values, each of a bit per slice."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 Shape = tuple[int, int, int]
 """Height, width, channels."""
@@ -18,14 +19,15 @@ class Tensor:
     Attributes
     ----------
     shape : (height, width, channels)
-    slices : what a set bit of each slice counts, the MSB first; a binary activation has one that counts 1
-    shared : whether all slices of a channel share one weight, as the bits of a number do; else each slice has weights
-        of its own and counts 1, as if it were a further channel (CBNN)
+    slices : what a set bit of each slice counts; a binary activation has one that counts 1
+    shared : whether all slices of a channel share one weight; they count powers of two, the most first, down to 1: the
+        bits of a number, or a thermometer code (1, 1, 1). Else each slice has weights of its own and counts 1, as if
+        it were a further channel (CBNN)
 
     Raises
     ------
     ValueError
-        When there is no slice, or slices with weights of their own count other than 1.
+        When there is no slice, or slices count otherwise.
     """
 
     shape: Shape
@@ -33,8 +35,12 @@ class Tensor:
     shared: bool = True
 
     def __post_init__(self) -> None:
-        if not self.slices or min(self.slices) < 1 or not (self.shared or set(self.slices) == {1}):
-            raise ValueError(f"slices that count {self.slices} are not whole numbers, or 1 with weights of their own")
+        falling = all(high >= low for high, low in pairwise(self.slices))
+        powers = all(n > 0 and n & (n - 1) == 0 for n in self.slices)
+        if not self.slices or self.slices[-1] != 1 or not (falling and powers) or not (self.shared or self.highest ==
+                                                                                       len(self.slices)):
+            raise ValueError(f"slices count {self.slices}; those that share weights count powers of two, the most "
+                             "first, down to 1, others 1")
 
     @property
     def n_values(self) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cbnn.hw.accelerator import Accelerator
-from cbnn.hw.stream import Kernel, Schedule
+from cbnn.hw.stream import OUTSIDE, Kernel, Link, Schedule
 from cbnn.sim.predict.beat_times import DONE, N_STATES, compile_schedules, replayed, run
 
 MAX_PERCENT = 90
@@ -111,7 +111,7 @@ class Trace:
         elif schedule.kind == Schedule.Kind.WINDOWS:
             # A row is freed when its last beat is read, a cycle before it is offered.
             n_rows = schedule.numbers[3]
-            taken = offered.reshape(-1, kernel.m_beats // n_rows)[:, -1] - 1
+            taken = offered.reshape(-1, kernel.m_axis.beats // n_rows)[:, -1] - 1
             freed = np.tile(np.diff(np.array(schedule.table[:n_rows]), prepend=0), self.n_simulated)
         elif schedule.kind != Schedule.Kind.FIFO:
             raise ValueError(f"{kernel.name} holds no beats")
@@ -126,14 +126,14 @@ class Trace:
     @property
     def latency_cycles(self) -> int:
         """From the first beat of the first image in to its last beat out."""
-        return int(self._taken[len(self.kernels)][self.kernels[-1].m_beats - 1] - self._taken[0][0])
+        return int(self._taken[len(self.kernels)][self.kernels[-1].m_axis.beats - 1] - self._taken[0][0])
 
     @property
     def interval_cycles(self) -> int:
         """Between the last beats of the last two images."""
         if self.n_images > self.n_simulated:
             return self.period_cycles
-        ends = self._taken[len(self.kernels)][self.kernels[-1].m_beats - 1 :: self.kernels[-1].m_beats]
+        ends = self._taken[len(self.kernels)][self.kernels[-1].m_axis.beats - 1 :: self.kernels[-1].m_axis.beats]
         return int(ends[-1] - ends[-2])
 
 
@@ -165,11 +165,11 @@ def simulate(accelerator: Accelerator, n_images: int, *, frames: Sequence[int] |
     DeadlockError
         When nothing can move any more; the message names the kernels that wait, and for what.
     """
-    return simulate_kernels(accelerator.kernels, n_images, frames=frames,
+    return simulate_kernels(accelerator.kernels, accelerator.links, n_images, frames=frames,
                             idle_percent=idle_percent, stall_percent=stall_percent, seed=seed)
 
 
-def simulate_kernels(kernels: Sequence[Kernel], n_images: int, *,
+def simulate_kernels(kernels: Sequence[Kernel], links: Sequence[Link], n_images: int, *,
                      frames: Sequence[int] | None = None, idle_percent: int = 0,
                      stall_percent: int = 0, seed: int = 0) -> Trace:
     """Do the same for any chain of kernels, guard and marks around it, that ends in a dense layer.
@@ -182,12 +182,23 @@ def simulate_kernels(kernels: Sequence[Kernel], n_images: int, *,
         raise ValueError(f"{len(frames)} frames of at least {min(frames, default=0)} beats are given "
                          f"for {n_images} images; each needs a frame of at least 1 beat")
     check_percentages(idle_percent, stall_percent)
-    beats = kernels[0].s_beats
+    kernels = _in_order(kernels, links)
+    beats = kernels[0].s_axis.beats
     n_beats = n_images * beats if frames is None else sum(frames)
     source = _Source(_idles(n_beats, idle_percent, seed))
     if frames is not None and any(length != beats for length in frames):
         source = _guarded_source(frames, beats, source.idles)
     return _Simulation(kernels, n_images, source, stall_percent, seed).finish()
+
+
+def _in_order(kernels: Sequence[Kernel], links: Sequence[Link]) -> list[Kernel]:
+    """Follow the links from the outside to the outside."""
+    after = {link.source: link.sink for link in links}
+    order, at = [], after[OUTSIDE]
+    while at != OUTSIDE:
+        order.append(kernels[at])
+        at = after[at]
+    return order
 
 
 @dataclass(frozen=True)
@@ -247,14 +258,14 @@ class _Simulation:
         schedules = [kernel.schedule for kernel in kernels]
         # Where a result could come before its whole image, it waits, as the result marks do it.
         early = not all(schedule.needs_last for schedule in schedules)
-        self.gate = np.array([kernels[0].s_beats, kernels[-1].m_beats]) * early
+        self.gate = np.array([kernels[0].s_axis.beats, kernels[-1].m_axis.beats]) * early
         self.compiled, self.tables, self.links, marks = compile_schedules(schedules)
-        every_link = [kernels[0].s_beats, *(kernel.m_beats for kernel in kernels)]
+        every_link = [kernels[0].s_axis.beats, *(kernel.m_axis.beats for kernel in kernels)]
         self.beats = np.array([every_link[link] for link in self.links], np.int64)
         self.marks_per_image = np.array([beats // row[2] if n < 0 else n for n, row, beats in
                                          zip(marks, self.compiled, self.beats[:-1], strict=True)], np.int64)
         # How many images back a cycle can depend on directly: as many as one kernel holds.
-        self.reach = max(-(-_beats_inside(schedule) // kernel.s_beats)
+        self.reach = max(-(-_beats_inside(schedule) // kernel.s_axis.beats)
                          for schedule, kernel in zip(schedules, kernels, strict=True))
         self.state = np.zeros((len(self.compiled), N_STATES), np.int64)
         self.n_offered, self.n_taken = np.zeros((2, len(self.beats)), np.int64)

@@ -102,7 +102,7 @@ def verify(network: Network, accelerator: Accelerator, images: NDArray, verilog:
     unit = accelerator.mvtus[0].name.removeprefix(f"{accelerator.name}_")
     [seen] = cosimulate(verilog, accelerator.name, (verilog / FILE_LIST).read_text().split(), [run],
                         busy=[f"u_{unit}.go"], simulator=simulator, waves=waves)
-    per_image = accelerator.kernels[-1].m_beats
+    per_image = accelerator.m_axis.beats
     wrong = {i // per_image for i, beat in enumerate(expected) if seen.out_beats[i] != beat}
     marks = mark_breaches(np.reshape(seen.out_last, (n_images, -1)),
                           np.reshape(seen.out_user, (n_images, -1)), seen.frame_errors)

@@ -97,7 +97,7 @@ def stream(network: Network, accelerator: Accelerator, images: NDArray, *, idle_
     if not len(images):
         raise ValueError("0 images given; at least 1 is needed")
     check_verilator()
-    expected = _as_bytes(accelerator.classify.encoded(golden.scores(network, images)), accelerator.kernels[-1].m_width)
+    expected = _as_bytes(accelerator.classify.encoded(golden.scores(network, images)), accelerator.m_axis.width)
     started = time.monotonic()
     with nullcontext(executable) if executable else compiled(accelerator) as program:
         build_seconds = time.monotonic() - started
@@ -164,7 +164,7 @@ def _write_input(folder: Path, accelerator: Accelerator, images: NDArray) -> Non
     with (folder / "input.bin").open("wb") as file:
         for i in range(0, len(images), BATCH):
             beats = input_beats(accelerator, images[i : i + BATCH])
-            file.write(_as_bytes(beats, accelerator.kernels[0].s_width).tobytes())
+            file.write(_as_bytes(beats, accelerator.s_axis.width).tobytes())
 
 
 def _write_draws(folder: Path, seed: int) -> None:
@@ -176,9 +176,9 @@ def _write_draws(folder: Path, seed: int) -> None:
 def _play(program: Path, accelerator: Accelerator, n_images: int, numbers: list[int],
           progress: Callable[[int, int], None]) -> tuple[int, int, int]:
     """Run the bench; return its cycles, the breaches of the protocol and the bad frames counted."""
-    first, last = accelerator.kernels[0], accelerator.kernels[-1]
-    n_in, n_out = n_images * first.s_beats, n_images * last.m_beats
-    words = [padded(first.s_width) // 8, padded(last.m_width) // 8, n_in, first.s_beats, n_out, *numbers]
+    first, last = accelerator.s_axis, accelerator.m_axis
+    n_in, n_out = n_images * first.beats, n_images * last.beats
+    words = [padded(first.width) // 8, padded(last.width) // 8, n_in, first.beats, n_out, *numbers]
     line = ""
     progress(0, n_images)
     with started([str(program), *map(str, words)], cwd=program.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -186,7 +186,7 @@ def _play(program: Path, accelerator: Accelerator, n_images: int, numbers: list[
         assert process.stdout is not None
         assert process.stderr is not None
         for line in process.stdout:
-            progress(int(line.split()[2]) // last.m_beats, n_images)
+            progress(int(line.split()[2]) // last.beats, n_images)
         complaint, code = process.stderr.read().strip(), process.wait()
     if code:
         raise SimulationError(f"simulation of {accelerator.name} failed: {complaint or f'exit code {code}'}")
@@ -199,15 +199,15 @@ def _play(program: Path, accelerator: Accelerator, n_images: int, numbers: list[
 
 def _read_output(folder: Path, accelerator: Accelerator, n_images: int) -> NDArray:
     """Beats out, shape (N, beats per image), with fields `cycle`, `last`, `user` and `data`."""
-    last = accelerator.kernels[-1]
+    last = accelerator.m_axis
     record = np.dtype([("cycle", "<u8"), ("last", "u1"), ("user", "u1"),
-                       ("data", "u1", (padded(last.m_width) // 8,))])
-    return np.fromfile(folder / "output.bin", record).reshape(n_images, last.m_beats)
+                       ("data", "u1", (padded(last.width) // 8,))])
+    return np.fromfile(folder / "output.bin", record).reshape(n_images, last.beats)
 
 
 def _predict(accelerator: Accelerator, n_images: int, idle_percent: int, stall_percent: int,
              seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """`in_cycles` and `out_cycles` as the dataflow simulation has them."""
-    first, last = accelerator.kernels[0], accelerator.kernels[-1]
+    first, last = accelerator.s_axis, accelerator.m_axis
     trace = simulate(accelerator, n_images, idle_percent=idle_percent, stall_percent=stall_percent, seed=seed)
-    return trace.taken(0)[:: first.s_beats], trace.taken(-1).reshape(n_images, last.m_beats)
+    return trace.taken(0)[:: first.beats], trace.taken(-1).reshape(n_images, last.beats)

@@ -51,7 +51,7 @@ def kernel_performance(trace: Trace) -> list[KernelPerformance]:
         counts = np.bincount(trace.states(i), minlength=3)
         size = kernel.schedule.capacity
         rows.append(KernelPerformance(
-            kernel.name, kernel.interval_cycles, kernel.latency_cycles, kernel.m_beats, int(counts[BUSY]),
+            kernel.name, kernel.interval_cycles, kernel.latency_cycles, kernel.m_axis.beats, int(counts[BUSY]),
             int(counts[STARVED]), int(counts[BLOCKED]), int(trace.held(i)[1].max()) if size else 0, size))
     return rows
 

@@ -31,8 +31,8 @@ class Ports:
     outputs : further outputs, name and bits
     """
 
-    s_width: int
-    m_width: int
+    s_axis: int
+    m_axis: int
     clock: str = "clk"
     reset: str = "rst"
     outputs: tuple[tuple[str, int], ...] = ()
@@ -49,7 +49,7 @@ def check_place(what: str, target: str) -> None:
 def clocks(accelerator: Accelerator, folder: Path, target: str, what: str, seed: int,
            progress: Callable[[int, int], None] = lambda done, total: None) -> dict[str, float]:
     """Return the highest clock in MHz by module name, of every kernel alone or of the whole; see `place`."""
-    jobs = {kernel.name: Ports(kernel.s_width, kernel.m_width) for kernel in accelerator.kernels}
+    jobs = {kernel.name: Ports(kernel.s_axis.width, kernel.m_axis.width) for kernel in accelerator.kernels}
     if what == "whole":
         widths = padded(accelerator.guard.width), accelerator.marks.width
         jobs = {accelerator.name: Ports(*widths, "aclk", "aresetn",
@@ -86,8 +86,8 @@ def place(module: str, ports: Ports, folder: Path, target: str, seed: int) -> fl
 def harness(module: str, ports: Ports) -> str:
     """Return the Verilog of the wrapper: registers on every port, and three pins beside the clock."""
     outputs = [("s_axis_tready", 1), ("m_axis_tvalid", 1), ("m_axis_tlast", 1),
-               ("m_axis_tdata", ports.m_width), *ports.outputs]
-    n_in, n_out = ports.s_width + 4, sum(width for _, width in outputs)
+               ("m_axis_tdata", ports.m_axis), *ports.outputs]
+    n_in, n_out = ports.s_axis + 4, sum(width for _, width in outputs)
     captured = ", ".join(f".{name}(results[{sum(w for _, w in outputs[:i])} +: {width}])"
                          for i, (name, width) in enumerate(outputs))
     return f"""module {HARNESS} (input wire clk, input wire load, input wire in, output wire out);

@@ -25,8 +25,8 @@ def rtl(tmp_path: Path) -> Callable[[Kernel, Bits], Bits]:
     kernel states, to the cycle.
     """
     def play(kernel: Kernel, beats: Bits) -> Bits:
-        n_images = len(beats) // kernel.s_beats
-        assert beats.shape == (n_images * kernel.s_beats, kernel.s_width)
+        n_images = len(beats) // kernel.s_axis.beats
+        assert beats.shape == (n_images * kernel.s_axis.beats, kernel.s_axis.width)
         assert n_images >= 2
         modules = write_kernel(kernel, tmp_path)
         seen = cosimulate(tmp_path, kernel.name, [f"{module}.v" for module in modules], _runs(kernel, beats, n_images),
@@ -34,9 +34,9 @@ def rtl(tmp_path: Path) -> Callable[[Kernel, Bits], Bits]:
         _check_cycles(kernel, seen[0])
         for run in seen:
             assert run.breaches == []
-            assert run.out_last == ([False] * (kernel.m_beats - 1) + [True]) * n_images
+            assert run.out_last == ([False] * (kernel.m_axis.beats - 1) + [True]) * n_images
             assert run.out_beats == seen[0].out_beats
-        return np.array([[beat >> i & 1 for i in range(kernel.m_width)] for beat in seen[0].out_beats], np.uint8)
+        return np.array([[beat >> i & 1 for i in range(kernel.m_axis.width)] for beat in seen[0].out_beats], np.uint8)
 
     return play
 
@@ -44,14 +44,15 @@ def rtl(tmp_path: Path) -> Callable[[Kernel, Bits], Bits]:
 def _runs(kernel: Kernel, beats: Bits, n_images: int) -> list[Run]:
     words = tuple(format(int("".join(map(str, beat[::-1])), 2), "x") for beat in beats.tolist())
     stalls = [{}, {"idle_percent": 50}, {"stall_percent": 70}, {"idle_percent": 40, "stall_percent": 50},
-              {"idle_percent": 20, "stall_percent": 20, "reset_after": kernel.s_beats + 1 + kernel.s_beats // 2}]
+              {"idle_percent": 20, "stall_percent": 20,
+               "reset_after": kernel.s_axis.beats + 1 + kernel.s_axis.beats // 2}]
     patience = 20 * (kernel.latency_cycles + n_images * kernel.interval_cycles) + 200
-    return [Run(words, image_ends(n_images, kernel.s_beats), n_images * kernel.m_beats, seed=seed,
+    return [Run(words, image_ends(n_images, kernel.s_axis.beats), n_images * kernel.m_axis.beats, seed=seed,
                 max_cycles=patience, **stall)
             for seed, stall in enumerate(stalls)]
 
 
 def _check_cycles(kernel: Kernel, seen: Observation) -> None:
-    last_out = np.array(seen.out_cycles[kernel.m_beats - 1 :: kernel.m_beats])
+    last_out = np.array(seen.out_cycles[kernel.m_axis.beats - 1 :: kernel.m_axis.beats])
     assert last_out[0] - seen.in_cycles[0] == kernel.latency_cycles
     assert np.diff(last_out).tolist() == [kernel.interval_cycles] * (len(last_out) - 1)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from myhdl import Simulation, always, delay, instance
 
-from cbnn.hw.accelerator import accelerator, blocks_of, input_beats
+from cbnn.hw.accelerator import accelerator, blocks_of, chain, input_beats
 from cbnn.hw.folding import Folding
-from cbnn.hw.stream import Stream, clock_and_reset
+from cbnn.hw.stream import OUTSIDE, Link, Stream, clock_and_reset
 from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.model.compute import golden
 from cbnn.model.network import random_network
@@ -75,7 +75,7 @@ def test_myhdl_simulates_the_same():
     images = random_images(network, 2)
     sent, expected = input_beats(unit, images), unit.classify.encoded(golden.scores(network, images))
     clk, rst = clock_and_reset()
-    s_axis, m_axis = Stream(unit.kernels[0].s_width), Stream(unit.kernels[-1].m_width)
+    s_axis, m_axis = Stream(unit.s_axis.width), Stream(unit.m_axis.width)
     received = []
 
     @always(delay(5))
@@ -104,7 +104,7 @@ def test_myhdl_simulates_the_same():
             if m_axis.tvalid and m_axis.tready and not rst:
                 received.append(int(m_axis.tdata))
 
-    blocks = blocks_of(unit.kernels, clk, rst, s_axis, m_axis)
+    blocks = blocks_of(unit, clk, rst, s_axis, m_axis)
     Simulation(blocks, tick, offer, accept).run(20_000, quiet=1)
     assert received == expected
 
@@ -181,3 +181,26 @@ def test_refuses_a_name_that_verilog_reserves(name):
 def test_names_are_case_sensitive():
     topology = Topology.parse("3FC", (2, 2, 1), 1)
     assert accelerator(topology, Folding.parse("(1,1)", topology), "Module").name == "Module"
+
+
+def test_every_joint_is_checked():
+    def refused(kernels, links):
+        with pytest.raises(ValueError) as caught:
+            replace(unit, kernels=tuple(kernels), links=tuple(links))
+        return str(caught.value)
+
+    topology = Topology.parse("4C3-MP2-6FC-3FC", (6, 6, 1), 2)
+    unit = accelerator(topology, Folding.parse("(2,9)(3,4)(3,6)", topology))
+    kernels, links = unit.kernels, unit.links
+    assert links == chain(len(kernels))
+    last = kernels[-1]
+    wide, short = replace(last, width=last.width + 1), replace(last, beats=last.beats + 1)
+    for other in (wide, short):
+        assert refused((*kernels[:-1], other), links) == (
+            f"accelerator_classify gives {last.beats} beats of {last.width} bits per image; accelerator_output takes "
+            f"{other.beats} of {other.width}")
+    not_given = "not every port that gives beats is joined to one that takes them"
+    assert refused(kernels, links[:-1]) == not_given
+    assert refused(kernels, (*links, Link(0, OUTSIDE))) == not_given
+    assert refused(kernels, (*links[:-1], Link(len(kernels) - 1, 0))) == (
+        "not every port that takes beats is joined to one that gives them")

@@ -38,4 +38,4 @@ def test_equals_the_scores_and_the_first_highest(rtl, pe, maximum, offsets, scor
     expected = np.concatenate([lanes(scores.reshape(-1, pe), score_bits).reshape(-1, pe * score_bits),
                                lanes(np.array(best).reshape(-1), 8)], axis=1)
     lifted = scores + (1 << unit.width - 1)
-    np.testing.assert_array_equal(rtl(unit, lanes(lifted, unit.width).reshape(-1, unit.s_width)), expected)
+    np.testing.assert_array_equal(rtl(unit, lanes(lifted, unit.width).reshape(-1, unit.s_axis.width)), expected)

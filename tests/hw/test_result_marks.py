@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from cbnn.hw.accelerator import accelerator, input_beats, input_images
+from cbnn.hw.accelerator import accelerator, chain, input_beats, input_images
 from cbnn.hw.folding import Folding
 from cbnn.hw.frame_guard import guarded
 from cbnn.hw.verilog import FILE_LIST, generate
@@ -27,7 +27,7 @@ def unit_of(layers, in_shape, folding, width, depths):
 def in_flight(unit, trace):
     """The most images whose last beat has entered and whose last beat has not left, in any cycle."""
     entered = trace.taken(0)[unit.input_beats - 1 :: unit.input_beats]
-    left = trace.taken(-1)[unit.kernels[-1].m_beats - 1 :: unit.kernels[-1].m_beats]
+    left = trace.taken(-1)[unit.m_axis.beats - 1 :: unit.m_axis.beats]
     # After each entrance; an image that leaves in the same cycle still needs its flag in that cycle.
     return int(max(np.arange(1, len(entered) + 1) - np.searchsorted(left, entered, "left")))
 
@@ -75,9 +75,9 @@ def test_a_window_unit_holds_all_that_it_states(in_shape):
     """A stride frees rows faster than their windows leave."""
     topology = Topology.parse("2C1S2-2FC", in_shape, 1)
     unit = SlidingWindow.for_layer("unit", topology.layers[0], 1)
-    trace = simulate_kernels((unit,), 60, stall_percent=90, seed=3)
+    trace = simulate_kernels((unit,), chain(1), 60, stall_percent=90, seed=3)
     left = np.searchsorted(trace.taken(-1), trace.taken(0), "left")
-    assert unit.images_held == max(Fraction(i + 1, unit.s_beats) - Fraction(int(n), unit.m_beats)
+    assert unit.images_held == max(Fraction(i + 1, unit.s_axis.beats) - Fraction(int(n), unit.m_axis.beats)
                                    for i, n in enumerate(left))
 
 

@@ -75,8 +75,9 @@ def test_the_walk_through_shows_the_kernels_as_they_are() -> None:
     full, pruned = (accelerator(network, Folding.parse("(8,9)(16,16)(8,16)(4,16)(5,8)", network.topology), "digits")
                     for network in shipped_digits()[:3:2])
     for kernel, after in zip(full.kernels, pruned.kernels, strict=True):
-        row = (f"| `{kernel.name.removeprefix('digits_')}` | {kernel.s_beats} x {kernel.s_width} | {kernel.m_beats} x "
-               f"{kernel.m_width} | {kernel.interval_cycles} | {after.interval_cycles} | ")
+        (in_width, in_beats), (out_width, out_beats) = kernel.s_axis, kernel.m_axis
+        row = (f"| `{kernel.name.removeprefix('digits_')}` | {in_beats} x {in_width} | {out_beats} x {out_width} | "
+               f"{kernel.interval_cycles} | {after.interval_cycles} | ")
         assert row in TEXTS["architecture.md"], row
     for unit in (full, pruned):
         assert f" {unit.interval_cycles} " in TEXTS["architecture.md"]

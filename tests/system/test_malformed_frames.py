@@ -67,7 +67,7 @@ def separated(frames, images):
 
 def check(network, unit, run, frames, seen):
     """Hold a run's beats against the golden model, and their cycles against the dataflow simulation."""
-    n_images, per_image = len(frames), unit.kernels[-1].m_beats
+    n_images, per_image = len(frames), unit.m_axis.beats
     beats, marks = guarded([beat for frame in frames for beat in frame], run.lasts, unit.input_beats)
     assert marks == [len(frame) != unit.input_beats for frame in frames]
     assert seen.breaches == []
@@ -84,7 +84,7 @@ def check(network, unit, run, frames, seen):
 def run_of(frames, unit, **options):
     return Run(tuple(format(beat, "x") for frame in frames for beat in frame),
                tuple(last for frame in frames for last in image_ends(1, len(frame))),
-               len(frames) * unit.kernels[-1].m_beats, drain_cycles=200, **options)
+               len(frames) * unit.m_axis.beats, drain_cycles=200, **options)
 
 
 def play(folder, unit, runs):
@@ -130,7 +130,7 @@ def test_without_tlast_images_are_counted_off(tmp_path: Path, network_and_unit) 
         assert seen.breaches == []
         assert seen.out_beats == unit.classify.encoded(golden.scores(network, pixels))
         assert (any(seen.out_user), seen.frame_errors) == (False, 0)
-        assert seen.out_last == list(image_ends(len(images), unit.kernels[-1].m_beats))
+        assert seen.out_last == list(image_ends(len(images), unit.m_axis.beats))
         assert seen.in_cycles == trace.entered.tolist()
         assert seen.out_cycles == trace.taken(-1).tolist()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cbnn.hw.accelerator import accelerator, input_beats
+from cbnn.hw.accelerator import accelerator, chain, input_beats
 from cbnn.hw.folding import Folding
 from cbnn.hw.max_pool import MaxPool
 from cbnn.hw.mvtu.mvtu import Mvtu
@@ -30,13 +30,13 @@ def test_first_layers_of_cnvw1a1_on_its_deer(n_layers: int, tmp_path: Path) -> N
     image = np.frombuffer((CNV / "deer.bin").read_bytes()[1:], np.uint8).reshape(1, 3, 32, 32).transpose(0, 2, 3, 1)
     end = whole.kernels.index(whole.mvtus[n_layers - 1])
     end += isinstance(whole.kernels[end + 1], MaxPool)
-    first = replace(whole, kernels=whole.kernels[: end + 1])
+    first = replace(whole, kernels=whole.kernels[: end + 1], links=chain(end + 1))
     assert sum(isinstance(kernel, Mvtu) for kernel in first.kernels) == n_layers
     modules = [module for part in first.parts for module in write_part(part, tmp_path)]
     (tmp_path / f"{first.name}.v").write_text(top_module(first))
     topology = network.topology
     node = topology.shapes.index(topology.layers[n_layers - 1]) + isinstance(first.kernels[-1], MaxPool)
-    bits = golden.activations(network, image)[node].reshape(-1, first.kernels[-1].m_width)
+    bits = golden.activations(network, image)[node].reshape(-1, first.kernels[-1].m_axis.width)
     expected = [int("".join(map(str, beat[::-1])), 2) for beat in bits.tolist()]
     beats = tuple(format(beat, "x") for beat in input_beats(whole, image))
     lasts = image_ends(1, len(beats))

@@ -180,7 +180,7 @@ def malformed(beats: list[int], frames: tuple[int, ...], image_beats: int) -> tu
 def check(case: Case) -> None:
     """Play images without stalls, then some frames with stalls and a reset in the middle; compare every beat."""
     network, unit = case.unit()
-    topology, per_image, image_beats = network.topology, unit.kernels[-1].m_beats, unit.input_beats
+    topology, per_image, image_beats = network.topology, unit.m_axis.beats, unit.input_beats
     images = np.random.default_rng(case.seed).integers(0, 1 << topology.input_bits, (N_IMAGES, *topology.in_shape))
     beats, frames = input_beats(unit, images), case.frames or (image_beats,) * N_DISTURBED_IMAGES
     patience = 10 * (sum(kernel.latency_cycles for kernel in unit.kernels) + N_IMAGES * unit.interval_cycles)
@@ -210,7 +210,7 @@ def check_cycles(unit: Accelerator, undisturbed: Observation, exact: bool) -> No
     """Hold cycles against the formulas; FIFOs shallower than the default ones may only cost cycles."""
     assert len(undisturbed.in_cycles) == N_IMAGES * unit.input_beats
     assert undisturbed.busy == [N_IMAGES * unit.first_layer_cycles]
-    gaps = np.diff(undisturbed.out_cycles[unit.kernels[-1].m_beats - 1 :: unit.kernels[-1].m_beats])[-N_SETTLED:]
+    gaps = np.diff(undisturbed.out_cycles[unit.m_axis.beats - 1 :: unit.m_axis.beats])[-N_SETTLED:]
     if exact:
         assert gaps.tolist() == [unit.interval_cycles] * N_SETTLED
     else:

@@ -106,4 +106,4 @@ def check(rtl, made):
                              for vector in range(n_vectors)] * N_IMAGES]
     expected = bits_of(sums + thresholds, unit.score_width) if unit.last else (sums >= thresholds).astype(np.uint8)
     words = vectors.reshape(len(vectors), -1).repeat(unit.neuron_fold, axis=0).reshape(-1, simd)
-    np.testing.assert_array_equal(rtl(unit, words), expected.reshape(-1, unit.m_width))
+    np.testing.assert_array_equal(rtl(unit, words), expected.reshape(-1, unit.m_axis.width))

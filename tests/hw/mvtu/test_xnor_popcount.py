@@ -7,7 +7,7 @@ import pytest
 from myhdl import Signal, always, always_comb, always_seq, block, intbv
 
 from cbnn.hw.mvtu.xnor_popcount import popcount_stages, popcount_submodules, xnor_popcount
-from cbnn.hw.stream import Kernel, Schedule
+from cbnn.hw.stream import Kernel, Port, Schedule
 
 
 @block
@@ -58,10 +58,8 @@ class Popcount(Kernel):
     simd: int
     beats: int
 
-    s_width = property(lambda self: 2 * self.simd)
-    m_width = property(lambda self: self.simd.bit_length())
-    s_beats = property(lambda self: self.beats)
-    m_beats = property(lambda self: self.beats)
+    inputs = property(lambda self: (Port(2 * self.simd, self.beats),))
+    outputs = property(lambda self: (Port(self.simd.bit_length(), self.beats),))
     interval_cycles = property(lambda self: self.beats)
     latency_cycles = property(lambda self: self.beats - 1 + popcount_stages(self.simd))
     lut_terms = LUT_CONSTANTS = ()

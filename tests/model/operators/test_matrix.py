@@ -16,7 +16,8 @@ def tensors(draw: st.DrawFn) -> Tensor:
     shape = draw(st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(1, 3)))
     if draw(st.booleans()):
         return Tensor(shape, (1,) * draw(st.integers(1, 3)), shared=False)
-    return Tensor(shape, tuple(draw(st.lists(st.integers(1, 9), min_size=1, max_size=3))))
+    counts = draw(st.lists(st.sampled_from((1, 2, 4, 16)), max_size=2))
+    return Tensor(shape, (*sorted(counts, reverse=True), 1))
 
 
 @st.composite
@@ -87,6 +88,6 @@ def test_orders_of_weights_there_and_back(tensor: Tensor, layer: Matrix, order: 
 
 
 def test_slices_that_have_weights_of_their_own_count_one() -> None:
-    for slices, shared in (((), True), ((2, 1), False), ((0,), True)):
-        with pytest.raises(ValueError, match="are not whole numbers, or 1 with weights of their own"):
+    for slices, shared in (((), True), ((2, 1), False), ((0,), True), ((2,), True), ((1, 2), True), ((3, 1), True)):
+        with pytest.raises(ValueError, match=r"share weights count powers of two, the most first, down to 1, others 1$"):
             Tensor((1, 1, 1), slices, shared)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cbnn.hw.accelerator import Accelerator, accelerator, input_beats
+from cbnn.hw.accelerator import Accelerator, accelerator, chain, input_beats
 from cbnn.hw.folding import Folding
 from cbnn.hw.mvtu.mvtu import Mvtu
 from cbnn.hw.stream import Schedule
@@ -14,7 +14,7 @@ from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim.predict import dataflow
-from cbnn.sim.predict.dataflow import simulate
+from cbnn.sim.predict.dataflow import simulate, simulate_kernels
 from cbnn.sim.prove.cosim import Run, cosimulate, image_ends
 
 STALLS = ((0, 0), (50, 0), (0, 70), (40, 60))
@@ -46,7 +46,7 @@ def test_every_beat_in_the_cycle_of_the_rtl(tmp_path: Path, description: tuple, 
     beats = tuple(format(beat, "x") for beat in input_beats(unit, images))
     generate(unit, tmp_path / "v")
     lasts = image_ends(N_IMAGES, unit.input_beats)
-    runs = [Run(beats, lasts, N_IMAGES * unit.kernels[-1].m_beats, idle, stall, seed=7)
+    runs = [Run(beats, lasts, N_IMAGES * unit.m_axis.beats, idle, stall, seed=7)
             for idle, stall in STALLS]
     seen = cosimulate(tmp_path / "v", unit.name, (tmp_path / "v" / FILE_LIST).read_text().split(), runs)
     for (idle, stall), rtl in zip(STALLS, seen, strict=True):
@@ -86,7 +86,8 @@ def test_schedule_and_formulas_of_every_kernel_agree(topology: str, folding: str
         if not kernel.schedule.needs_last:
             continue  # by itself its results would wait for the end of an image that it does not let in
         replays = kernel.schedule.kind == Schedule.Kind.REPLAY  # whose rhythm is that of the unit after it
-        trace = simulate(replace(unit, kernels=(kernel, after) if replays else (kernel,)), N_IMAGES)
+        alone = (kernel, after) if replays else (kernel,)
+        trace = simulate_kernels(alone, chain(len(alone)), N_IMAGES)
         slowest = max(kernel.interval_cycles, after.interval_cycles) if replays else kernel.interval_cycles
         assert (kernel.name, trace.interval_cycles) == (kernel.name, slowest)
         if not replays:
@@ -99,7 +100,7 @@ def test_beats_inside_a_replayed_vector_are_there_too() -> None:
     for i, mvtu in enumerate(unit.kernels):
         if isinstance(mvtu, Mvtu):
             read = trace.taken(i)
-            assert len(read) == 3 * mvtu.s_beats
+            assert len(read) == 3 * mvtu.s_axis.beats
             assert (np.diff(read) > 0).all()
             ends = read.reshape(-1, mvtu.synapse_fold)[:, -1]
             assert (trace.offered(i + 1) - ends >= mvtu.pipeline_cycles).all()
@@ -114,7 +115,7 @@ def test_a_deadlock_names_who_waits_for_what() -> None:
     kernels[i] = replace(kernels[i])
     kernels[i].__dict__["depth"] = 4
     with pytest.raises(dataflow.DeadlockError) as caught:
-        dataflow.simulate_kernels(kernels, 2)
+        simulate_kernels(kernels, unit.links, 2)
     sentence = str(caught.value)
     assert sentence.startswith("no beat moves any more when 0 of ")
     assert " for room in accelerator_window1, " in sentence

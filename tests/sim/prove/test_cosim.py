@@ -113,7 +113,7 @@ def test_verilator_shows_the_same_as_icarus(tmp_path: Path) -> None:
     unit = accelerator(network, Folding.parse("(2,9)(3,4)(2,2)", topology))
     images = np.random.default_rng(1).integers(0, 8, (5, 4, 4, 2))
     beats = tuple(format(beat, "x") for beat in input_beats(unit, images))
-    n_out = len(images) * unit.kernels[-1].m_beats
+    n_out = len(images) * unit.m_axis.beats
     lasts = image_ends(len(images), unit.input_beats)
     runs = [Run(beats, lasts, n_out), Run(beats, lasts, n_out, 40, 60, seed=3),
             Run(beats, lasts, n_out, reset_after=unit.input_beats + 3)]

@@ -63,7 +63,7 @@ def test_one_wrong_weight_is_found(tmp_path: Path) -> None:
 def late(unit: hw.Accelerator, n_images: int, **options: int) -> Trace:
     """Give a trace whose third image has a beat that leaves a cycle late."""
     trace = simulate(unit, n_images, **options)
-    trace._taken[len(unit.kernels)][2 * unit.kernels[-1].m_beats] += 1
+    trace._taken[len(unit.kernels)][2 * unit.m_axis.beats] += 1
     return trace
 
 

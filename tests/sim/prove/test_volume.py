@@ -1,6 +1,7 @@
 """Whole test sets through the RTL: one small network, compiled once."""
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 
 from cbnn.hw import accelerator as hw
+from cbnn.hw.accelerator import Accelerator
 from cbnn.hw.folding import Folding
+from cbnn.hw.stream import Kernel
 from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.model.compute import golden
 from cbnn.model.network import Network, random_network
@@ -82,9 +85,16 @@ def test_one_wrong_cycle_is_reported(executable: Path, monkeypatch: pytest.Monke
     assert seen.differences == ["image 2: its beats moved in other cycles than predicted"]
 
 
+def with_kernels(kernels: tuple[Kernel, ...]) -> Accelerator:
+    """Return `UNIT` with kernels that do not fit each other, which it would refuse."""
+    unit = copy(UNIT)
+    vars(unit)["kernels"] = kernels
+    return unit
+
+
 def test_missing_beats_end_the_run(executable: Path) -> None:
     """The bench waits for three beats of each image, and two come."""
-    waiting = replace(UNIT, kernels=(*UNIT.kernels[:-1], replace(UNIT.kernels[-1], beats=3)))
+    waiting = with_kernels((*UNIT.kernels[:-1], replace(UNIT.kernels[-1], beats=3)))
     with pytest.raises(MismatchError, match=r"^accelerator hangs: 4 of 4 beats in, 4 of 6 out after \d+ cycles$"):
         volume.stream(NETWORK, waiting, IMAGES[:2], executable=executable)
 
@@ -118,8 +128,8 @@ def test_bad_input(arguments: dict, sentence: str) -> None:
 
 def test_marks_of_malformed_frames_are_reported(executable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bench sends images of one beat to hardware that takes two."""
-    n_images, n_out = 4, UNIT.kernels[-1].m_beats
-    short = replace(UNIT, kernels=(replace(UNIT.kernels[0], beats=1), *UNIT.kernels[1:]))
+    n_images, n_out = 4, UNIT.m_axis.beats
+    short = with_kernels((replace(UNIT.kernels[0], beats=1), *UNIT.kernels[1:]))
     monkeypatch.setattr(volume, "input_beats", lambda unit, images: [0] * len(images))
     monkeypatch.setattr(volume, "_predict", lambda *_: (np.zeros(n_images, int), np.zeros((n_images, n_out), int)))
     seen = volume.stream(NETWORK, short, IMAGES[:n_images], executable=executable)

@@ -23,7 +23,7 @@ def test_every_cycle_of_every_kernel_is_accounted_for():
     n_cycles = int(TRACE.taken(-1)[-1]) + 1
     for row, kernel in zip(kernel_performance(TRACE), UNIT.kernels, strict=True):
         assert row.busy + row.starved + row.blocked == n_cycles
-        assert row.busy >= max(kernel.s_beats, kernel.m_beats) * TRACE.n_images
+        assert row.busy >= max(kernel.s_axis.beats, kernel.m_axis.beats) * TRACE.n_images
         assert 0 <= row.highest <= row.capacity
     for mvtu in UNIT.mvtus:
         assert next(row for row in kernel_performance(TRACE) if row.name == mvtu.name).busy >= 5 * mvtu.interval_cycles

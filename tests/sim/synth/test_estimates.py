@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cbnn.hw import cost
-from cbnn.hw.accelerator import accelerator
+from cbnn.hw.accelerator import accelerator, chain
 from cbnn.hw.classify import Classify
 from cbnn.hw.fifo import Fifo
 from cbnn.hw.folding import Folding
@@ -91,7 +91,8 @@ def measured(folder: Path) -> list[tuple[Kernel, Area]]:
     """Synthesise the kernels in a row. They do not fit each other, which changes none of them."""
     topology = Topology.parse("3FC", (2, 4, 1), 1)
     unit = accelerator(random_network(topology, 0), Folding.parse("(1,2)", topology))
-    unit = replace(unit, kernels=(*KERNELS, *unit.kernels))
+    kernels = (*KERNELS, *unit.kernels)
+    vars(unit).update(kernels=kernels, links=chain(len(kernels)))
     generate(unit, folder)
     areas = {area.module: area for area in synthesize(unit, folder, "xc7")}
     return [(kernel, areas[kernel.name]) for kernel in unit.kernels]

@@ -38,7 +38,7 @@ def test_total_is_the_sum_of_the_kernels(unit, verilog, target):
     assert total.ffs == sum(area.ffs for area in kernels) > 0
     assert total.carry == sum(area.carry for area in kernels) > 0
     # Two entries of data and tlast, and a valid bit for each.
-    assert kernels[-2].ffs == 2 * (unit.kernels[-1].m_width + 1) + 2
+    assert kernels[-2].ffs == 2 * (unit.m_axis.width + 1) + 2
 
 
 def test_guard_and_marks_take_the_luts_that_they_state(tmp_path):
