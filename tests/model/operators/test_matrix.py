@@ -89,5 +89,5 @@ def test_orders_of_weights_there_and_back(tensor: Tensor, layer: Matrix, order: 
 
 def test_slices_that_have_weights_of_their_own_count_one() -> None:
     for slices, shared in (((), True), ((2, 1), False), ((0,), True), ((2,), True), ((1, 2), True), ((3, 1), True)):
-        with pytest.raises(ValueError, match=r"share weights count powers of two, the most first, down to 1, others 1$"):
+        with pytest.raises(ValueError, match="share weights count powers of two"):
             Tensor((1, 1, 1), slices, shared)
