@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 from rtl import NETWORKS, unit_of, write_table
 
-from cbnn.hw.accelerator import Accelerator, accelerator, input_beats
+from cbnn.hw.accelerator import Accelerator, accelerator
 from cbnn.hw.folding import Folding
+from cbnn.hw.input_stream import input_beats
 from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.model.files import write_atomically
 from cbnn.model.topology import Topology

@@ -18,7 +18,9 @@ from fractions import Fraction
 from itertools import accumulate
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 from myhdl import ResetSignal, Signal, intbv
+from numpy.typing import NDArray
 
 from cbnn.hw.cost import RomShape
 
@@ -44,6 +46,12 @@ def part(signal: Signal, high: int, low: int) -> Signal:
     A slice of one bit inside a `ConcatSignal` converts to an index into a slice, which is no Verilog.
     """
     return signal(low) if high == low + 1 else signal(high, low)
+
+
+def packed_beats(bits: NDArray) -> tuple[int, ...]:
+    """Return a whole number per row of an array (beats, width) of 0 and 1, element 0 in bit 0."""
+    packed = np.packbits(bits, axis=1, bitorder="little")
+    return tuple(int.from_bytes(row.tobytes(), "little") for row in packed)
 
 
 def clock_and_reset() -> tuple[Signal, ResetSignal]:

@@ -13,8 +13,8 @@ from typing import Any
 from myhdl import ToVerilogWarning, _block, _simulator
 
 from cbnn.hw.accelerator import Accelerator
-from cbnn.hw.folding import takes_pixels
 from cbnn.hw.frame_guard import ERROR_BITS, FrameGuard
+from cbnn.hw.input_stream import input_order
 from cbnn.hw.instance import converting
 from cbnn.hw.result_marks import ResultMarks
 from cbnn.hw.stream import OUTSIDE, Kernel, Stream, clock_and_reset
@@ -197,13 +197,6 @@ def _header(accelerator: Accelerator) -> list[str]:
             f"// m_axis: {last.beats} beats per image, {last.width} bits each; manifest.json says what is where.",
             f"// The slowest kernel takes {accelerator.interval_cycles} cycles per image.",
             ""]
-
-
-def input_order(accelerator: Accelerator) -> str:
-    """How the elements of an image come, in words."""
-    inner = "row, column, slice (MSB first), colour" if takes_pixels(accelerator.topology) else (
-        "slice (MSB first), row, column, colour")
-    return f"{inner}; element 0 in bit 0"
 
 
 def padded(width: int) -> int:

@@ -186,7 +186,7 @@ def pool(node: Any, state: Any, chain: Chain) -> Any:
         turned = state.turned(state.slope < 0)  # a row's largest value is at its smallest sum
         return replace(turned, shape=shape, pool=MaxPool(size))
     last = chain.operators[-1] if chain.operators else None
-    if isinstance(state, Bits) and isinstance(last, Conv) and state.slope > 0:
+    if isinstance(state, Bits) and isinstance(last, Matrix) and last.slides and state.slope > 0:
         chain.operators.append(MaxPool(size))
         chain.parameters.append(PoolParameters(np.zeros(channels, np.bool_)))
         return replace(state, shape=shape, order=shape)

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from cbnn.hw.accelerator import Accelerator, accelerator, check_name
+from cbnn.hw.accelerator import Accelerator, accelerator
 from cbnn.hw.folding import MAX_FOLD, Folding
+from cbnn.hw.verilog_names import check_name
 from cbnn.model.data import datasets
 from cbnn.model.exchange import storage
 from cbnn.model.exchange.shipped import shipped

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 
-from cbnn.hw.accelerator import Accelerator, accelerator, node_kernels, tail_kernels, widths_converted
+from cbnn.hw.accelerator import Accelerator, accelerator
+from cbnn.hw.builders import node_kernels, tail_kernels, widths_converted
 from cbnn.hw.folding import (
     MAX_FIFO_DEPTH,
     Folding,

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cbnn.hw.accelerator import Accelerator, input_beats
+from cbnn.hw.accelerator import Accelerator
+from cbnn.hw.input_stream import input_beats
 from cbnn.hw.verilog import FILE_LIST, generate, padded
 from cbnn.model.compute import golden
 from cbnn.model.network import Network

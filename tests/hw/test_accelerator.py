@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from myhdl import Simulation, always, delay, instance
 
-from cbnn.hw.accelerator import accelerator, blocks_of, chain, input_beats
+from cbnn.hw.accelerator import accelerator, blocks_of, chain
 from cbnn.hw.folding import Folding
+from cbnn.hw.input_stream import input_beats
 from cbnn.hw.stream import OUTSIDE, Link, Stream, clock_and_reset
 from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.model.compute import golden

@@ -6,9 +6,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from cbnn.hw.accelerator import accelerator, chain, input_beats, input_images
+from cbnn.hw.accelerator import accelerator, chain
 from cbnn.hw.folding import Folding
 from cbnn.hw.frame_guard import guarded
+from cbnn.hw.input_stream import input_beats, input_images
 from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.hw.window.sliding_window import SlidingWindow
 from cbnn.model.compute import golden

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cbnn.hw.accelerator import accelerator, input_beats, input_images
+from cbnn.hw.accelerator import accelerator
 from cbnn.hw.folding import Folding
 from cbnn.hw.frame_guard import guarded
+from cbnn.hw.input_stream import input_beats, input_images
 from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.model.compute import golden
 from cbnn.model.network import random_network

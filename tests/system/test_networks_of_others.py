@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cbnn.hw.accelerator import accelerator, chain, input_beats
+from cbnn.hw.accelerator import accelerator, chain
 from cbnn.hw.folding import Folding
+from cbnn.hw.input_stream import input_beats
 from cbnn.hw.max_pool import MaxPool
 from cbnn.hw.mvtu.mvtu import Mvtu
 from cbnn.hw.verilog import top_module, write_part

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from cbnn.hw.accelerator import accelerator, chain, node_kernels
+from cbnn.hw.accelerator import accelerator, chain
+from cbnn.hw.builders import node_kernels
 from cbnn.hw.folding import Folding, LayerFolding, default_fifo_depth
 from cbnn.hw.register_slice import RegisterSlice
 from cbnn.hw.stream import Kernel

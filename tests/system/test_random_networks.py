@@ -14,9 +14,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from cbnn.hw.accelerator import Accelerator, accelerator, input_beats, input_images
+from cbnn.hw.accelerator import Accelerator, accelerator
 from cbnn.hw.folding import Folding
 from cbnn.hw.frame_guard import guarded
+from cbnn.hw.input_stream import input_beats, input_images
 from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.hw.window.sliding_window import SlidingWindow
 from cbnn.model.compute import golden

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cbnn.hw.accelerator import Accelerator, accelerator, chain, input_beats
+from cbnn.hw.accelerator import Accelerator, accelerator, chain
 from cbnn.hw.folding import Folding
+from cbnn.hw.input_stream import input_beats
 from cbnn.hw.mvtu.mvtu import Mvtu
 from cbnn.hw.stream import Schedule
 from cbnn.hw.verilog import FILE_LIST, generate

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cbnn.hw import accelerator as hw
-from cbnn.hw.accelerator import Accelerator
+from cbnn.hw.accelerator import Accelerator, accelerator
 from cbnn.hw.folding import Folding
+from cbnn.hw.input_stream import input_beats
 from cbnn.hw.stream import Kernel
 from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.model.compute import golden
@@ -23,7 +23,7 @@ from cbnn.sim.prove.verilated import MismatchError, SimulationError
 
 TOPOLOGY = Topology.parse("4C3-MP2-6FC-4FC", (4, 4, 2), 3, (2, 0))
 NETWORK = random_network(TOPOLOGY, 5)
-UNIT = hw.accelerator(NETWORK, Folding.parse("(2,9)(3,4)(2,2)", TOPOLOGY))
+UNIT = accelerator(NETWORK, Folding.parse("(2,9)(3,4)(2,2)", TOPOLOGY))
 IMAGES = np.random.default_rng(1).integers(0, 8, (300, 4, 4, 2))
 
 
@@ -47,7 +47,7 @@ def test_the_same_cycles_and_beats_as_icarus(executable: Path, tmp_path: Path, i
     images = IMAGES[:6]
     seen = volume.stream(NETWORK, UNIT, images, idle_percent=idle, stall_percent=stall, seed=3, executable=executable)
     generate(UNIT, tmp_path / "v")
-    beats = tuple(format(beat, "x") for beat in hw.input_beats(UNIT, images))
+    beats = tuple(format(beat, "x") for beat in input_beats(UNIT, images))
     lasts = image_ends(len(images), UNIT.input_beats)
     run = Run(beats, lasts, seen.out_cycles.size, idle, stall, seed=3)
     [icarus] = cosimulate(tmp_path / "v", UNIT.name, (tmp_path / "v" / FILE_LIST).read_text().split(), [run])
