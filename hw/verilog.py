@@ -122,7 +122,7 @@ def _tidy(text: str) -> str:
     text = re.sub(r"(?<=if \(rst == 1\) begin\n)(?: +\w+ <= \w+;\n)+",
                   lambda m: "".join(sorted(m[0].splitlines(keepends=True))), text)
     n_uses = Counter(re.findall(r"\w+", text))
-    # Signals of blocks that became modules of their own leave their declarations behind.
+    # Signals of blocks that became modules of their own leave their declarations.
     lines = [line for line in text.splitlines()
              if not ((declared := re.fullmatch(r"(?:wire|reg) (?:\[\d+:0\] )?(\w+)(?: \[0:.*\])?;", line))
                      and n_uses[declared[1]] == 1)]

@@ -57,7 +57,7 @@ class Network:
 
     @property
     def layers(self) -> tuple[MatrixParameters, ...]:
-        """Parameters of the matrix operators alone, in order."""
+        """Parameters of the matrix operators only, in order."""
         return tuple(parameters for parameters in self.parameters if isinstance(parameters, MatrixParameters))
 
     @property

@@ -239,7 +239,7 @@ class Topology:
 
     @cached_property
     def layers(self) -> tuple[MatrixShape, ...]:
-        """Sizes of the matrix operators alone, in order."""
+        """Sizes of the matrix operators only, in order."""
         return tuple(shape for shape in self.shapes if isinstance(shape, MatrixShape))
 
     def taker(self, i: int) -> int:

@@ -81,7 +81,7 @@ def evaluate(network: Network, images: NDArray, labels: NDArray,
     images : integer array (N, height, width, colours); a memory map larger than memory will do
     labels : integer array (N,), 0 to classes - 1
     progress : called after every batch with what was counted so far, and with what is gone on with
-    partial : file that keeps what was counted so far, at most a second and a batch behind; where it
+    partial : file that keeps what was counted so far, at most a second and a batch late; where it
         is there, an earlier evaluation of the same network and images goes on
 
     Raises

@@ -57,7 +57,7 @@ class PackedMatrix:
     def apply(self, words: NDArray[np.uint64 | np.int32]) -> Words:
         """Bits of every window, packed, (N, rows, columns, words); or scores, int64 seen as words.
 
-        Scores of rows that only fill a block lie behind the others.
+        Scores of rows that only fill a block follow the others.
         """
         stride, edge = self.shape.operator.stride, self.shape.operator.padding
         n, height, width, pixel_words = words.shape

@@ -174,7 +174,7 @@ class _Code:
         return [builder.load(total) for *_, total in states]
 
     def added(self) -> list[list]:
-        """Add what pixels add where a row's weight is 1 to what every row adds, which lies behind the pixels."""
+        """Add what pixels add where a row's weight is 1 to what every row adds, which follows the pixels."""
         builder = self.builder
         places = self.sums(TILE)
         for t, place in enumerate(places):
@@ -285,7 +285,7 @@ def lay_out(words, pixel_bits, edge, pad, pixel_rows):
 
 @_compiled
 def _gather(pixel_rows, top, left, geometry, window):
-    """Copy a window out of the rows of (rows, words); behind whole pixels goes what disagrees with weights 0."""
+    """Copy a window out of the rows of (rows, words); after whole pixels comes what disagrees with weights 0."""
     _, _, _, kernel_rows, kernel_columns, pixel_words, pixel_bits, full = geometry
     if pixel_bits:
         n = kernel_columns * pixel_bits
@@ -349,7 +349,7 @@ def score_windows(pixel_rows, weights, most, places, geometry, windows, their_pl
 
 @_compiled
 def pool(words, size, invert, out):
-    """OR over size x size pixels; `invert` acts behind it."""
+    """OR over size x size pixels; `invert` acts after it."""
     for n in range(out.shape[0]):
         for i in range(out.shape[1]):
             for j in range(out.shape[2]):

@@ -108,7 +108,7 @@ def _present(dataset: Dataset, home: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _download(dataset: Dataset, file: str) -> Path:
-    import pooch  # needed by those who download alone
+    import pooch  # only downloading needs it
 
     try:
         return Path(pooch.retrieve(dataset.url + file, f"md5:{dataset.files[file][0]}", fname=file,

@@ -9,7 +9,7 @@ IN_SHAPE = (8, 8, 1)
 INPUT_BITS = 5
 MAX_PIXEL = 16
 KEPT_SLICES = {5: (4, 3, 2, 1, 0), 4: (4, 3, 2, 1), 3: (4, 3, 2), 2: (4, 3), 1: (3,)}
-"""Slices of every pruning level. Of one slice it is not the MSB: bit 4 is set in pixels of exactly 16 alone."""
+"""Slices of every pruning level. Of one slice it is not the MSB: bit 4 is set only in pixels of exactly 16."""
 TEST_FRACTION = 0.3
 SPLIT_SEED = 0
 

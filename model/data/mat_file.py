@@ -99,7 +99,7 @@ def read_integers(content: bytes, name: str, max_bytes: int) -> NDArray[np.integ
 
 
 def _elements(content: bytes) -> Iterator[_Source]:
-    """Give the sources of all arrays, behind the tag that says that they are arrays."""
+    """Give the sources of all arrays, after the tag that says that they are arrays."""
     at = HEADER_BYTES
     while at < len(content):
         kind, size = struct.unpack("<II", content[at : at + 8].ljust(8, b"\0"))

@@ -201,27 +201,31 @@ def _check_constants(graph: Any) -> None:
         n_folded += 1
         if n_folded > MAX_FOLDED_NODES:
             raise ValueError(f"it computes constants by more than {MAX_FOLDED_NODES} nodes")
-        if node.op_type in SMALLER:
-            shape = given[0]
-        elif node.op_type == "Concat":
-            shape = (sum(math.prod(one) for one in given),)
-        elif node.op_type == "Gather":
-            shape = (math.prod(given[0]) * math.prod(given[-1]),)
-        elif node.op_type in BROADCAST:
-            try:
-                shape = np.broadcast_shapes(*given)
-            except ValueError:  # what was reshaped on the way
-                shape = (math.prod(math.prod(one) for one in given),)
-        else:
-            raise Refusal(node, "it computes a constant, which is not read")
+        shape = _largest_shape(node, given)
         if math.prod(shape) > MAX_ELEMENTS:
             raise Refusal(node, f"it makes a constant of up to {math.prod(shape)} elements; at most {MAX_ELEMENTS} are "
                                 "read")
         shapes[node.output[0]] = shape
 
 
+def _largest_shape(node: Any, given: list[tuple[int, ...]]) -> tuple[int, ...]:
+    """Return the shape of what a node makes of constants of these shapes, or a larger one."""
+    if node.op_type in SMALLER:
+        return given[0]
+    if node.op_type == "Concat":
+        return (sum(math.prod(one) for one in given),)
+    if node.op_type == "Gather":
+        return (math.prod(given[0]) * math.prod(given[-1]),)
+    if node.op_type in BROADCAST:
+        try:
+            return np.broadcast_shapes(*given)
+        except ValueError:  # what was reshaped on the way
+            return (math.prod(math.prod(one) for one in given),)
+    raise Refusal(node, "it computes a constant, which is not read")
+
+
 def _check_order(graph: Any) -> None:
-    """Raise ValueError unless every node stands behind those that it reads from: no cycle, no name made twice."""
+    """Raise ValueError unless every node comes after those that it reads from: no cycle, no name made twice."""
     known = {"", *(value.name for value in graph.input), *(tensor.name for tensor in graph.initializer)}
     for node in graph.node:
         if missing := set(node.input) - known:

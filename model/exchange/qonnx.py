@@ -36,7 +36,7 @@ from cbnn.model.slices import check_kept
 from cbnn.model.topology import INPUT, Topology
 
 # isort: split
-from onnx import numpy_helper  # behind onnx_file, which says what to install where it is missing
+from onnx import numpy_helper  # after onnx_file, which says what to install where it is missing
 
 PIXEL_BITS = 8
 """Bits of a pixel of the images that a network is for."""

@@ -14,7 +14,7 @@ from cbnn.model.exchange.onnx_file import Refusal
 from cbnn.model.exchange.qonnx_tensors import Bits, Chain, Padding, Sums, attribute
 from cbnn.model.operators.conv import Conv
 from cbnn.model.operators.dense import Dense
-from cbnn.model.operators.matrix import Matrix, MatrixParameters
+from cbnn.model.operators.matrix import Matrix, MatrixParameters, MatrixShape
 from cbnn.model.operators.max_pool import MaxPool, PoolParameters
 from cbnn.model.operators.tensor import Tensor
 
@@ -38,48 +38,55 @@ def _check_padding_explicit(node: Any) -> None:
 
 def layer_sums(node: Any, operands: list[Any], bits: Bits) -> Sums:
     """Return the sums of a convolution or a dense layer."""
-    kernel = operands[1]
     if not bits.slope or not np.isfinite((bits.slope, bits.shift)).all():
         raise Refusal(node, f"its inputs are scaled by {bits.slope:.6g} and shifted by {bits.shift:.6g}")
     layer: Matrix
-    excess, places = 0.0, np.zeros((0, 0), np.int64)
     if node.op_type == "Conv":
-        weights, scales = _bipolar(node, kernel)
-        layer, excess = _conv(node, kernel, bits)
+        rows, scales = _bipolar(node, operands[1])
+        layer, excess = _conv(node, operands[1], bits)
         channels, height, width = bits.shape
     else:
-        if node.op_type == "Gemm" and attribute(node, "transB", 0):
-            kernel = kernel.T
-        if node.op_type == "Gemm" and (attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0),
-                                       attribute(node, "transA", 0)) != (1.0, 1.0, 0):
-            raise Refusal(node, "only alpha = 1, beta = 1 and transA = 0 are supported")
-        if kernel.ndim != 2 or len(bits.shape) != 1 or kernel.shape[0] != bits.shape[0]:
-            raise Refusal(node, f"weights of shape {kernel.shape} do not suit inputs of shape {bits.shape}")
-        weights, scales = _bipolar(node, np.ascontiguousarray(kernel.T))
+        rows, scales = _bipolar(node, _dense_weights(node, operands[1], bits))
+        layer, excess = Dense(len(rows)), 0.0
         # Flattened by channel, row, column, or without any order but our own.
         channels, height, width = bits.order if len(bits.order) == 3 else (bits.shape[0], 1, 1)
-        layer = Dense(len(weights))
     own = layer.shape(Tensor((height, width, channels)))
-    weights = own.in_window_order(weights, ("slice", "channel", "row", "column"))
-    shape: tuple[int, ...] = (len(weights),)
-    if layer.slides:
-        places = own.places
-        shape = (len(weights), *places.shape)
+    weights = own.in_window_order(rows, ("slice", "channel", "row", "column"))
+    shape, places = ((len(weights), *own.places.shape), own.places) if layer.slides else (
+        (len(weights),), np.zeros((0, 0), np.int64))
     signs = 2 * weights.astype(np.float64) - 1
     extra = _whole(bits.shift / bits.slope, bits.most) * signs.sum(axis=1)
     if excess:
-        # Taps outside the image add this much more than the bit they carry in hardware.
-        if own.n_places > MAX_PLACES:
-            raise Refusal(node, f"its windows cross the border in {own.n_places} ways; at most {MAX_PLACES} are "
-                                "supported")
-        by_tap = own.ordered(signs, ("slice", "row", "column", "channel")).sum(axis=(1, 4))
-        outside = np.tensordot(own.taps_outside.astype(float), by_tap, ((1, 2), (1, 2)))
-        extra = extra + excess * outside
+        extra = extra + excess * _signs_outside(node, own, signs)
         extra = extra if len(extra) > 1 else extra[0]
     shift = np.zeros(len(weights))
     if len(operands) > 2 and operands[2] is not None:
         shift = shift + np.ravel(operands[2]).astype(np.float64)
     return Sums(weights, bits.most * weights.shape[1], scales * bits.slope, extra, shift, layer, shape, places)
+
+
+def _dense_weights(node: Any, kernel: NDArray, bits: Bits) -> NDArray:
+    """Weights of a dense layer, (rows, inputs)."""
+    if node.op_type == "Gemm" and attribute(node, "transB", 0):
+        kernel = kernel.T
+    if node.op_type == "Gemm" and (attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0),
+                                   attribute(node, "transA", 0)) != (1.0, 1.0, 0):
+        raise Refusal(node, "only alpha = 1, beta = 1 and transA = 0 are supported")
+    if kernel.ndim != 2 or len(bits.shape) != 1 or kernel.shape[0] != bits.shape[0]:
+        raise Refusal(node, f"weights of shape {kernel.shape} do not suit inputs of shape {bits.shape}")
+    return np.ascontiguousarray(kernel.T)
+
+
+def _signs_outside(node: Any, own: MatrixShape, signs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum of the weights whose taps are outside the image, (places, rows).
+
+    In the network such a tap carries another value than the bit that it carries in hardware.
+    """
+    if own.n_places > MAX_PLACES:
+        raise Refusal(node, f"its windows cross the border in {own.n_places} ways; at most {MAX_PLACES} are supported")
+    by_tap = own.ordered(signs, ("slice", "row", "column", "channel")).sum(axis=(1, 4))
+    outside: NDArray[np.float64] = np.tensordot(own.taps_outside.astype(float), by_tap, ((1, 2), (1, 2)))
+    return outside
 
 
 def _whole(value: float, most: int) -> float:
@@ -158,7 +165,7 @@ def affine(node: Any, at: int, operands: list[Any], state: Any, chain: Chain) ->
 
 
 def _turned(node: Any, signs: NDArray[np.float64], state: Bits, chain: Chain) -> Bits:
-    """Invert bits of some channels behind their pool, where they are multiplied by -s, and others by s."""
+    """Invert bits of some channels after their pool, where they are multiplied by -s, and others by s."""
     scale, last = np.abs(signs).max(), chain.parameters[-1] if chain.parameters else None
     if (not isinstance(last, PoolParameters) or state.shift or signs.shape[-3:] != (len(last.invert), 1, 1)
             or (np.abs(signs) != scale).any()):
@@ -168,7 +175,7 @@ def _turned(node: Any, signs: NDArray[np.float64], state: Bits, chain: Chain) ->
 
 
 def pool(node: Any, state: Any, chain: Chain) -> Any:
-    """Pool sums before their sign, or bits behind it."""
+    """Pool sums before their sign, or bits after it."""
     kernel = list(attribute(node, "kernel_shape", []))
     _check_padding_explicit(node)
     strides = list(attribute(node, "strides", [1, 1]))

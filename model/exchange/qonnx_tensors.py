@@ -2,7 +2,7 @@
 
 Pixels, of which a table says what each of their values has become; bits, ``slope * z + shift`` of bipolar z; or sums,
 ``slope * (X + extra) + shift`` of a layer's integer bipolar sums X, row by row, until a sign turns them into bits
-again. A shift of pixels or bits adds a constant to the sums behind them, `extra`, which thresholds take in.
+again. A shift of pixels or bits adds a constant to the sums that follow, `extra`, which thresholds take in.
 """
 
 import math
@@ -19,7 +19,7 @@ from cbnn.model.operators.max_pool import MaxPool
 from cbnn.model.operators.operator import Operator, Parameters
 
 # isort: split
-import onnx  # behind onnx_file, which says what to install where it is missing
+import onnx  # after onnx_file, which says what to install where it is missing
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Sums:
 
     `extra` is what inputs add that are not -1 and +1, a whole number as a rule, so that a sum of zero is zero exactly.
     It and `shift` are (rows,) or, where windows differ by place (`MatrixShape.places`), (places, rows). `places` is
-    empty behind dense layers.
+    empty after dense layers.
     """
 
     weights: NDArray[np.uint8]
@@ -173,7 +173,7 @@ def as_bits(node: Any, state: Any, chain: Chain) -> Bits:
 
 
 def padded(node: Any, operands: list[Any], state: Any) -> Any:
-    """Note what a Pad adds around the image, for the convolution behind it."""
+    """Note what a Pad adds around the image, for the convolution after it."""
     pads = np.ravel(operands[1]).tolist()
     value = float(np.ravel(operands[2])[0]) if len(operands) > 2 and operands[2] is not None else 0.0
     around = [0, 0, pads[2], pads[2]] * 2 if len(pads) == 8 else []

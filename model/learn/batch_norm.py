@@ -1,4 +1,4 @@
-"""Batch norm and sign folded into integer thresholds, with no float left behind."""
+"""Batch norm and sign folded into integer thresholds, with no float left over."""
 
 import math
 from fractions import Fraction
@@ -57,7 +57,7 @@ def fold(weights: NDArray[np.uint8], norm: BatchNorm, max_accumulator: int,
     thresholds = np.empty(len(rows), np.int64)
     invert = np.zeros(len(rows), np.bool_)
     for row in range(len(rows)):
-        if norm.scale[row] == 0:  # the sign of the shift alone
+        if norm.scale[row] == 0:  # only the sign of the shift
             thresholds[row] = 0 if norm.shift[row] >= 0 else max_accumulator + 1
             continue
         floor, ceiling = _zero(norm, row, max_accumulator)

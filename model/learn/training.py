@@ -17,7 +17,7 @@ from cbnn.model.learn.binary_module import BinaryModule, Precision, encode, enco
 from cbnn.model.topology import Topology
 
 # isort: split
-import torch  # behind binary_module, which says what to install where it is missing
+import torch  # after binary_module, which says what to install where it is missing
 from torch import Tensor
 from torch.nn import functional
 
@@ -30,7 +30,7 @@ SMOOTHING = 0.1
 TEMPERATURE = 4.0
 """Softens the teacher's answers (Hinton et al., "Distilling the Knowledge in a Neural Network", arXiv 1503.02531)."""
 Progress = Callable[[int, float], None]
-"""Called behind every epoch with its number, from 1, and its mean loss."""
+"""Called after every epoch with its number, from 1, and its mean loss."""
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class Stalls:
 
 
 class Bench:
-    """Plays the runs of a job, one after another, each behind a reset."""
+    """Plays the runs of a job, one after another, each after a reset."""
 
     def __init__(self, dut, job: dict) -> None:
         self.dut, self.job, self.parent = dut, job, os.getppid()

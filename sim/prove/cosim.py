@@ -19,7 +19,7 @@ SIMULATORS = ("icarus", "verilator")
 
 @dataclass(frozen=True)
 class Run:
-    """Beats to send behind a reset, and how the two sides behave.
+    """Beats to send after a reset, and how the two sides behave.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class Run:
     seed : of both patterns
     reset_after : send so many beats first, then reset and start over; None: do not
     max_cycles : cycles after which the hardware is taken to hang
-    drain_cycles : cycles to go on behind the last beat, for input that no output waits for: rows that a pool drops
+    drain_cycles : cycles to go on after the last beat, for input that no output waits for: rows that a pool drops
     """
 
     beats: tuple[str, ...]

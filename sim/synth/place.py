@@ -48,7 +48,7 @@ def check_place(what: str, target: str) -> None:
 
 def clocks(accelerator: Accelerator, folder: Path, target: str, what: str, seed: int,
            progress: Callable[[int, int], None] = lambda done, total: None) -> dict[str, float]:
-    """Return the highest clock in MHz by module name, of every kernel alone or of the whole; see `place`."""
+    """Return the highest clock in MHz by module name, of every kernel by itself or of the whole; see `place`."""
     jobs = {kernel.name: Ports(kernel.s_axis.width, kernel.m_axis.width) for kernel in accelerator.kernels}
     if what == "whole":
         widths = padded(accelerator.guard.width), accelerator.marks.width

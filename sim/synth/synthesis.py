@@ -134,7 +134,7 @@ def check_target(target: str) -> None:
 
 
 def _cells(statistics: dict) -> dict[str, dict[str, int]]:
-    """Cells by type of every module, itself alone; memories keep the name of the primitive they are."""
+    """Cells by type of every module, without those inside it; memories keep the name of the primitive they are."""
     return {name.removeprefix("\\"): {re.sub(r"^\$paramod.*\\", "", cell): n
                                       for cell, n in module["num_cells_by_type"].items()}
             for name, module in statistics["modules"].items()}
