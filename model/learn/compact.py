@@ -1,13 +1,15 @@
 """CBNN, the whole method: baseline, sensitivity, pruned slices, shrunk layers, retraining, within a loss of accuracy.
 
-The baseline, with all slices and full width, is trained, and the slices are ordered by how little accuracy falls where
-one is randomised (arXiv 1802.00904). Levels of pruning and widths then span a grid of networks. They are trained anew
-and judged on images set apart, never on the test split. Whoever keeps more slices or more width is taken to be at least
-as accurate, so that a network that keeps within the loss speaks for all larger ones, and one that does not for all
-smaller ones; the networks trained are those that decide most of the grid, whichever way they come out. Of what keeps
-within the loss the network with the fewest weights is then narrowed layer by layer. Last, the smallest of all is
-trained with further seeds, as the baseline was; where their mean does not keep within the loss, the next larger one
-takes its place.
+The source of the method is arXiv 1802.00904. The steps are:
+
+1. Train the baseline, which keeps all slices and has the full width.
+2. Order the slices by how little accuracy falls when one of them is randomised.
+3. Levels of pruning and widths span a grid of networks. Train networks of it anew and judge them by images set apart,
+   never by the test split. More slices, or a larger width, are assumed never to lose accuracy. So a network within the
+   allowed loss decides all larger ones, and one outside it all smaller ones. Those that decide most are trained first.
+4. Take the network with the fewest weights that is within the loss, and narrow its layers one by one.
+5. Train the smallest network of all with further seeds, as many as the baseline had. If their mean is outside the loss,
+   go on with the next larger one.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +20,6 @@ from pathlib import Path
 from cbnn.model.data import datasets
 from cbnn.model.learn.points import Point, Progress, Result, read_result, split, train_points
 from cbnn.model.learn.sensitivity import Sensitivity, pruning_order, sensitivity
-from cbnn.model.learn.training import Recipe
 from cbnn.model.topology import Topology
 
 WIDTHS = (1.0, 0.75, 0.5, 0.375, 0.25)
@@ -36,13 +37,13 @@ Cell = tuple[int, int]
 
 @dataclass(frozen=True)
 class Compaction:
-    """What came of it.
+    """What `compact` found.
 
     Attributes
     ----------
-    baseline, found : their points, a seed each
-    grid : every point tried, seed 0, with its result
-    budget : the least accuracy on the images set apart that was allowed
+    baseline, found : the points of the two networks, one per seed
+    grid : every point that was tried, with its result
+    budget : the lowest accuracy that was allowed, on the images set apart
     slices : the baseline's sensitivity
     """
 
@@ -54,7 +55,7 @@ class Compaction:
 
     @property
     def front(self) -> list[tuple[Point, Result]]:
-        """Points within the budget that no other one of them beats in weights and operations both."""
+        """Points within the budget; no other of them has both fewer weights and fewer operations."""
         inside = [(point, result) for point, result in self.grid if result.validation_accuracy >= self.budget]
 
         def beaten(topology: Topology) -> bool:
@@ -66,27 +67,23 @@ class Compaction:
                       key=lambda entry: entry[0].topology.n_weight_bits)
 
 
-def compact(dataset: str, layers: str, recipe: Recipe, folder: Path, *, max_drop: float = 1.0,
-            widths: tuple[float, ...] | None = None, teacher: bool = False, data_dir: Path | None = None,
-            progress: Progress = lambda done, total: None, stage: Stage = lambda text: None) -> Compaction:
+def compact(full: Point, folder: Path, *, max_drop: float = 1.0, widths: tuple[float, ...] | None = None,
+            data_dir: Path | None = None, progress: Progress = lambda done, total: None,
+            stage: Stage = lambda text: None) -> Compaction:
     """Find the smallest network that loses no more accuracy than `max_drop` percentage points.
 
     Parameters
     ----------
-    dataset : one of `datasets.DATASETS`
-    layers : the baseline's topology
-    recipe : by which all are trained; its seed is that of the search, the next ones give the spread
+    full : the baseline, see `points.baseline`; the search has the seed of its recipe, the next seeds give the spread
     folder : where trained networks are kept; called again with the same folder, nothing is trained twice
     widths : tried for all layers at once, descending, the first 1
-    teacher : whether all learn from a network of full width and full precision too
 
     Raises
     ------
     ValueError
         When the loss is negative, widths do not suit, or a network cannot be trained.
     """
-    full = Point(dataset, layers, tuple(range(datasets.find(dataset).input_bits - 1, -1, -1)), (1.0,), recipe,
-                 teacher=teacher)
+    recipe = full.recipe
     widths = checked_widths(full.topology, max_drop, widths)
 
     def train(points: list[Point]) -> list[Result]:
@@ -100,7 +97,7 @@ def compact(dataset: str, layers: str, recipe: Recipe, folder: Path, *, max_drop
     trained = train(list(baseline))
     base, budget = trained[0], _mean(trained) - max_drop / 100
     stage("sensitivity")
-    images, labels = split(dataset, datasets.load(dataset, data_dir))[2:]
+    images, labels = split(full.dataset, datasets.load(full.dataset, data_dir))[2:]
     slices = tuple(sensitivity(base.load(folder), images, labels, REPETITIONS, recipe.seed))
     levels = pruning_order(slices, full.kept_slices)
 
@@ -117,7 +114,7 @@ def compact(dataset: str, layers: str, recipe: Recipe, folder: Path, *, max_drop
     for points in _narrowed(_within(grid, full, budget)[0], widths, grid, budget):
         grid |= dict(zip(points, train(points), strict=True))
 
-    # The smallest of many that were judged once is likely one that was lucky.
+    # The smallest of many networks that were judged once was probably lucky.
     stage("further seeds")
     found = next(repeated(point) for point in _within(grid, full, budget)
                  if point == full or _mean(train(list(repeated(point)))) >= budget)
@@ -166,7 +163,10 @@ def _fits(topology: Topology, width: float) -> bool:
 
 
 def _next(judged: dict[Cell, bool], n_levels: int, n_widths: int) -> list[Cell]:
-    """Return the undecided cells to train next: those that decide most in their worse case, and not one another."""
+    """Return the undecided cells to train next: those that decide most cells if the result is the less helpful one.
+
+    None of them may decide another one of them.
+    """
     undecided = [cell for cell in product(range(n_levels), range(n_widths)) if not _decided(cell, judged)]
 
     def worth(cell: Cell) -> tuple[int, Cell]:
@@ -186,7 +186,7 @@ def _comparable(a: Cell, b: Cell) -> bool:
 
 
 def _decided(cell: Cell, judged: dict[Cell, bool]) -> bool:
-    """Whether a network that was trained speaks for this one."""
+    """Whether the result of a trained network decides this one."""
     return any((passed and cell[0] <= level and cell[1] <= width) or (not passed and cell[0] >= level and
                                                                       cell[1] >= width)
                for (level, width), passed in judged.items())
@@ -194,7 +194,10 @@ def _decided(cell: Cell, judged: dict[Cell, bool]) -> bool:
 
 def _narrowed(best: Point, widths: tuple[float, ...], grid: dict[Point, Result],
               budget: float) -> Iterator[list[Point]]:
-    """Points to train: each layer by itself one width narrower, then all that bore it, less the worst each time."""
+    """Give points to train: each layer by itself one width narrower, then all at once that stayed within the budget.
+
+    As long as those are outside it together, the one that lost most is left out.
+    """
     n_hidden = len(best.topology.layers) - 1
     own = best.widths * (n_hidden if len(best.widths) == 1 else 1)
     narrower = [widths[widths.index(width) + 1] if width != widths[-1] else width for width in own]
@@ -203,11 +206,11 @@ def _narrowed(best: Point, widths: tuple[float, ...], grid: dict[Point, Result],
     if not singles:
         return
     yield list(singles.values())
-    bore = sorted((i for i, point in singles.items() if grid[point].validation_accuracy >= budget),
+    able = sorted((i for i, point in singles.items() if grid[point].validation_accuracy >= budget),
                   key=lambda i: grid[singles[i]].validation_accuracy)
-    while len(bore) > 1:
-        point = replace(best, widths=tuple(narrower[i] if i in bore else own[i] for i in range(n_hidden)))
+    while len(able) > 1:
+        point = replace(best, widths=tuple(narrower[i] if i in able else own[i] for i in range(n_hidden)))
         yield [point]
         if grid[point].validation_accuracy >= budget:
             return
-        bore = bore[1:]
+        able = able[1:]

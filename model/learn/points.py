@@ -72,6 +72,12 @@ class Point:
         return f"{self.dataset}-{digest[:16]}"
 
 
+def baseline(dataset: str, layers: str, recipe: Recipe, teacher: bool = False) -> Point:
+    """Return the point that keeps all slices of a data set and has the full width."""
+    everything = tuple(range(datasets.find(dataset).input_bits - 1, -1, -1))
+    return Point(dataset, layers, everything, (1.0,), recipe, teacher=teacher)
+
+
 class Result(msgspec.Struct, frozen=True):
     """What came of a point.
 

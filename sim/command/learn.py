@@ -181,6 +181,7 @@ def compact_command(
     with the same folder it goes on where it was interrupted.
     """
     from cbnn.model.learn import compact  # PyTorch is an extra, and slow to import
+    from cbnn.model.learn.points import baseline
     from cbnn.sim.report import compaction
 
     check_device(device)
@@ -189,12 +190,13 @@ def compact_command(
     known, points = datasets.find(dataset), out / "points"
     if not known.files:
         refuse(f"here: the data set {dataset} comes with a library", "data_dir")
-    tried = compact.checked_widths(Topology.parse(layers, known.in_shape, known.input_bits), max_drop,
+    full = baseline(dataset, layers, recipe, teacher)
+    tried = compact.checked_widths(full.topology, max_drop,
                                    numbers("--widths", widths, 0.001, 1) if widths else None)
     with progress_bar() as progress:
         task = progress.add_task("baseline", total=None)
         found = compact.compact(
-            dataset, layers, recipe, points, max_drop=max_drop, widths=tried, teacher=teacher, data_dir=data_dir,
+            full, points, max_drop=max_drop, widths=tried, data_dir=data_dir,
             progress=lambda done, total: progress.update(task, completed=round(done, 2), total=total),
             stage=lambda text: progress.update(task, description=text))
         progress.update(task, description="cycles")

@@ -11,11 +11,11 @@ from cbnn.model.compute.evaluation import mean_and_spread
 from cbnn.model.data import digits
 from cbnn.model.learn import compact as module
 from cbnn.model.learn.compact import compact, results
-from cbnn.model.learn.points import Point, Result, read_result, train_points
+from cbnn.model.learn.points import Result, read_result, train_points
 from cbnn.model.learn.training import Recipe
 
 LAYERS, RECIPE = "8C3-MP2-16FC-10FC", Recipe(epochs=1, batch=64, seed=5)
-BASE = Point("digits", LAYERS, (4, 3, 2, 1, 0), (1.0,), RECIPE)
+BASE = baseline("digits", LAYERS, RECIPE)
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
 
 
@@ -37,7 +37,7 @@ def search(monkeypatch, rule, folder):
     # Each slice carries as much as its number says.
     monkeypatch.setattr(module, "sensitivity", lambda *_: [
         module.Sensitivity("single", b, (1 - b / 10,)) for b in BASE.kept_slices])
-    return compact("digits", LAYERS, RECIPE, folder, max_drop=2.0, widths=WIDTHS), trained
+    return compact(BASE, folder, max_drop=2.0, widths=WIDTHS), trained
 
 
 RULES = {
@@ -107,7 +107,7 @@ def test_front_is_what_nothing_beats(monkeypatch, tmp_path):
 ])
 def test_what_does_not_suit_is_refused(options, sentence, tmp_path):
     with pytest.raises(ValueError) as caught:
-        compact("digits", LAYERS, RECIPE, tmp_path, **options)
+        compact(BASE, tmp_path, **options)
     assert str(caught.value) == sentence
     assert not list(tmp_path.iterdir())
 
