@@ -15,7 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cbnn.model.compute.packed_kernels import ROWS, TILE, lay_out, pool, score_windows, set_bits, threshold_windows
+from cbnn.model.compute.packed_kernels import (
+    ROWS,
+    TILE,
+    Sweep,
+    lay_out,
+    pool,
+    score_windows,
+    set_bits,
+    threshold_windows,
+)
 from cbnn.model.network import Network
 from cbnn.model.operators.matrix import MatrixParameters, MatrixShape
 from cbnn.model.operators.max_pool import PoolParameters, PoolShape
@@ -74,9 +83,8 @@ class PackedMatrix:
         # The last tile may write further windows than there are.
         out = np.zeros((n * rows * columns + TILE, n_blocks * ROWS if scores else _n_words(mh)), np.uint64)
         geometry = rows, columns, stride, *self.kernel, pixel_words, self.pixel_bits, self.full
-        sweep = score_windows if scores else threshold_windows
-        sweep(pixel_rows, self.weights, self.most, self.places, geometry, windows, np.zeros(TILE, np.int64),
-              n * rows * columns, out)
+        sweep = Sweep(self.weights, self.most, self.places, geometry, windows, np.zeros(TILE, np.int64))
+        (score_windows if scores else threshold_windows)(pixel_rows, sweep, n * rows * columns, out)
         return out[: n * rows * columns].reshape(n, rows, columns, -1)
 
 

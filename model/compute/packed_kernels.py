@@ -11,7 +11,7 @@ Using AVX2 Instructions", arXiv 1611.07612.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -27,6 +27,26 @@ LANES, VECTORS = 8, 2
 ROWS = LANES * VECTORS
 CARRYING = 4
 """Windows whose carry-save adders share the registers."""
+
+
+class Sweep(NamedTuple):
+    """What all windows of a matrix operator are held against, and where one tile of them is worked on.
+
+    Attributes
+    ----------
+    weights, most, places : see `packed.PackedMatrix`
+    geometry : rows and columns of windows, stride, rows and columns of a window, words of a pixel, bits of a pixel
+        where pixels have no gaps, what all bits of a pixel count where pixels enter whole
+    windows : a tile of windows, (TILE, words or pixels of a window and one more)
+    their_places : place of every window of the tile
+    """
+
+    weights: Any
+    most: Any
+    places: Any
+    geometry: tuple[int, ...]
+    windows: Any
+    their_places: Any
 
 
 def instructions() -> str:
@@ -198,7 +218,7 @@ def _tile(last: bool) -> Callable:
     """Hold `TILE` windows against a block of `ROWS` rows: an intrinsic of numba's.
 
     It takes the windows, (TILE, words or pixels and one more); weights, number of the block and most as in
-    `PackedLayer`, and places; and writes to `out` from the window `first`: a bit per row or, where the layer is the
+    `PackedMatrix`, and places; and writes to `out` from the window `first`: a bit per row or, where the layer is the
     last, the row's score.
     """
 
@@ -315,13 +335,14 @@ def _gather(pixel_rows, top, left, geometry, window):
 
 
 @_compiled
-def _gather_tile(pixel_rows, first, n_windows, places, geometry, windows, their_places):
-    rows, columns, stride = geometry[:3]
+def _gather_tile(pixel_rows, first, n_windows, sweep):
+    """Copy the next windows, row by row, image by image; fewer than a tile at the end."""
+    rows, columns, stride = sweep.geometry[:3]
     n, place = divmod(first, rows * columns)
     i, j = divmod(place, columns)
     for t in range(min(TILE, n_windows - first)):
-        their_places[t] = places[i * columns + j]
-        _gather(pixel_rows[n], i * stride, j * stride, geometry, windows[t])
+        sweep.their_places[t] = sweep.places[i * columns + j]
+        _gather(pixel_rows[n], i * stride, j * stride, sweep.geometry, sweep.windows[t])
         j += 1
         if j == columns:
             i, j = i + 1, 0
@@ -330,21 +351,21 @@ def _gather_tile(pixel_rows, first, n_windows, places, geometry, windows, their_
 
 
 @_compiled
-def threshold_windows(pixel_rows, weights, most, places, geometry, windows, their_places, n_windows, out):
+def threshold_windows(pixel_rows, sweep, n_windows, out):
     """Set the bits of all rows, of all windows, in which few enough bits disagree."""
     for first in range(0, n_windows, TILE):
-        _gather_tile(pixel_rows, first, n_windows, places, geometry, windows, their_places)
-        for block in range(len(weights)):
-            _threshold_tile(windows, weights, block, most, their_places, out, first)
+        _gather_tile(pixel_rows, first, n_windows, sweep)
+        for block in range(len(sweep.weights)):
+            _threshold_tile(sweep.windows, sweep.weights, block, sweep.most, sweep.their_places, out, first)
 
 
 @_compiled
-def score_windows(pixel_rows, weights, most, places, geometry, windows, their_places, n_windows, out):
+def score_windows(pixel_rows, sweep, n_windows, out):
     """Subtract the bits that disagree from the score of a row with which none does."""
     for first in range(0, n_windows, TILE):
-        _gather_tile(pixel_rows, first, n_windows, places, geometry, windows, their_places)
-        for block in range(len(weights)):
-            _score_tile(windows, weights, block, most, their_places, out, first)
+        _gather_tile(pixel_rows, first, n_windows, sweep)
+        for block in range(len(sweep.weights)):
+            _score_tile(sweep.windows, sweep.weights, block, sweep.most, sweep.their_places, out, first)
 
 
 @_compiled

@@ -11,7 +11,7 @@ from cbnn.model.compute.evaluation import mean_and_spread
 from cbnn.model.data import digits
 from cbnn.model.learn import compact as module
 from cbnn.model.learn.compact import compact, results
-from cbnn.model.learn.points import Result, read_result, train_points
+from cbnn.model.learn.points import Result, baseline, read_result, train_points
 from cbnn.model.learn.training import Recipe
 
 LAYERS, RECIPE = "8C3-MP2-16FC-10FC", Recipe(epochs=1, batch=64, seed=5)
