@@ -22,13 +22,14 @@ from rtl import NETWORKS, unit_of, write_table
 from cbnn.hw.accelerator import Accelerator, accelerator
 from cbnn.hw.folding import Folding
 from cbnn.hw.input_stream import input_beats
-from cbnn.hw.verilog import FILE_LIST, generate
+from cbnn.hw.verilog import generate
 from cbnn.model.files import write_atomically
 from cbnn.model.topology import Topology
 from cbnn.sim.predict.dataflow import simulate
 from cbnn.sim.predict.fifos import size_fifos, steady_interval
 from cbnn.sim.predict.search import Search
 from cbnn.sim.prove.cosim import Run, cosimulate, image_ends
+from cbnn.sim.prove.design import Design
 from cbnn.sim.prove.volume import stream
 
 RESULTS = Path(__file__).parent / "results" / "dataflow.json"
@@ -85,9 +86,8 @@ def _icarus(unit: Accelerator, images: np.ndarray) -> float:
     run = Run(beats, image_ends(len(images), unit.input_beats), n_out, max_cycles=10**9)
     with tempfile.TemporaryDirectory(prefix="cbnn-bench-") as folder:
         generate(unit, Path(folder) / "verilog")
-        sources = (Path(folder) / "verilog" / FILE_LIST).read_text().split()
         start = time.perf_counter()
-        [seen] = cosimulate(Path(folder) / "verilog", unit.name, sources, [run])
+        [seen] = cosimulate(Design.generated(Path(folder) / "verilog", unit.name), [run])
         taken = time.perf_counter() - start
     trace = simulate(unit, len(images))
     assert seen.out_cycles == trace.taken(-1).tolist()

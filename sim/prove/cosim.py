@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import cocotb_tools.config
@@ -11,7 +11,8 @@ import cocotb_tools.config
 from cbnn.model.files import write_atomically
 from cbnn.model.processes import scratch_folder
 from cbnn.sim.prove import verilated
-from cbnn.sim.prove.verilated import MismatchError, SimulationError
+from cbnn.sim.prove.design import Design
+from cbnn.sim.prove.verilated import Harness, MismatchError, SimulationError
 
 BENCH = "cbnn.sim.prove.bench"
 SIMULATORS = ("icarus", "verilator")
@@ -75,14 +76,12 @@ def image_ends(n_images: int, beats: int) -> tuple[bool, ...]:
     return ((False,) * (beats - 1) + (True,)) * n_images
 
 
-def cosimulate(verilog: Path, top: str, sources: Sequence[str], runs: Sequence[Run], *, clock: str = "aclk",
-               reset: str = "aresetn", reset_level: int = 0, watch: Sequence[str] = (), busy: Sequence[str] = (),
+def cosimulate(design: Design, runs: Sequence[Run], *, watch: Sequence[str] = (), busy: Sequence[str] = (),
                simulator: str = "icarus", waves: Path | None = None) -> list[Observation]:
     """Play `runs` on a Verilog module, in one simulation.
 
     Parameters
     ----------
-    verilog : folder of the sources and .mem files; it is only read
     watch : further links of the top to hold against the AXI4-Stream rules
     busy : signals, by path below the top, whose high cycles are counted
     simulator : ``icarus``, which starts at once, or ``verilator``, which compiles for some ten seconds and then runs
@@ -98,20 +97,21 @@ def cosimulate(verilog: Path, top: str, sources: Sequence[str], runs: Sequence[R
     MismatchError
         When a run does not end within its `max_cycles`.
     """
+    top = design.top
     check_simulator(simulator)
     if waves is not None and simulator != "icarus":
         raise ValueError(f"{simulator} writes no waves here; icarus does")
     with scratch_folder() as work:
-        job = {"clock": clock, "reset": reset, "reset_level": reset_level, "watch": list(watch), "busy": list(busy),
-               "runs": [asdict(run) for run in runs]}
+        job = {"clock": design.clock, "reset": design.reset, "reset_level": design.reset_level,
+               "watch": list(watch), "busy": list(busy), "runs": [asdict(run) for run in runs]}
         (work / "job.json").write_text(json.dumps(job))
-        for content in verilog.glob("*.mem"):
+        for content in design.folder.glob("*.mem"):
             shutil.copy(content, work)
         # Copies, since tools do not take every path, such as one with a line break.
         (work / "sources").mkdir()
-        for source in sources:
-            shutil.copy(verilog / source, work / "sources")
-        _simulate(work, work / "sources", top, sources, simulator, waves is not None)
+        for source in design.sources:
+            shutil.copy(design.folder / source, work / "sources")
+        _simulate(work, replace(design, folder=work / "sources"), simulator, waves is not None)
         if not (work / "result.json").exists():
             raise SimulationError(f"simulation of {top} failed: {_tail(work / 'test.log')}")
         results = json.loads((work / "result.json").read_text())
@@ -136,15 +136,15 @@ def check_simulator(simulator: str = "icarus") -> None:
         raise SimulationError("Icarus Verilog (iverilog) is not installed; install the package iverilog")
 
 
-def _simulate(work: Path, verilog: Path, top: str, sources: Sequence[str], simulator: str, waves: bool) -> None:
+def _simulate(work: Path, design: Design, simulator: str, waves: bool) -> None:
     from cocotb_tools.runner import get_runner  # a tenth of a second, which only simulating should take
 
-    runner = get_runner(simulator)
+    runner, top = get_runner(simulator), design.top
     try:
         if simulator == "verilator":
-            _verilate(work, verilog, top, sources)
+            _verilate(work, design)
         else:
-            _compile(work, verilog, top, sources, waves)
+            _compile(work, design, waves)
         runner.test(test_module=BENCH, hdl_toplevel=top, hdl_toplevel_lang="verilog", build_dir=work, test_dir=work,
                     waves=waves, log_file=work / "test.log", results_xml=str(work / "results.xml"),
                     timescale=("1ns", "1ps"),
@@ -155,27 +155,26 @@ def _simulate(work: Path, verilog: Path, top: str, sources: Sequence[str], simul
                               f"{_tail(work / 'test.log')}") from error
 
 
-def _compile(work: Path, verilog: Path, top: str, sources: Sequence[str], waves: bool) -> None:
+def _compile(work: Path, design: Design, waves: bool) -> None:
     """Do what cocotb's runner would, but so that a killed compiler leaves neither processes nor files."""
     (work / "options.f").write_text("+timescale+1ns/1ps\n")
-    dump = []
+    top, dump = design.top, []
     if waves:
         (work / "dump.v").write_text(f'module dump();\ninitial begin\n    $dumpfile("{top}.fst");\n'
                                      f"    $dumpvars(0, {top});\nend\nendmodule\n")
         dump = ["-s", "dump", str(work / "dump.v")]
     words = ["iverilog", "-g2012", "-Wall", "-f", str(work / "options.f"), "-o", str(work / "sim.vvp"), "-s", top,
-             *dump, *(str(verilog / source) for source in sources)]
+             *dump, *(str(design.folder / source) for source in design.sources)]
     verilated.run(words, work, f"compiling {top}")
 
 
-def _verilate(work: Path, verilog: Path, top: str, sources: Sequence[str]) -> None:
+def _verilate(work: Path, design: Design) -> None:
     """Build with cocotb's harness, every signal within its reach."""
     libraries = cocotb_tools.config.libs_dir
-    verilated.build(verilog, top, sources, work, "Vtop",
-                    cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp",
-                    verilator_options=["--vpi", "--public-flat-rw", "--timescale", "1ns/1ps"],
-                    linker_options=[f"-Wl,-rpath,{libraries}", f"-L{libraries}", "-lcocotbvpi_verilator"],
-                    runtime=(*verilated.RUNTIME, "verilated_vpi.cpp"))
+    harness = Harness(cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp",
+                      runtime=(*verilated.RUNTIME, "verilated_vpi.cpp"),
+                      linker_options=(f"-Wl,-rpath,{libraries}", f"-L{libraries}", "-lcocotbvpi_verilator"))
+    verilated.build(design, work, "Vtop", harness, ["--vpi", "--public-flat-rw", "--timescale", "1ns/1ps"])
 
 
 def _tail(log: Path) -> str:

@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from cbnn.hw.accelerator import Accelerator
 from cbnn.hw.input_stream import input_beats
-from cbnn.hw.verilog import FILE_LIST, generate
+from cbnn.hw.verilog import generate
 from cbnn.model.compute import golden
 from cbnn.model.network import Network
 from cbnn.sim.predict.cycles import Cycles, predict
 from cbnn.sim.predict.dataflow import Trace, check_percentages, simulate
 from cbnn.sim.prove.cosim import Observation, Run, check_simulator, cosimulate, image_ends
+from cbnn.sim.prove.design import Design
 
 ICARUS_LUTS_PER_S = 1.2e6
 """What Icarus simulates: cycles times estimated LUTs per second, within a factor of two; measured
@@ -101,7 +102,7 @@ def verify(network: Network, accelerator: Accelerator, images: NDArray, verilog:
               image_ends(n_images, accelerator.input_beats), len(expected), idle_percent,
               stall_percent, seed, **_patience(trace, first))
     unit = accelerator.mvtus[0].name.removeprefix(f"{accelerator.name}_")
-    [seen] = cosimulate(verilog, accelerator.name, (verilog / FILE_LIST).read_text().split(), [run],
+    [seen] = cosimulate(Design.generated(verilog, accelerator.name), [run],
                         busy=[f"u_{unit}.go"], simulator=simulator, waves=waves)
     per_image = accelerator.m_axis.beats
     wrong = {i // per_image for i, beat in enumerate(expected) if seen.out_beats[i] != beat}

@@ -9,11 +9,13 @@ import shlex
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from cbnn.model import processes
 from cbnn.model.processes import ToolError
+from cbnn.sim.prove.design import Design
 
 TIMEOUT_S = 3600
 """Longest run of Verilator or of the compiler, in seconds."""
@@ -52,39 +54,53 @@ def _compiler() -> list[str]:
     raise SimulationError(f"a C++ compiler ({found[0][0]}) is not installed; install the package g++")
 
 
-def build(verilog: Path, top: str, sources: Sequence[str], work: Path, prefix: str, harness: Path, *,
-          verilator_options: Sequence[str] = (), compiler_options: Sequence[str] = (),
-          linker_options: Sequence[str] = (), runtime: Sequence[str] = RUNTIME) -> Path:
+@dataclass(frozen=True)
+class Harness:
+    """A C++ file that drives the model, and what it takes to build it.
+
+    Attributes
+    ----------
+    file : it includes the model's class
+    runtime : Verilator's own C++ files that are needed
+    """
+
+    file: Path
+    runtime: tuple[str, ...] = RUNTIME
+    compiler_options: tuple[str, ...] = ()
+    linker_options: tuple[str, ...] = ()
+
+
+def build(design: Design, work: Path, prefix: str, harness: Harness, verilator_options: Sequence[str] = ()) -> Path:
     """Make an executable from Verilog and a C++ file that drives it.
 
     Parameters
     ----------
-    verilog, sources : a folder, and files in it
     work : folder for everything that is made
-    prefix : name of the model's C++ class, which `harness` includes
-    runtime : Verilator's own C++ files that are needed
+    prefix : name of the model's C++ class
 
     Returns
     -------
-    The executable `work`/`top`.
+    The executable, in `work`, of the name of the top module.
 
     Raises
     ------
     SimulationError
         When a tool is missing or fails; the message is the tool's first complaint.
     """
-    root, compiler = _root(), _compiler()
+    root, compiler, top = _root(), _compiler(), design.top
     run([str(root / "bin" / "verilator_bin"), "--cc", "-O3", "--no-assert", "-Wno-lint", "-Wno-style",
          "--top-module", top, "--prefix", prefix, "--Mdir", str(work), *verilator_options,
-         *(str((verilog / source).absolute()) for source in sources)],
+         *(str((design.folder / source).absolute()) for source in design.sources)],
         work, f"verilating {top}", {"VERILATOR_ROOT": str(root)})
     include = root / "include"
-    options = ["-std=c++17", "-DVERILATOR=1", "-I.", f"-I{include}", f"-I{include / 'vltstd'}", *compiler_options]
+    options = ["-std=c++17", "-DVERILATOR=1", "-I.", f"-I{include}", f"-I{include / 'vltstd'}",
+               *harness.compiler_options]
     _run_all([[*compiler, level, *options, "-c", str(file)] for file, level in
-              [*((include / name, "-O0") for name in runtime), *_sources(work, prefix), (harness, "-O1")]],
+              [*((include / name, "-O0") for name in harness.runtime), *_sources(work, prefix),
+               (harness.file, "-O1")]],
              work, f"compiling {top}")
     objects = sorted(file.name for file in work.glob("*.o"))
-    run([*compiler, "-o", top, *objects, *linker_options, "-pthread"], work, f"linking {top}")
+    run([*compiler, "-o", top, *objects, *harness.linker_options, "-pthread"], work, f"linking {top}")
     return work / top
 
 

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from cbnn.hw.accelerator import Accelerator
 from cbnn.hw.input_stream import input_beats
-from cbnn.hw.verilog import FILE_LIST, generate, padded
+from cbnn.hw.verilog import generate, padded
 from cbnn.model.compute import golden
 from cbnn.model.network import Network
 from cbnn.model.processes import scratch_folder, started
 from cbnn.sim.predict.dataflow import check_percentages, simulate
+from cbnn.sim.prove.design import Design
 from cbnn.sim.prove.verify import mark_breaches, sentences
-from cbnn.sim.prove.verilated import MismatchError, SimulationError, build, check_verilator
+from cbnn.sim.prove.verilated import Harness, MismatchError, SimulationError, build, check_verilator
 
 BATCH = 256
 """Images packed at once; bounds the memory for beats."""
@@ -137,9 +138,9 @@ def compiled(accelerator: Accelerator) -> Iterator[Path]:
             shutil.copy(content, work)
         control = folder / "elements.vlt"
         control.write_text(_control(accelerator))
-        yield build(verilog, accelerator.name, (verilog / FILE_LIST).read_text().split(), work, "Vdut",
-                    Path(str(files("cbnn.sim.prove"))) / "volume.cpp", compiler_options=["-DVL_TIME_CONTEXT"],
-                    verilator_options=["-fno-table", "-fno-dfg", str(control)])
+        harness = Harness(Path(str(files("cbnn.sim.prove"))) / "volume.cpp", compiler_options=("-DVL_TIME_CONTEXT",))
+        yield build(Design.generated(verilog, accelerator.name), work, "Vdut", harness,
+                    ["-fno-table", "-fno-dfg", str(control)])
 
 
 def _control(accelerator: Accelerator) -> str:

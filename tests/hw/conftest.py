@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from cbnn.hw.stream import Kernel
 from cbnn.hw.verilog import write_kernel
 from cbnn.sim.prove.cosim import Observation, Run, cosimulate, image_ends
+from cbnn.sim.prove.design import Design
 
 Bits = NDArray[np.uint8]
 """0 and 1, shape (beats, bits of a beat), element 0 first."""
@@ -28,9 +29,8 @@ def rtl(tmp_path: Path) -> Callable[[Kernel, Bits], Bits]:
         n_images = len(beats) // kernel.s_axis.beats
         assert beats.shape == (n_images * kernel.s_axis.beats, kernel.s_axis.width)
         assert n_images >= 2
-        modules = write_kernel(kernel, tmp_path)
-        seen = cosimulate(tmp_path, kernel.name, [f"{module}.v" for module in modules], _runs(kernel, beats, n_images),
-                          clock="clk", reset="rst", reset_level=1)
+        sources = tuple(f"{module}.v" for module in write_kernel(kernel, tmp_path))
+        seen = cosimulate(Design(tmp_path, kernel.name, sources, "clk", "rst", 1), _runs(kernel, beats, n_images))
         _check_cycles(kernel, seen[0])
         for run in seen:
             assert run.breaches == []

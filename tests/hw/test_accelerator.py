@@ -11,11 +11,12 @@ from cbnn.hw.accelerator import accelerator, blocks_of, chain
 from cbnn.hw.folding import Folding
 from cbnn.hw.input_stream import input_beats
 from cbnn.hw.stream import OUTSIDE, Link, Stream, clock_and_reset
-from cbnn.hw.verilog import FILE_LIST, generate
+from cbnn.hw.verilog import generate
 from cbnn.model.compute import golden
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim.prove.cosim import Run, cosimulate, image_ends
+from cbnn.sim.prove.design import Design
 
 N_IMAGES = 6
 
@@ -55,10 +56,9 @@ def test_equals_the_golden_model(tmp_path, description):
     links = [part.name.removeprefix("chain_") for part in unit.parts[:-1]]
     stalls = [{}, {"idle_percent": 40, "stall_percent": 60},
               {"stall_percent": 30, "reset_after": period + period // 2 + 1}]
-    seen = cosimulate(tmp_path / "verilog", "chain", (tmp_path / "verilog" / FILE_LIST).read_text().split(),
-                      [Run(beats, image_ends(N_IMAGES, period), len(expected), seed=seed,
-                           max_cycles=40_000, **stall)
-                       for seed, stall in enumerate(stalls)], watch=links)
+    runs = [Run(beats, image_ends(N_IMAGES, period), len(expected), seed=seed, max_cycles=40_000, **stall)
+            for seed, stall in enumerate(stalls)]
+    seen = cosimulate(Design.generated(tmp_path / "verilog", "chain"), runs, watch=links)
     per_image = len(expected) // N_IMAGES
     for run in seen:
         assert run.out_beats == expected

@@ -7,6 +7,7 @@ import pytest
 from cbnn.hw.frame_guard import FrameGuard, guarded
 from cbnn.hw.verilog import write_part
 from cbnn.sim.prove.cosim import Run, cosimulate, image_ends
+from cbnn.sim.prove.design import Design
 
 STALLS = ((0, 0), (50, 0), (0, 60), (40, 50))
 
@@ -23,8 +24,8 @@ def play(folder, unit, *streams):
     runs = [Run(tuple(format(beat, "x") for beat in beats), tuple(lasts),
                 len(guarded(beats, lasts, unit.beats)[0]), idle, stall, seed=5, drain_cycles=200)
             for beats, lasts in streams for idle, stall in STALLS]
-    seen = cosimulate(folder, unit.name, [f"{module}.v" for module in write_part(unit, folder)], runs,
-                      clock="clk", reset="rst", reset_level=1, busy=["image_end"])
+    sources = tuple(f"{module}.v" for module in write_part(unit, folder))
+    seen = cosimulate(Design(folder, unit.name, sources, "clk", "rst", 1), runs, busy=["image_end"])
     return [seen[i : i + len(STALLS)] for i in range(0, len(seen), len(STALLS))]
 
 

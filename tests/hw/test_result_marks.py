@@ -10,13 +10,14 @@ from cbnn.hw.accelerator import accelerator, chain
 from cbnn.hw.folding import Folding
 from cbnn.hw.frame_guard import guarded
 from cbnn.hw.input_stream import input_beats, input_images
-from cbnn.hw.verilog import FILE_LIST, generate
+from cbnn.hw.verilog import generate
 from cbnn.hw.window.sliding_window import SlidingWindow
 from cbnn.model.compute import golden
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim.predict.dataflow import simulate, simulate_kernels
 from cbnn.sim.prove.cosim import Run, cosimulate
+from cbnn.sim.prove.design import Design
 
 
 def unit_of(layers, in_shape, folding, width, depths):
@@ -47,7 +48,7 @@ def test_images_of_one_beat_fill_the_whole_chain_and_keep_their_marks(tmp_path):
     assert 64 < in_flight(unit, trace) <= unit.marks.images < unit.marks.depth == 128
     generate(unit, tmp_path / "v")
     run = Run(tuple(format(beat, "x") for beat in beats), tuple(lasts), n_images, **options)
-    [seen] = cosimulate(tmp_path / "v", "net", (tmp_path / "v" / FILE_LIST).read_text().split(), [run])
+    [seen] = cosimulate(Design.generated(tmp_path / "v", "net"), [run])
     assert seen.out_user == marks
     assert seen.out_beats == unit.classify.encoded(golden.scores(network, input_images(unit, images)))
     assert seen.out_cycles == trace.taken(-1).tolist()

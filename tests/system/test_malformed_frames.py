@@ -13,12 +13,13 @@ from cbnn.hw.accelerator import accelerator
 from cbnn.hw.folding import Folding
 from cbnn.hw.frame_guard import guarded
 from cbnn.hw.input_stream import input_beats, input_images
-from cbnn.hw.verilog import FILE_LIST, generate
+from cbnn.hw.verilog import generate
 from cbnn.model.compute import golden
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim.predict.dataflow import simulate
 from cbnn.sim.prove.cosim import Run, cosimulate, image_ends
+from cbnn.sim.prove.design import Design
 
 NETWORKS = {
     "convolution, sliced, converter, pool drops rows":
@@ -90,7 +91,7 @@ def run_of(frames, unit, **options):
 
 def play(folder, unit, runs):
     links = [part.name.removeprefix("net_") for part in unit.parts[:-1]]
-    return cosimulate(folder, "net", (folder / FILE_LIST).read_text().split(), runs, watch=links)
+    return cosimulate(Design.generated(folder, "net"), runs, watch=links)
 
 
 def some_images(unit, n, seed=0):

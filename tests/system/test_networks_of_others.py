@@ -16,6 +16,7 @@ from cbnn.hw.verilog import top_module, write_part
 from cbnn.model.compute import golden
 from cbnn.model.exchange import bnn_pynq
 from cbnn.sim.prove.cosim import Run, cosimulate, image_ends
+from cbnn.sim.prove.design import Design
 
 CNV = Path(os.environ.get("CBNN_NETWORKS_DIR", "")) / "bnn-pynq-cnvw1a1-cifar10"
 TABLE = Path(__file__).parents[2] / "examples" / "cnvW1A1.json"
@@ -41,8 +42,9 @@ def test_first_layers_of_cnvw1a1_on_its_deer(n_layers: int, tmp_path: Path) -> N
     expected = [int("".join(map(str, beat[::-1])), 2) for beat in bits.tolist()]
     beats = tuple(format(beat, "x") for beat in input_beats(whole, image))
     lasts = image_ends(1, len(beats))
+    sources = tuple(f"{module}.v" for module in [*modules, first.name])
     runs = [Run(beats, lasts, len(expected), idle, stall, seed=1, max_cycles=400_000)
             for idle, stall in ((0, 0), (10, 20))]
-    for seen in cosimulate(tmp_path, first.name, [f"{module}.v" for module in [*modules, first.name]], runs):
+    for seen in cosimulate(Design(tmp_path, first.name, sources), runs):
         assert seen.out_beats == expected
         assert seen.breaches == []

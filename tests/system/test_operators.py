@@ -29,6 +29,7 @@ from cbnn.model.operators.tensor import Tensor
 from cbnn.model.topology import Topology
 from cbnn.sim.predict.dataflow import simulate
 from cbnn.sim.prove.cosim import Run, cosimulate, image_ends
+from cbnn.sim.prove.design import Design
 
 N_EXAMPLES = max(1, int(os.environ.get("CBNN_EXAMPLES", "10")) // 2)
 N_IMAGES = 3
@@ -124,8 +125,8 @@ def test_any_slices_anywhere(case: Case, tmp_path_factory: pytest.TempPathFactor
     words = tuple(format(beat, "x") for beat in sent)
     runs = [Run(words, lasts, len(expected), idle, stall, seed=case.seed, max_cycles=400_000, drain_cycles=2_000)
             for idle, stall in ((0, 0), (40, 50))]
-    for run, seen in zip(runs, cosimulate(folder, "dut", [f"{module}.v" for module in [*modules, "dut"]], runs),
-                         strict=True):
+    design = Design(folder, "dut", tuple(f"{module}.v" for module in [*modules, "dut"]))
+    for run, seen in zip(runs, cosimulate(design, runs), strict=True):
         assert seen.breaches == []
         assert seen.out_beats == expected
         trace = simulate(unit, N_IMAGES, idle_percent=run.idle_percent, stall_percent=run.stall_percent, seed=run.seed)

@@ -18,7 +18,7 @@ from cbnn.hw.accelerator import Accelerator, accelerator
 from cbnn.hw.folding import Folding
 from cbnn.hw.frame_guard import guarded
 from cbnn.hw.input_stream import input_beats, input_images
-from cbnn.hw.verilog import FILE_LIST, generate
+from cbnn.hw.verilog import generate
 from cbnn.hw.window.sliding_window import SlidingWindow
 from cbnn.model.compute import golden
 from cbnn.model.network import Network, random_network
@@ -29,6 +29,7 @@ from cbnn.model.operators.max_pool import MaxPool
 from cbnn.model.topology import Topology
 from cbnn.sim.predict import dataflow
 from cbnn.sim.prove.cosim import Observation, Run, cosimulate, image_ends
+from cbnn.sim.prove.design import Design
 
 N_EXAMPLES = int(os.environ.get("CBNN_EXAMPLES", "10"))
 BATCH = 10
@@ -168,7 +169,7 @@ def simulate(network: Network, unit: Accelerator, runs: list[Run]) -> list[Obser
     with tempfile.TemporaryDirectory(prefix="cbnn-") as folder:
         verilog = Path(folder) / "verilog"
         generate(unit, verilog)
-        return cosimulate(verilog, "net", (verilog / FILE_LIST).read_text().split(), runs, watch=links,
+        return cosimulate(Design.generated(verilog, "net"), runs, watch=links,
                           busy=[f"u_{unit.mvtus[0].name.removeprefix('net_')}.go"])
 
 

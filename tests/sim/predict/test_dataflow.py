@@ -11,12 +11,13 @@ from cbnn.hw.folding import Folding
 from cbnn.hw.input_stream import input_beats
 from cbnn.hw.mvtu.mvtu import Mvtu
 from cbnn.hw.stream import Schedule
-from cbnn.hw.verilog import FILE_LIST, generate
+from cbnn.hw.verilog import generate
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim.predict import dataflow
 from cbnn.sim.predict.dataflow import simulate, simulate_kernels
 from cbnn.sim.prove.cosim import Run, cosimulate, image_ends
+from cbnn.sim.prove.design import Design
 
 STALLS = ((0, 0), (50, 0), (0, 70), (40, 60))
 N_IMAGES = 5
@@ -49,7 +50,7 @@ def test_every_beat_in_the_cycle_of_the_rtl(tmp_path: Path, description: tuple, 
     lasts = image_ends(N_IMAGES, unit.input_beats)
     runs = [Run(beats, lasts, N_IMAGES * unit.m_axis.beats, idle, stall, seed=7)
             for idle, stall in STALLS]
-    seen = cosimulate(tmp_path / "v", unit.name, (tmp_path / "v" / FILE_LIST).read_text().split(), runs)
+    seen = cosimulate(Design.generated(tmp_path / "v", unit.name), runs)
     for (idle, stall), rtl in zip(STALLS, seen, strict=True):
         trace = simulate(unit, N_IMAGES, idle_percent=idle, stall_percent=stall, seed=7)
         assert trace.taken(0).tolist() == rtl.in_cycles

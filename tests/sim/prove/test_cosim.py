@@ -9,11 +9,12 @@ import pytest
 from cbnn.hw.accelerator import accelerator
 from cbnn.hw.folding import Folding
 from cbnn.hw.input_stream import input_beats
-from cbnn.hw.verilog import FILE_LIST, generate
+from cbnn.hw.verilog import generate
 from cbnn.model.compute import golden
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim.prove.cosim import Run, SimulationError, check_simulator, cosimulate, image_ends
+from cbnn.sim.prove.design import Design
 from cbnn.sim.prove.verilated import MismatchError
 
 HEAD = """module dut(input clk, input rst, input [7:0] s_axis_tdata, input s_axis_tvalid, output s_axis_tready,
@@ -51,7 +52,7 @@ endmodule
 
 def play(folder: Path, body: str, *runs: Run):
     (folder / "dut.v").write_text(HEAD + body)
-    return cosimulate(folder, "dut", ["dut.v"], runs, clock="clk", reset="rst", reset_level=1)
+    return cosimulate(Design(folder, "dut", ("dut.v",), "clk", "rst", 1), runs)
 
 
 def test_a_wire_passes_beats_in_the_same_cycle(tmp_path: Path) -> None:
@@ -119,8 +120,8 @@ def test_verilator_shows_the_same_as_icarus(tmp_path: Path) -> None:
     runs = [Run(beats, lasts, n_out), Run(beats, lasts, n_out, 40, 60, seed=3),
             Run(beats, lasts, n_out, reset_after=unit.input_beats + 3)]
     generate(unit, tmp_path / "v")
-    sources = (tmp_path / "v" / FILE_LIST).read_text().split()
-    icarus, verilator = (cosimulate(tmp_path / "v", unit.name, sources, runs, busy=["u_mvtu0.go"], simulator=name)
+    design = Design.generated(tmp_path / "v", unit.name)
+    icarus, verilator = (cosimulate(design, runs, busy=["u_mvtu0.go"], simulator=name)
                          for name in ("icarus", "verilator"))
     assert icarus == verilator
     for seen in verilator:
@@ -131,7 +132,7 @@ def test_verilator_shows_the_same_as_icarus(tmp_path: Path) -> None:
 def test_verilog_that_verilator_rejects_is_reported(tmp_path: Path) -> None:
     (tmp_path / "dut.v").write_text(HEAD + "assign = ;")
     with pytest.raises(SimulationError, match=r"^verilating dut failed: %Error: .*dut\.v:3:8: syntax error"):
-        cosimulate(tmp_path, "dut", ["dut.v"], [Run(("1",), (True,), 1)], simulator="verilator")
+        cosimulate(Design(tmp_path, "dut", ("dut.v",)), [Run(("1",), (True,), 1)], simulator="verilator")
 
 
 def test_missing_verilator_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

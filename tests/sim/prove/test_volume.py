@@ -12,13 +12,14 @@ from cbnn.hw.accelerator import Accelerator, accelerator
 from cbnn.hw.folding import Folding
 from cbnn.hw.input_stream import input_beats
 from cbnn.hw.stream import Kernel
-from cbnn.hw.verilog import FILE_LIST, generate
+from cbnn.hw.verilog import generate
 from cbnn.model.compute import golden
 from cbnn.model.network import Network, random_network
 from cbnn.model.operators.matrix import MatrixParameters
 from cbnn.model.topology import Topology
 from cbnn.sim.prove import volume
 from cbnn.sim.prove.cosim import Run, cosimulate, image_ends
+from cbnn.sim.prove.design import Design
 from cbnn.sim.prove.verilated import MismatchError, SimulationError
 
 TOPOLOGY = Topology.parse("4C3-MP2-6FC-4FC", (4, 4, 2), 3, (2, 0))
@@ -50,7 +51,7 @@ def test_the_same_cycles_and_beats_as_icarus(executable: Path, tmp_path: Path, i
     beats = tuple(format(beat, "x") for beat in input_beats(UNIT, images))
     lasts = image_ends(len(images), UNIT.input_beats)
     run = Run(beats, lasts, seen.out_cycles.size, idle, stall, seed=3)
-    [icarus] = cosimulate(tmp_path / "v", UNIT.name, (tmp_path / "v" / FILE_LIST).read_text().split(), [run])
+    [icarus] = cosimulate(Design.generated(tmp_path / "v", UNIT.name), [run])
     assert seen.out_cycles.ravel().tolist() == icarus.out_cycles
     assert seen.in_cycles.tolist() == icarus.in_cycles[:: UNIT.input_beats]
     assert icarus.out_beats == UNIT.classify.encoded(golden.scores(NETWORK, images))
