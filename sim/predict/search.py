@@ -1,11 +1,16 @@
-"""Folding search: the cheapest folding for an interval, the fastest within a budget, and between.
+"""Folding search: the cheapest folding for an interval, the fastest within a budget, and some in between.
 
-Kernels are laid out per layer, and what a layer costs depends on its own (PE, SIMD) and, through width converters and
-FIFOs, on the layer before. So the cheapest folding whose layers all take at most so many cycles is a shortest path
-through the layers, found exactly by dynamic programming (Bellman). Where block RAMs are bounded too, every state keeps
-all pairs of LUTs and block RAMs of which none is better in both. The fastest folding within a budget is found by
-bisecting over the cycles that any layer can take. Costs are the estimates that the kernels state; optimal means optimal
-in these, with default FIFO depths, which cost no cycle.
+A layer's kernels cost what its own (PE, SIMD) say; only width converters and FIFOs depend on the layer before too. So
+a folding is a path through the layers, and its cost is the sum of the nodes (layers) and edges (what joins two of
+them) of the path. The cheapest folding whose layers all take at most so many cycles is the shortest path through the
+options that are fast enough. Dynamic programming finds it exactly (Bellman): of all paths to an option only the
+cheapest is kept. Where block RAMs are bounded too, all paths are kept of which no other is better in both.
+
+The fastest folding within a budget is found by bisection over the cycles that a layer can take: a longer interval
+never costs more.
+
+Costs are the estimates that kernels state, so "optimal" means optimal in estimates, with default FIFO depths, which
+cost no cycle. The search is over chains, as topologies are.
 """
 
 from bisect import bisect_left
@@ -73,7 +78,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class _Option:
-    """A folding of one layer: its cycles and costs, converters in front of it apart."""
+    """A folding of one layer: the bits it takes per beat, its cycles and costs, without converters in front of it."""
 
     folding: LayerFolding
     takes: int
@@ -84,7 +89,7 @@ class _Option:
 
 @dataclass(frozen=True)
 class _Label:
-    """The costs of layers up to one, and the foldings that they are of."""
+    """The cheapest path to an option: its costs, and the options on it."""
 
     luts: int
     block_rams: int
@@ -185,7 +190,7 @@ class Search:
                 continue
             slides = shape.operator.slides
             takes = SlidingWindow.word_of(shape, simd) if slides else simd
-            # In front of it something that gives just what it takes, so that nothing is converted.
+            # A kernel before it that gives just the bits that it takes, so that no converter is counted here.
             before: Kernel = RegisterSlice("before", takes, shape.n_windows * shape.slice_inputs // takes)
             if slides and pool:
                 before = MaxPool("before", pool.in_shape, pool.operator.size, takes, (0,), 1 << 16)
@@ -227,7 +232,7 @@ class Search:
     def _shortest(self, interval_cycles: int, budget: Budget) -> _Label | None:
         """Return the cheapest chain within the budget whose layers take at most so many cycles each."""
         if budget.block_rams is not None:
-            # Whether the bound matters at all is seen much faster.
+            # Without the bound one path per option is kept, which is much faster. Often it is within the bound.
             free = self._shortest(interval_cycles, Budget(budget.luts))
             if free is None or free.block_rams <= budget.block_rams:
                 return free
@@ -246,10 +251,10 @@ class Search:
                       (*label.chain, option))
 
     def _worth(self, i: int, interval_cycles: int, bounded: bool) -> list[_Option]:
-        """Options of a layer that are fast enough and may be part of the cheapest chain.
+        """Return the options of a layer that are fast enough and may be part of the cheapest folding.
 
-        It cannot be where another option costs no more even with the most expensive converters on
-        both sides.
+        An option cannot be if another one costs no more, even with the most expensive converters
+        that can stand before and after that one.
         """
         options = [option for option in self.options[i] if option.cycles <= interval_cycles]
         options.sort(key=lambda option: (option.luts, option.block_rams))
