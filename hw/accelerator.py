@@ -9,7 +9,8 @@ The frame guard makes a whole image of every frame, so that kernels never see an
 result marks say in `m_axis_tuser` which results are of images that the guard filled up or cut.
 Neither takes a cycle of an image, and neither is one of the `kernels`.
 
-The register slice in front is there to cut the paths through a converter. What a layer becomes, see `builders`.
+The register slice in front is there to cut the paths through a converter. What a layer becomes, see
+`builders`.
 """
 
 from collections import Counter
@@ -47,7 +48,8 @@ class Accelerator:
     ----------
     name : name of the top module, and prefix of all others
     kernels : each comes after those that it takes from
-    links : one per port of a kernel; exactly one begins outside (`s_axis`), exactly one ends there (`m_axis`)
+    links : one per port of a kernel; exactly one begins outside (`s_axis`), exactly one ends there
+        (`m_axis`)
     network : what was laid out, so that `input_beats` knows its pixels; None of a bare topology
     """
 
@@ -137,8 +139,8 @@ def accelerator(network: Network | Topology, folding: Folding, name: str = "acce
     Raises
     ------
     ValueError
-        When the folding does not divide the network evenly, something is larger than any FPGA, or the name is no
-        Verilog name; the message names layer, value and rule.
+        When the folding does not divide the network evenly, something is larger than any FPGA, or
+        the name is no Verilog name; the message names layer, value and rule.
     """
     check_name(name)
     topology = network if isinstance(network, Topology) else network.topology

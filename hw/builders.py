@@ -5,11 +5,12 @@
     max pool      max pool
     last          scores and class -> register slice
 
-The buffer is a FIFO, or, where the matrix unit takes every vector several times, a replay buffer. After a pool that
-gives wider beats than are taken, a FIFO holds its bursts.
+The buffer is a FIFO, or, where the matrix unit takes every vector several times, a replay buffer.
+After a pool that gives wider beats than are taken, a FIFO holds its bursts.
 
-A tensor of several slices comes one slice after another: the window unit sends every window once per slice, and the
-matrix unit treats the slices as further words of the vector, so that cycles are proportional to the slices kept.
+A tensor of several slices comes one slice after another: the window unit sends every window once
+per slice, and the matrix unit treats the slices as further words of the vector, so that cycles are
+proportional to the slices kept.
 """
 
 import math
@@ -112,7 +113,8 @@ def tail_kernels(name: str, shape: OperatorShape, parameters: Parameters | None,
 def widths_converted(name: str, before: Kernel, width: int) -> Iterator[Kernel]:
     """Give the converters from what leaves `before` to beats of `width`: none, one, or up and down again.
 
-    A pool sends its pixels in bursts; those that come faster than they can be handed out wait in a FIFO.
+    A pool sends its pixels in bursts; those that come faster than they can be handed out wait in a
+    FIFO.
     """
     given = before.m_axis
     common = math.lcm(given.width, width)

@@ -79,9 +79,10 @@ def block_rams(n_words: int, width: int) -> int:
 class RomShape:
     """How a ROM is laid out.
 
-    In block RAM words that are more than fit the depth of one stand side by side, `per_row` in a row: words of the
-    same row differ in the high bits of their address. A row is read and registered, since block RAM is slow to answer,
-    and then the word is chosen: no multiplexer lies between a block RAM and a register.
+    In block RAM words that are more than fit the depth of one stand side by side, `per_row` in a
+    row: words of the same row differ in the high bits of their address. A row is read and
+    registered, since block RAM is slow to answer, and then the word is chosen: no multiplexer lies
+    between a block RAM and a register.
     """
 
     n_words: int

@@ -44,7 +44,8 @@ class LayerFolding:
     pe : rows worked on at once; divides mh
     simd : inputs worked on at once; divides the inputs of one window in one slice
     fifo_depth : beats that the FIFO in front of the unit holds
-    ram_style : where weights and thresholds are: "block" (block RAM), "distributed" (LUTs), or "auto", by their size
+    ram_style : where weights and thresholds are: "block" (block RAM), "distributed" (LUTs), or
+        "auto", by their size
 
     Raises
     ------
@@ -89,8 +90,9 @@ class Folding:
     def of(cls, topology: Topology, pe_simd: tuple[tuple[int, int], ...], input_width: int | None = None) -> "Folding":
         """Build the folding with these (PE, SIMD) pairs, FIFOs that never cost a cycle, and a checked fit.
 
-        `input_width` is by default the widest divisor of one slice's pixels that fits a beat of 64 bits; where
-        there is one that is a multiple or a divisor of what the first layer takes at once, the widest such.
+        `input_width` is by default the widest divisor of one slice's pixels that fits a beat of 64
+        bits; where there is one that is a multiple or a divisor of what the first layer takes at
+        once, the widest such.
         """
         if len(pe_simd) != len(topology.layers):
             raise ValueError(f"the folding is of {len(pe_simd)} layers; the network has {len(topology.layers)}")

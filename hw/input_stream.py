@@ -14,7 +14,8 @@ from cbnn.model.slices import bit_slices
 def input_beats(accelerator: Accelerator, images: NDArray) -> list[int]:
     """`s_axis_tdata` of every beat of every image, kept slices only, in the order that the first layer takes them.
 
-    For a convolution that is row, column, slice (MSB first), colour; for a dense layer slice, row, column, colour.
+    For a convolution that is row, column, slice (MSB first), colour; for a dense layer slice, row,
+    column, colour.
 
     Parameters
     ----------
@@ -23,7 +24,8 @@ def input_beats(accelerator: Accelerator, images: NDArray) -> list[int]:
     Raises
     ------
     ValueError
-        When the images' shape, dtype or range is not the network's, or a bare topology was laid out.
+        When the images' shape, dtype or range is not the network's, or a bare topology was laid
+        out.
     """
     if accelerator.network is None:
         raise ValueError("the accelerator of a topology without weights takes no images")

@@ -43,7 +43,8 @@ def counter(n: int) -> Signal:
 def part(signal: Signal, high: int, low: int) -> Signal:
     """Return the bits from `low` to below `high`, to be joined with others: one bit is taken by its index.
 
-    A slice of one bit inside a `ConcatSignal` converts to an index into a slice, which is no Verilog.
+    A slice of one bit inside a `ConcatSignal` converts to an index into a slice, which is no
+    Verilog.
     """
     return signal(low) if high == low + 1 else signal(high, low)
 
@@ -109,10 +110,12 @@ class Schedule:
     Attributes
     ----------
     kind : which rule
-    numbers : FIFO: depth in beats. GATHER, HAND_OUT: ratio. EACH: pipeline cycles. REPLAY: depth in beats, beats
-        per vector, folds. WINDOWS: pipeline cycles, words of the ring, beats per window, rows of windows
-    table : EACH: for every beat of an image that enters whether a beat leaves for it. WINDOWS: words freed up to and
-        with every row of windows, then words that every window needs, of one image
+    numbers : FIFO: depth in beats. GATHER, HAND_OUT: ratio. EACH: pipeline cycles. REPLAY: depth in
+        beats, beats per vector, folds. WINDOWS: pipeline cycles, words of the ring, beats per
+        window, rows of windows
+    table : EACH: for every beat of an image that enters whether a beat leaves for it. WINDOWS:
+        words freed up to and with every row of windows, then words that every window needs, of one
+        image
     """
 
     class Kind(IntEnum):
@@ -153,8 +156,8 @@ class Schedule:
 class Kernel(ABC):
     """A streaming kernel: its ports, and the cycles it takes.
 
-    `name` is the name of its Verilog module. Cycle counts are for one image whose beats are always offered and
-    always accepted:
+    `name` is the name of its Verilog module. Cycle counts are for one image whose beats are always
+    offered and always accepted:
 
     - `interval_cycles`: cycles between the starts of consecutive images;
     - `latency_cycles`: from the cycle of the first beat in to the cycle of the last beat out.

@@ -44,7 +44,8 @@ def generate(accelerator: Accelerator, folder: Path,
 
     Parameters
     ----------
-    predicted : cycles for the manifest, by name, from `cbnn.sim.predict.cycles.predict`; None: it has none
+    predicted : cycles for the manifest, by name, from `cbnn.sim.predict.cycles.predict`; None: it
+        has none
 
     Returns
     -------
@@ -108,8 +109,9 @@ def _convert(name: str, construct: Callable[[], Any], folder: Path, kept: bool) 
 def _forget_names() -> None:
     """Let MyHDL number blocks from zero again.
 
-    It never uses a block's name twice in a process, so that the names in a module, and with them its text, would
-    depend on everything converted before. It offers no call for this; its version is pinned.
+    It never uses a block's name twice in a process, so that the names in a module, and with them
+    its text, would depend on everything converted before. It offers no call for this; its version
+    is pinned.
     """
     _block._name_set.clear()
     for block in _simulator._blocks:

@@ -1,6 +1,7 @@
 """Files: one bounded reader for each kind, one atomic writer, and what tells our own files from others.
 
-Whatever is opened is closed in the same function. A reader raises ValueError with one sentence, whatever the bytes are.
+Whatever is opened is closed in the same function. A reader raises ValueError with one sentence,
+whatever the bytes are.
 """
 
 import hashlib
@@ -36,7 +37,8 @@ def read_bounded(path: Path, max_bytes: int) -> bytes:
     Raises
     ------
     ValueError
-        When it cannot be read, is no regular file (a pipe, a device), or holds more than `max_bytes`.
+        When it cannot be read, is no regular file (a pipe, a device), or holds more than
+        `max_bytes`.
     """
     with _reading(path), _opened(path) as file:
         if (size := os.fstat(file.fileno()).st_size) > max_bytes:
@@ -57,8 +59,9 @@ def decode_json(content: bytes, kind: type[T], what: str = "JSON") -> T:
     Raises
     ------
     ValueError
-        When it is no JSON in UTF-8, or holds anything that the type does not say: other keys, types, sizes or depths,
-        numbers that are not finite. The sentence is to follow one that names the file, and speaks of its `what`.
+        When it is no JSON in UTF-8, or holds anything that the type does not say: other keys,
+        types, sizes or depths, numbers that are not finite. The sentence is to follow one that
+        names the file, and speaks of its `what`.
     """
     try:
         return msgspec.json.decode(content, type=kind)
@@ -85,13 +88,14 @@ def _plain(error: Exception) -> str:
 def read_array(path: Path, in_place: bool = False, max_bytes: int = 1 << 30) -> NDArray:
     """Return the array of an .npy file; `in_place` leaves it on disk, for arrays larger than memory.
 
-    The header is read first, and nothing is allocated before it agrees with the file's size. Numbers and bits are read,
-    no objects.
+    The header is read first, and nothing is allocated before it agrees with the file's size.
+    Numbers and bits are read, no objects.
 
     Raises
     ------
     ValueError
-        When the file cannot be read, is not a whole .npy file, or holds more than `max_bytes` and not `in_place`.
+        When the file cannot be read, is not a whole .npy file, or holds more than `max_bytes` and
+        not `in_place`.
     """
     with _reading(path), _opened(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -175,7 +179,8 @@ def _absolute(path: Path) -> Path:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write the file whole or not at all: into a neighbour first, which is then renamed.
 
-    A file that is replaced keeps its mode. Only regular files are replaced, no links, pipes or devices.
+    A file that is replaced keeps its mode. Only regular files are replaced, no links, pipes or
+    devices.
 
     Raises
     ------
@@ -207,8 +212,8 @@ def _neighbour(path: Path) -> Path:
 class OwnFolder:
     """A folder of output that holds nothing but what cbnn wrote, which is what may be replaced.
 
-    The file ``.cbnn.json`` in it says which files are ours, by their digests: a file that somebody changed, or put
-    there, is his.
+    The file ``.cbnn.json`` in it says which files are ours, by their digests: a file that somebody
+    changed, or put there, is his.
 
     Parameters
     ----------
@@ -265,7 +270,8 @@ def folder_written(folder: Path) -> Iterator[Path]:
     Raises
     ------
     ValueError
-        When `folder` holds anything that was not written so, is a link, or the folder that one works in.
+        When `folder` holds anything that was not written so, is a link, or the folder that one
+        works in.
     """
     folder = _absolute(folder)
     OwnFolder(folder).check()

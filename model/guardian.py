@@ -1,9 +1,9 @@
 """What a guardian does: wait until its process has ended, however it ended, then end what it started.
 
-Run as a script, by `processes`; it imports nothing of cbnn, so that it starts at once. A line of its
-standard input is JSON: ["+", kind, name] to guard something, ["-", kind, name] to forget it; kinds
-are "group", a process group, and "path", a file or folder. The end of the input is the end of the
-process.
+Run as a script, by `processes`; it imports nothing of cbnn, so that it starts at once. A line of
+its standard input is JSON: ["+", kind, name] to guard something, ["-", kind, name] to forget it;
+kinds are "group", a process group, and "path", a file or folder. The end of the input is the end of
+the process.
 """
 
 import contextlib

@@ -78,8 +78,8 @@ class Network:
     def look_up(self, images: NDArray) -> NDArray:
         """Return the values that are sliced: the table's, or the pixels themselves where there is none.
 
-        All that takes a network and images calls this itself, once, since to look a pixel up twice is as wrong as
-        not at all.
+        All that takes a network and images calls this itself, once, since to look a pixel up twice
+        is as wrong as not at all.
 
         Raises
         ------
@@ -97,8 +97,9 @@ class Network:
     def check_pixels(self, images: NDArray) -> None:
         """Raise ValueError unless the images suit the network and no pixel is above `max_pixel`.
 
-        For images that come from users: with such pixels they are on another scale than the network was trained on,
-        and their scores would mean nothing. Golden model and hardware take all that fits the bits.
+        For images that come from users: with such pixels they are on another scale than the network
+        was trained on, and their scores would mean nothing. Golden model and hardware take all that
+        fits the bits.
         """
         check_images(images, self.topology.in_shape, self.pixel_bits)
         if (highest := int(images.max())) > self.max_pixel:
@@ -118,7 +119,8 @@ def _check_table(table: NDArray, highest: int) -> None:
 def random_network(topology: Topology, seed: int, by_place: bool = False) -> Network:
     """Return a network with random weights and thresholds near the middle, for measuring hardware without training.
 
-    Rows of pooled layers are inverted at random, so that polarity is exercised too; thresholds differ `by_place`.
+    Rows of pooled layers are inverted at random, so that polarity is exercised too; thresholds
+    differ `by_place`.
     """
     rng = np.random.default_rng(seed)
 
@@ -141,10 +143,11 @@ def random_network(topology: Topology, seed: int, by_place: bool = False) -> Net
 def prune_slices(network: Network, kept_slices: tuple[int, ...]) -> Network:
     """Drop slices from a trained network without retraining it.
 
-    A pruned input is taken for an unbiased random bit, which adds half of what it counts to every accumulator. The
-    thresholds fall by that much, clipped to their range; class offsets stay, since all scores fall alike. Where the
-    lowest slices of a weighted first layer go, its accumulator counts in larger units, and thresholds (rounded up,
-    so exact) and offsets (rounded down) are divided by them.
+    A pruned input is taken for an unbiased random bit, which adds half of what it counts to every
+    accumulator. The thresholds fall by that much, clipped to their range; class offsets stay, since
+    all scores fall alike. Where the lowest slices of a weighted first layer go, its accumulator
+    counts in larger units, and thresholds (rounded up, so exact) and offsets (rounded down) are
+    divided by them.
 
     Raises
     ------

@@ -162,12 +162,14 @@ def completed(function: Callable[[Job], Any], jobs: Iterable[Job],
               hear: Callable[[Any], None] = lambda value: None) -> Generator[tuple[Job, Any], None, None]:
     """Give every job with its result, in the order in which they are done, by as many workers as there are cores.
 
-    Workers are no forks, since threads of PyTorch and numba would not survive that. Where this process ends, or the
-    iterator is closed early (`contextlib.closing`), they end at once, and what they started with them.
+    Workers are no forks, since threads of PyTorch and numba would not survive that. Where this
+    process ends, or the iterator is closed early (`contextlib.closing`), they end at once, and what
+    they started with them.
 
     Parameters
     ----------
-    function, jobs : a function of a module, or a partial of one, and what it is called with; both are pickled
+    function, jobs : a function of a module, or a partial of one, and what it is called with; both
+        are pickled
     hear : called with what workers `report`
 
     Raises

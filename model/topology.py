@@ -53,14 +53,14 @@ class Topology:
     kept_slices : slices sent to the accelerator, MSB first
     first_layer : "sliced" (every slice is a channel with weights of its own: CBNN) or "weighted"
         (one weight per colour shared by the slices, which count 2**b: the classic fixed-point input)
-    nodes : operators in an order in which each comes after those it takes from; the last one is dense and gives a
-        score per class
+    nodes : operators in an order in which each comes after those it takes from; the last one is
+        dense and gives a score per class
 
     Raises
     ------
     ValueError
-        When sizes do not fit each other, or the nodes are no chain; the message names the layer, the value and the
-        rule.
+        When sizes do not fit each other, or the nodes are no chain; the message names the layer,
+        the value and the rule.
     """
 
     in_shape: Shape
@@ -120,9 +120,10 @@ class Topology:
         ``<n>C<k>`` is a convolution of n channels and a k x k kernel; ``S<s>`` sets its stride, ``P<p>`` its
         padding (else "same": (k - 1) / 2), ``B1`` pads with ones. ``MP<k>`` pools, ``<n>FC`` is dense.
 
-        The input comes first: ``<height>x<width>x<colours>u<bits>``, with ``w`` after it where the first layer is
-        weighted, and the slices kept after a colon where that are not all: ``28x28x1u8w:7..4``. Where `in_shape` is
-        given the text is of the layers only, and all slices are kept where `kept_slices` is None.
+        The input comes first: ``<height>x<width>x<colours>u<bits>``, with ``w`` after it where the
+        first layer is weighted, and the slices kept after a colon where that are not all:
+        ``28x28x1u8w:7..4``. Where `in_shape` is given the text is of the layers only, and all
+        slices are kept where `kept_slices` is None.
 
         Raises
         ------
@@ -164,7 +165,8 @@ class Topology:
         Raises
         ------
         ValueError
-            When that gives no whole number of rows, or there is not a width for each layer but the last.
+            When that gives no whole number of rows, or there is not a width for each layer but the
+            last.
         """
         hidden = len(self.layers) - 1
         if len(widths) not in (1, hidden):

@@ -39,7 +39,8 @@ class Evaluation:
 
     Attributes
     ----------
-    confusion : int64 array (classes, classes): images by their label (rows) and by the class found (columns)
+    confusion : int64 array (classes, classes): images by their label (rows) and by the class found
+        (columns)
     seconds : time that the golden model took
     """
 
@@ -87,8 +88,8 @@ def evaluate(network: Network, images: NDArray, labels: NDArray,
     Raises
     ------
     ValueError
-        When images or labels do not suit the network or each other, or the file `partial` holds something else, or
-        the evaluation of another network or of other images.
+        When images or labels do not suit the network or each other, or the file `partial` holds
+        something else, or the evaluation of another network or of other images.
     """
     _check_labels(network, images, labels)
     state = _begun(network, images, labels, partial)

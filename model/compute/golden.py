@@ -1,7 +1,8 @@
 """The golden model: what the accelerator must compute.
 
-It works on whole batches of images and imitates no hardware. There are two implementations: this one, what the
-operators compute in plain numpy, is obviously right; that of `packed` is compiled and eighty times faster.
+It works on whole batches of images and imitates no hardware. There are two implementations: this
+one, what the operators compute in plain numpy, is obviously right; that of `packed` is compiled and
+eighty times faster.
 """
 
 import os

@@ -1,9 +1,9 @@
 """The golden model's fast implementation: XNOR and popcount on packed words of 64 bits, compiled by numba.
 
-A window's words are gathered once and held against all rows. ``n - popcount(w ^ x)`` bits agree, and a sum reaches its
-threshold where few enough disagree. A first layer whose slices share weights takes whole pixels: of a row in which all
-weights are 0, ``sum(v)`` bits disagree, each as often as it counts, and a weight 1 adds ``full - 2 v``. Images are
-shared out over threads.
+A window's words are gathered once and held against all rows. ``n - popcount(w ^ x)`` bits agree,
+and a sum reaches its threshold where few enough disagree. A first layer whose slices share weights
+takes whole pixels: of a row in which all weights are 0, ``sum(v)`` bits disagree, each as often as
+it counts, and a weight 1 adds ``full - 2 v``. Images are shared out over threads.
 """
 
 import os
@@ -43,11 +43,12 @@ class PackedMatrix:
     Attributes
     ----------
     shape : its sizes
-    weights : (blocks of `ROWS` rows, words of a window, `ROWS`), uint64; where pixels enter whole (blocks, pixels and
-        colours of a window), uint16, a bit per row
-    pixel_bits : bits of a pixel where rows of pixels are packed without gaps; 0 where every pixel has its own words
-    most : (places, rows) how many weighted bits may disagree for a row's bit to be 1; of the last layer, the score of a
-        row with which no bit disagrees; filled up to whole blocks
+    weights : (blocks of `ROWS` rows, words of a window, `ROWS`), uint64; where pixels enter whole
+        (blocks, pixels and colours of a window), uint16, a bit per row
+    pixel_bits : bits of a pixel where rows of pixels are packed without gaps; 0 where every pixel
+        has its own words
+    most : (places, rows) how many weighted bits may disagree for a row's bit to be 1; of the last
+        layer, the score of a row with which no bit disagrees; filled up to whole blocks
     places : of every window, its row in `most`
     full : what all bits of a pixel count, where pixels enter whole; else 0
     kernel : rows and columns of a window

@@ -1,13 +1,14 @@
 """Loops of the compiled golden model: packing, windows, the register tile, pooling.
 
-`TILE` windows are held against `ROWS` rows at a time, rows side by side in vectors, sums in registers, so that nothing
-is added across a vector. The innermost loops are written in LLVM's own language. Where the CPU counts the bits of a
-vector's words (VPOPCNTDQ), each word is counted; where it has shuffles of bytes instead, carry-save adders make one
-word to count of eight. All that is compiled stands in this one file, since numba's cache sees no change in another.
+`TILE` windows are held against `ROWS` rows at a time, rows side by side in vectors, sums in
+registers, so that nothing is added across a vector. The innermost loops are written in LLVM's own
+language. Where the CPU counts the bits of a vector's words (VPOPCNTDQ), each word is counted; where
+it has shuffles of bytes instead, carry-save adders make one word to count of eight. All that is
+compiled stands in this one file, since numba's cache sees no change in another.
 
-Sources: of the register tile, Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", ACM TOMS
-34(3), 2008; of carry-save adders before the count (Harley and Seal's), Muła, Kurz and Lemire, "Faster Population Counts
-Using AVX2 Instructions", arXiv 1611.07612.
+Sources: of the register tile, Goto and van de Geijn, "Anatomy of High-Performance Matrix
+Multiplication", ACM TOMS 34(3), 2008; of carry-save adders before the count (Harley and Seal's),
+Muła, Kurz and Lemire, "Faster Population Counts Using AVX2 Instructions", arXiv 1611.07612.
 """
 
 from collections.abc import Callable
@@ -35,8 +36,9 @@ class Sweep(NamedTuple):
     Attributes
     ----------
     weights, most, places : see `packed.PackedMatrix`
-    geometry : rows and columns of windows, stride, rows and columns of a window, words of a pixel, bits of a pixel
-        where pixels have no gaps, what all bits of a pixel count where pixels enter whole
+    geometry : rows and columns of windows, stride, rows and columns of a window, words of a pixel,
+        bits of a pixel where pixels have no gaps, what all bits of a pixel count where pixels enter
+        whole
     windows : a tile of windows, (TILE, words or pixels of a window and one more)
     their_places : place of every window of the tile
     """
@@ -67,7 +69,8 @@ def _compiled(function: Callable) -> Callable:
 class _Code:
     """LLVM code that holds `TILE` windows against a block of `ROWS` rows.
 
-    `counted`, `carried` and `added` return vectors of `LANES` sums, of bits that disagree: `VECTORS` of every window.
+    `counted`, `carried` and `added` return vectors of `LANES` sums, of bits that disagree:
+    `VECTORS` of every window.
     """
 
     def __init__(self, context: Any, builder: Any, signature: Any, arguments: Any) -> None:
@@ -217,9 +220,9 @@ class _Code:
 def _tile(last: bool) -> Callable:
     """Hold `TILE` windows against a block of `ROWS` rows: an intrinsic of numba's.
 
-    It takes the windows, (TILE, words or pixels and one more); weights, number of the block and most as in
-    `PackedMatrix`, and places; and writes to `out` from the window `first`: a bit per row or, where the layer is the
-    last, the row's score.
+    It takes the windows, (TILE, words or pixels and one more); weights, number of the block and
+    most as in `PackedMatrix`, and places; and writes to `out` from the window `first`: a bit per
+    row or, where the layer is the last, the row's score.
     """
 
     @intrinsic

@@ -1,7 +1,7 @@
 """Data sets: digits, MNIST, Fashion-MNIST, CIFAR-10 and SVHN, from their original files.
 
-Files come from a folder that the user names, or are downloaded once by pooch, their checksums checked. Nothing is
-unpickled: CIFAR-10 is read from its binary version.
+Files come from a folder that the user names, or are downloaded once by pooch, their checksums
+checked. Nothing is unpickled: CIFAR-10 is read from its binary version.
 """
 
 import hashlib
@@ -38,7 +38,8 @@ class Dataset:
     in_shape, input_bits : of its images
     max_pixel : the highest value of a pixel
     url : where its files are downloaded from
-    files : names, and the MD5 sums that the original has: of the file, and of what is in it where that is known too
+    files : names, and the MD5 sums that the original has: of the file, and of what is in it where
+        that is known too
     read : turns the files' contents, in their order, into images and labels, train and test
     """
 
@@ -56,13 +57,15 @@ def load(name: str, folder: Path | None = None) -> Data:
     Parameters
     ----------
     name : one of `DATASETS`
-    folder : holds the files, or a folder of the set's name that does; None: the environment variable CBNN_DATA_DIR
-        names it, and where that is not set either the files are downloaded, once
+    folder : holds the files, or a folder of the set's name that does; None: the environment
+        variable CBNN_DATA_DIR names it, and where that is not set either the files are downloaded,
+        once
 
     Raises
     ------
     ValueError
-        When there is no such set, or a file is missing, damaged, too large, or not what was to be downloaded.
+        When there is no such set, or a file is missing, damaged, too large, or not what was to be
+        downloaded.
     """
     dataset = find(name)
     if not dataset.files:  # comes with a library
@@ -202,8 +205,8 @@ def _read_cifar(contents: list[bytes]) -> Data:
 def _members(archive: bytes) -> list[bytes]:
     """Files of CIFAR-10 in their order, out of its archive.
 
-    Read by hand, in one pass over what is inflated, which is bounded: only regular files of the six names are
-    looked at, so that no link is followed, no sparse file grows and no path matters.
+    Read by hand, in one pass over what is inflated, which is bounded: only regular files of the six
+    names are looked at, so that no link is followed, no sparse file grows and no path matters.
     """
     tar, at = _inflated("the archive of CIFAR-10", archive, MAX_TAR_BYTES), 0
     found: dict[str, bytes] = {}

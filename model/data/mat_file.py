@@ -1,10 +1,10 @@
 """Arrays of whole numbers from a MATLAB file, level 5, as MATLAB and scipy save them, compressed or not.
 
 Read by hand: scipy allocates whatever a file claims, and takes floats and complex numbers too. An
-element is a tag (its type, its size in bytes), then its content, filled up to 8 bytes; content of at
-most 4 bytes may lie in the tag itself. An array is an element that holds four others: flags, lengths
-of the axes, name, and the numbers, which MATLAB saves in the smallest type that holds them. Only numbers
-that are saved as integers are read here, whatever class MATLAB gives them.
+element is a tag (its type, its size in bytes), then its content, filled up to 8 bytes; content of
+at most 4 bytes may lie in the tag itself. An array is an element that holds four others: flags,
+lengths of the axes, name, and the numbers, which MATLAB saves in the smallest type that holds them.
+Only numbers that are saved as integers are read here, whatever class MATLAB gives them.
 
 Source: MathWorks, "MAT-File Format", chapter 1, level 5.
 """
@@ -80,7 +80,8 @@ def read_integers(content: bytes, name: str, max_bytes: int) -> NDArray[np.integ
     Raises
     ------
     ValueError
-        When there is not exactly one array of the name, or it was not saved as integers, or the file is damaged.
+        When there is not exactly one array of the name, or it was not saved as integers, or the
+        file is damaged.
     """
     if len(content) < HEADER_BYTES or content[124:128] != b"\x00\x01IM":
         raise ValueError("it is no MATLAB file of level 5")

@@ -15,9 +15,9 @@ with thresholds in units of 1/256; or "binary", for the sign of the same. Column
 need only fill the files up: such an input is 0, such a row is dropped. A file ``classes.txt`` with a class's name in
 each line tells whether the number of classes is right.
 
-The same files can be read by several tables, of which one is right: two tables of a layer that swap PE and SIMD want
-as many words. So whatever in the folder contradicts the table is refused: files of a processing element or a layer that
-it does not have, files of another size, and bits above SIMD.
+The same files can be read by several tables, of which one is right: two tables of a layer that swap
+PE and SIMD want as many words. So whatever in the folder contradicts the table is refused: files of
+a processing element or a layer that it does not have, files of another size, and bits above SIMD.
 """
 
 import re
@@ -80,8 +80,8 @@ def load(folder: Path, table: Path) -> Network:
     Raises
     ------
     ValueError
-        When the table or a file is missing, of the wrong size or not what the shapes need, or the files contradict
-        the table.
+        When the table or a file is missing, of the wrong size or not what the shapes need, or the
+        files contradict the table.
     """
     description = _table(table)
     topology = _topology(description)
@@ -102,8 +102,8 @@ def load(folder: Path, table: Path) -> Network:
 def pe_simd(table: Path) -> list[tuple[int, int]]:
     """Return PE and SIMD of every layer, as the table has them.
 
-    They may leave a remainder: columns and rows that only filled files up are gone, and the first layer works slice by
-    slice.
+    They may leave a remainder: columns and rows that only filled files up are gone, and the first
+    layer works slice by slice.
     """
     return [(entry.pe, entry.simd) for entry in _table(table).layers]
 

@@ -1,10 +1,11 @@
 """Networks in QONNX, as Brevitas exports them, turned into integers; what cannot be represented exactly is refused.
 
-The graph must be a chain. On the way through it a tensor is pixels, bits or sums, see `qonnx_tensors`. Slopes and
-shifts are worked out in float64; a sum that lies within rounding of a threshold may fall on the other side of it than
-in an execution in float32.
+The graph must be a chain. On the way through it a tensor is pixels, bits or sums, see
+`qonnx_tensors`. Slopes and shifts are worked out in float64; a sum that lies within rounding of a
+threshold may fall on the other side of it than in an execution in float32.
 
-Formats: https://github.com/fastmachinelearning/qonnx. onnx and qonnx read, clean up and infer shapes.
+Formats: https://github.com/fastmachinelearning/qonnx. onnx and qonnx read, clean up and infer
+shapes.
 """
 
 import math
@@ -56,13 +57,14 @@ def load(path: Path, low: float = 0.0, high: float = 1.0, in_shape: Shape | None
     ----------
     low, high : the graph's input are pixels, spread evenly over this range
     in_shape : (height, width, colours) where the graph's input is flat
-    slices : or its input are bit slices, these, as -1 and +1: channels of an image, all colours of one slice side by
-        side, or parts of a flat input
+    slices : or its input are bit slices, these, as -1 and +1: channels of an image, all colours of
+        one slice side by side, or parts of a flat input
 
     Raises
     ------
     ValueError
-        When the file is not a QONNX network, or does what cannot be represented exactly; the node is named then.
+        When the file is not a QONNX network, or does what cannot be represented exactly; the node
+        is named then.
     """
     if slices:
         check_kept(slices, PIXEL_BITS)

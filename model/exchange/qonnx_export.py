@@ -1,8 +1,8 @@
 """Networks written as QONNX: the same scores, to the integer, in whatever executes QONNX, and a picture in Netron.
 
-The graph takes pixels as they are, (1, colours, rows, columns) in float32, and gives the golden model's scores. Slices
-are cut out by division and remainder; sums are those of -1 and +1, signs are `MultiThreshold`s of one step. Every
-number on the way is an integer that float32 holds exactly.
+The graph takes pixels as they are, (1, colours, rows, columns) in float32, and gives the golden
+model's scores. Slices are cut out by division and remainder; sums are those of -1 and +1, signs are
+`MultiThreshold`s of one step. Every number on the way is an integer that float32 holds exactly.
 """
 
 from pathlib import Path

@@ -1,7 +1,8 @@
 """Layers of a QONNX graph: what weights, batch norm, pooling and signs make of a tensor, down to integer thresholds.
 
-A convolution that pads with a value which is neither of its bits, as with zero, pads with the nearer bit; what the taps
-outside the image count too much then goes into thresholds that differ by the window's place, exactly.
+A convolution that pads with a value which is neither of its bits, as with zero, pads with the
+nearer bit; what the taps outside the image count too much then goes into thresholds that differ by
+the window's place, exactly.
 """
 
 from dataclasses import replace

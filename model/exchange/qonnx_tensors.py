@@ -59,9 +59,9 @@ class Bits:
 class Sums:
     """``slope * (X + extra) + shift`` of each row's sums; of pooled rows X is the largest of the pool.
 
-    `extra` is what inputs add that are not -1 and +1, a whole number as a rule, so that a sum of zero is zero exactly.
-    It and `shift` are (rows,) or, where windows differ by place (`MatrixShape.places`), (places, rows). `places` is
-    empty after dense layers.
+    `extra` is what inputs add that are not -1 and +1, a whole number as a rule, so that a sum of
+    zero is zero exactly. It and `shift` are (rows,) or, where windows differ by place
+    (`MatrixShape.places`), (places, rows). `places` is empty after dense layers.
     """
 
     weights: NDArray[np.uint8]

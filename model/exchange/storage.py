@@ -67,8 +67,8 @@ def load(path: Path) -> Network:
     Raises
     ------
     ValueError
-        When the file is missing, truncated, foreign, holds pickled objects, claims more than `MAX_BYTES`, or does
-        not describe a valid network.
+        When the file is missing, truncated, foreign, holds pickled objects, claims more than
+        `MAX_BYTES`, or does not describe a valid network.
     """
     content = read_bounded(path, MAX_BYTES)
     try:

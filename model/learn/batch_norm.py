@@ -44,7 +44,8 @@ def fold(weights: NDArray[np.uint8], norm: BatchNorm, max_accumulator: int,
     Raises
     ------
     ValueError
-        When a batch norm array's shape is not (mh,), a value is not finite, or a variance plus epsilon not positive.
+        When a batch norm array's shape is not (mh,), a value is not finite, or a variance plus
+        epsilon not positive.
     """
     for name, values in zip(norm._fields[:4], norm[:4], strict=True):
         if values.shape != (len(weights),):

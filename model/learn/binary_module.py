@@ -1,8 +1,8 @@
 """The trainable form of a topology, in PyTorch, and an exact way from it to the integer network.
 
-Sources: straight-through gradients and clipped latent weights are Courbariaux et al., "Binarized Neural
-Networks", arXiv 1602.02830, section 1; batch norm with the sign as one threshold is Umuroglu et al., "FINN",
-arXiv 1612.07119, section 4.2.2.
+Sources: straight-through gradients and clipped latent weights are Courbariaux et al., "Binarized
+Neural Networks", arXiv 1602.02830, section 1; batch norm with the sign as one threshold is Umuroglu
+et al., "FINN", arXiv 1612.07119, section 4.2.2.
 """
 
 from collections.abc import Sequence
@@ -139,8 +139,8 @@ class ScoreLayer(BinaryLayer):
 class BinaryModule(nn.Module):
     """The trainable form of a topology.
 
-    In eval mode it computes in float64, which holds every integer here exactly, what the exported network does:
-    bits as -1 and +1, and scores.
+    In eval mode it computes in float64, which holds every integer here exactly, what the exported
+    network does: bits as -1 and +1, and scores.
     """
 
     layers: Sequence[BinaryLayer]
@@ -196,8 +196,8 @@ def pixels(topology: Topology, images: NDArray) -> Tensor:
 def encode_pixels(topology: Topology, values: Tensor) -> Tensor:
     """Pixels (N, colours, height, width) as the first layer sees them: float32 (N, channels, height, width).
 
-    Sliced: -1 and +1, a channel per slice and colour, slice outermost, MSB first. Weighted: a channel per colour,
-    the sum of -1 and +1 times what each slice counts.
+    Sliced: -1 and +1, a channel per slice and colour, slice outermost, MSB first. Weighted: a
+    channel per colour, the sum of -1 and +1 times what each slice counts.
     """
     slices = [((values >> b) & 1).float().mul_(2).sub_(1) for b in topology.kept_slices]
     if not topology.tensor.shared:
@@ -215,7 +215,8 @@ def export(module: BinaryModule, max_pixel: int = 0) -> Network:
     Raises
     ------
     ValueError
-        When training diverged, so that batch norm holds values that are not finite, or the module is not binary.
+        When training diverged, so that batch norm holds values that are not finite, or the module
+        is not binary.
     """
     if module.precision != "binary":
         raise ValueError(f"the module's precision is {module.precision!r}; only a binary one can be exported")

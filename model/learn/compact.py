@@ -5,8 +5,9 @@ The source of the method is arXiv 1802.00904. The steps are:
 1. Train the baseline, which keeps all slices and has the full width.
 2. Order the slices by how little accuracy falls when one of them is randomised.
 3. Levels of pruning and widths span a grid of networks. Train networks of it anew and judge them by images set apart,
-   never by the test split. More slices, or a larger width, are assumed never to lose accuracy. So a network within the
-   allowed loss decides all larger ones, and one outside it all smaller ones. Those that decide most are trained first.
+   never by the test split. More slices, or a larger width, are assumed never to lose accuracy. So a
+   network within the allowed loss decides all larger ones, and one outside it all smaller ones.
+   Those that decide most are trained first.
 4. Take the network with the fewest weights that is within the loss, and narrow its layers one by one.
 5. Train the smallest network of all with further seeds, as many as the baseline had. If their mean is outside the loss,
    go on with the next larger one.
@@ -74,8 +75,10 @@ def compact(full: Point, folder: Path, *, max_drop: float = 1.0, widths: tuple[f
 
     Parameters
     ----------
-    full : the baseline, see `points.baseline`; the search has the seed of its recipe, the next seeds give the spread
-    folder : where trained networks are kept; called again with the same folder, nothing is trained twice
+    full : the baseline, see `points.baseline`; the search has the seed of its recipe, the next
+        seeds give the spread
+    folder : where trained networks are kept; called again with the same folder, nothing is trained
+        twice
     widths : tried for all layers at once, descending, the first 1
 
     Raises

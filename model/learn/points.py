@@ -1,7 +1,8 @@
 """Trained networks as points on disk: what to train, side by side on the cores, never twice.
 
-A point is a network to train, down to the seed. Its result lies in a folder under a name made from all of that, so that
-work which was interrupted goes on where it stopped, and another search finds what it needs already there.
+A point is a network to train, down to the seed. Its result lies in a folder under a name made from
+all of that, so that work which was interrupted goes on where it stopped, and another search finds
+what it needs already there.
 """
 
 import hashlib
@@ -46,7 +47,8 @@ class Point:
     widths : by which the rows of each layer but the last are multiplied, or one for all
     recipe : how to train
     first_layer, precision : see `Topology` and `binary_module.Precision`
-    teacher : whether it learns from a network of full width and full precision too, which is trained first
+    teacher : whether it learns from a network of full width and full precision too, which is
+        trained first
     """
 
     dataset: str
@@ -83,8 +85,10 @@ class Result(msgspec.Struct, frozen=True):
 
     Attributes
     ----------
-    validation_accuracy : on the images set apart, by the golden model, or by PyTorch where not all is binary
-    test_accuracy : only where not all is binary, since such a network is not kept; nothing may be chosen by it
+    validation_accuracy : on the images set apart, by the golden model, or by PyTorch where not all
+        is binary
+    test_accuracy : only where not all is binary, since such a network is not kept; nothing may be
+        chosen by it
     seconds : that training took
     network : file of the exported network in the same folder; None where not all is binary
     note : says where the data are not the original

@@ -1,8 +1,8 @@
 """Bit-level sensitivity: how much accuracy each slice of the input carries.
 
-A slice is replaced by uniform random bits, in all colours at once, at run time, without retraining; the less
-accuracy falls, the less the slice carries (arXiv 1802.00904). Beside that, slices are set to 0, and slices of a single
-colour are randomised.
+A slice is replaced by uniform random bits, in all colours at once, at run time, without retraining;
+the less accuracy falls, the less the slice carries (arXiv 1802.00904). Beside that, slices are set
+to 0, and slices of a single colour are randomised.
 """
 
 from collections.abc import Iterable, Iterator
@@ -28,8 +28,9 @@ class Sensitivity:
 
     Attributes
     ----------
-    mode : "single" (one slice randomised), "cumulative" (this slice and all kept ones below it), "zeroed" and "zeroed
-        cumulative" (likewise, but set to 0), or "colour" (one slice of one colour randomised)
+    mode : "single" (one slice randomised), "cumulative" (this slice and all kept ones below it),
+        "zeroed" and "zeroed cumulative" (likewise, but set to 0), or "colour" (one slice of one
+        colour randomised)
     slice : the slice's number
     accuracies : fraction right in each repetition; zeros need none
     colour : its number; None where all colours are replaced at once

@@ -1,7 +1,7 @@
 """Training with PyTorch: Adam on clipped latent weights, straight-through gradients, cosine decay.
 
-On a GPU where there is one, in mixed precision; else on one CPU core, so that several networks train side by side and
-the same call gives the same weights.
+On a GPU where there is one, in mixed precision; else on one CPU core, so that several networks
+train side by side and the same call gives the same weights.
 """
 
 import os
@@ -42,7 +42,8 @@ class Recipe:
     epochs : passes over the images
     batch : images per step; the last, smaller step of an epoch is dropped
     learning_rate : Adam's, at the start; it falls to zero along a cosine
-    shift : every image is moved at random by up to this many pixels each way; pixels of value 0 enter
+    shift : every image is moved at random by up to this many pixels each way; pixels of value 0
+        enter
     flip : every other image, at random, is seen in a mirror, left for right
     seed : of first weights, order, shifts and flips
 
@@ -91,8 +92,8 @@ def train(topology: Topology, images: NDArray, labels: NDArray, recipe: Recipe, 
           precision: Precision = "binary", teacher: BinaryModule | None = None) -> BinaryModule:
     """Train `topology` from random weights: Adam, cosine decay, cross-entropy, latent weights clipped to [-1, 1].
 
-    The same call gives the same weights, bit for bit, on the same machine without a GPU: it runs on one CPU thread and
-    draws from generators of its own.
+    The same call gives the same weights, bit for bit, on the same machine without a GPU: it runs on
+    one CPU thread and draws from generators of its own.
 
     Parameters
     ----------
@@ -102,7 +103,8 @@ def train(topology: Topology, images: NDArray, labels: NDArray, recipe: Recipe, 
     recipe : how to train
     progress : told of every epoch
     precision : what is binary
-    teacher : a trained module for the same images whose softened answers are learnt too, as much as the labels
+    teacher : a trained module for the same images whose softened answers are learnt too, as much as
+        the labels
 
     Returns
     -------

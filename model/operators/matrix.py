@@ -1,6 +1,7 @@
 """What convolution and dense layer have in common: rows of weights held against windows, and thresholds.
 
-A dense layer is a single window over everything, so that no pass needs to know which of the two it has.
+A dense layer is a single window over everything, so that no pass needs to know which of the two it
+has.
 """
 
 from abc import abstractmethod
@@ -35,10 +36,12 @@ class MatrixParameters(Parameters):
     Attributes
     ----------
     weights : uint8 array of 0 (-1) and 1 (+1), shape (mh, mw); columns in `WINDOW_ORDER`
-    thresholds : int64 array, shape (mh,): the output bit is ``accumulator >= threshold``, for a threshold of
-        0 to max_accumulator + 1; or (places, mh), one for each of `MatrixShape.places`, where padding is to count
-        something else than the bit it carries, as zero would. None where scores are given.
-    offsets : int64 array, shape (mh,): added to the popcount to give the score. None where bits are given.
+    thresholds : int64 array, shape (mh,): the output bit is ``accumulator >= threshold``, for a
+        threshold of 0 to max_accumulator + 1; or (places, mh), one for each of
+        `MatrixShape.places`, where padding is to count something else than the bit it carries, as
+        zero would. None where scores are given.
+    offsets : int64 array, shape (mh,): added to the popcount to give the score. None where bits are
+        given.
     """
 
     weights: NDArray[np.uint8]
@@ -51,7 +54,8 @@ class Matrix(Operator):
 
     Attributes
     ----------
-    stride, padding, pad_bit : how windows lie; `padding` pixels on each side carry the constant bit `pad_bit`
+    stride, padding, pad_bit : how windows lie; `padding` pixels on each side carry the constant bit
+        `pad_bit`
     slides : whether windows slide over what enters; else a single one covers it
     scores : whether it gives integer scores, one per row, instead of bits
     """
@@ -216,8 +220,8 @@ class MatrixShape(OperatorShape):
     def compute(self, parameters: Parameters, bits: NDArray[np.uint8]) -> NDArray:
         """Return the bits that leave, or the scores; see `OperatorShape.compute`.
 
-        Popcounts are taken from products of -1 and +1: over n inputs ``popcount(XNOR(w, x)) = (n + w . x) / 2``,
-        exact in float32 for up to `MAX_WINDOW` inputs.
+        Popcounts are taken from products of -1 and +1: over n inputs
+        ``popcount(XNOR(w, x)) = (n + w . x) / 2``, exact in float32 for up to `MAX_WINDOW` inputs.
         """
         assert isinstance(parameters, MatrixParameters)
         sums = self._sums(parameters.weights, bits)

@@ -16,9 +16,9 @@ class PoolParameters(Parameters):
 
     Attributes
     ----------
-    invert : bool array, shape (channels,): channels whose bit is inverted after pooling. Where sums were pooled
-        before a batch norm of negative scale, a large sum makes a 0: the bits are ``sum > limit``, and what
-        leaves is the inverse of their OR.
+    invert : bool array, shape (channels,): channels whose bit is inverted after pooling. Where sums
+        were pooled before a batch norm of negative scale, a large sum makes a 0: the bits are ``sum
+        > limit``, and what leaves is the inverse of their OR.
     """
 
     invert: NDArray[np.bool_]

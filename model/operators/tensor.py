@@ -20,9 +20,9 @@ class Tensor:
     ----------
     shape : (height, width, channels)
     slices : what a set bit of each slice counts; a binary activation has one that counts 1
-    shared : whether all slices of a channel share one weight; they count powers of two, the most first, down to 1: the
-        bits of a number, or a thermometer code (1, 1, 1). Else each slice has weights of its own and counts 1, as if
-        it were a further channel (CBNN)
+    shared : whether all slices of a channel share one weight; they count powers of two, the most
+        first, down to 1: the bits of a number, or a thermometer code (1, 1, 1). Else each slice has
+        weights of its own and counts 1, as if it were a further channel (CBNN)
 
     Raises
     ------

@@ -60,8 +60,8 @@ def cycles_command(
         data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
     """Cycles per image and pruning level; of a trained network also what pruning costs in accuracy.
 
-    Accuracy is that of a data set's test split, without retraining, where the network takes digits, or the set or its
-    folder is named.
+    Accuracy is that of a data set's test split, without retraining, where the network takes digits,
+    or the set or its folder is named.
     """
     topology, trained = read_network(network)
     if trained is None and (dataset or data_dir):

@@ -177,8 +177,8 @@ def compact_command(
         seed: SeedOption = 0, as_json: JsonOption = False) -> None:
     """CBNN, the whole method: train, prune slices, shrink, retrain (needs cbnn[train]).
 
-    Finds the smallest network within the loss allowed. Every network that is trained is kept in the folder; run again
-    with the same folder it goes on where it was interrupted.
+    Finds the smallest network within the loss allowed. Every network that is trained is kept in the
+    folder; run again with the same folder it goes on where it was interrupted.
     """
     from cbnn.model.learn import compact  # PyTorch is an extra, and slow to import
     from cbnn.model.learn.points import baseline

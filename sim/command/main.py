@@ -1,7 +1,8 @@
 """The command `cbnn`: a thin layer, one verb per function of the package.
 
-Tables and results go to stdout, messages and progress to stderr. Exit codes: 0 done, 1 RTL and model differ,
-2 the input, the machine or the usage is at fault, 3 cbnn itself is; 128 and the number of a signal that ended it.
+Tables and results go to stdout, messages and progress to stderr. Exit codes: 0 done, 1 RTL and
+model differ, 2 the input, the machine or the usage is at fault, 3 cbnn itself is; 128 and the
+number of a signal that ended it.
 """
 
 import os
@@ -134,7 +135,8 @@ def verify_command(model: ModelArgument, folding: FoldingOption, out: OutOption,
                    as_json: JsonOption = False) -> None:
     """Generate Verilog and prove it in cocotb (cosim): every score as in the golden model, every cycle as predicted.
 
-    A digits network gets digits; any other gets random pixels. Every beat is compared under idles and stalls too.
+    A digits network gets digits; any other gets random pixels. Every beat is compared under idles
+    and stalls too.
     """
     network, unit = lay_out(model, folding, input_width, "accelerator")
     check_pixels(network.topology, images)
@@ -168,8 +170,9 @@ def volume_command(
         idle: IdleOption = 0, stall: StallOption = 0, seed: SeedOption = 0, as_json: JsonOption = False) -> None:
     """Stream many images through the RTL on Verilator: every score and the cycle of every beat out are compared.
 
-    A bare topology gets random weights. Without a file a digits network gets digits, any other random pixels. The seed
-    also gives what registers hold before reset. Needs the extra cbnn[verilator].
+    A bare topology gets random weights. Without a file a digits network gets digits, any other
+    random pixels. The seed also gives what registers hold before reset. Needs the extra
+    cbnn[verilator].
     """
     topology, trained = read_network(network)
     weights = trained or random_network(topology, seed)

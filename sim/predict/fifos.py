@@ -1,8 +1,9 @@
 """FIFO sizing: the smallest FIFOs in front of the matrix units that keep an interval, proven by simulation.
 
-More depth never costs a cycle, since a beat's cycle is a maximum of sums of those before it. So the smallest depth of
-each FIFO with all others deep is needed in any case; where these depths together keep the interval, nothing smaller
-does. Where they do not, FIFOs are made as shallow as they can be one after the other, the most expensive first.
+More depth never costs a cycle, since a beat's cycle is a maximum of sums of those before it. So the
+smallest depth of each FIFO with all others deep is needed in any case; where these depths together
+keep the interval, nothing smaller does. Where they do not, FIFOs are made as shallow as they can be
+one after the other, the most expensive first.
 """
 
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ class Sizing:
     Attributes
     ----------
     bits, bits_before : memory of all FIFOs in front of matrix units, found and before
-    smallest : whether no others are smaller in sum; else none of them can be made shallower by itself
+    smallest : whether no others are smaller in sum; else none of them can be made shallower by
+        itself
     n_simulations : simulations that it took
     """
 

