@@ -215,13 +215,13 @@ def test_a_signal_ends_a_simulation_with_its_own_code(tmp_path: Path, number: si
 
 
 def test_whoever_starts_it_under_nohup_is_not_ended_by_hanging_up(tmp_path: Path) -> None:
-    with subprocess.Popen(["/usr/bin/env", "nohup", CBNN, *VERIFY, tmp_path / "v", "--images", "8", "--json"],
-                          stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    with subprocess.Popen(["/usr/bin/env", "nohup", CBNN, *VERIFY, tmp_path / "v", "--images", "8"],
+                          stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         time.sleep(3)
         process.send_signal(signal.SIGHUP)
-        out, _ = process.communicate(timeout=120)
-    assert (process.returncode, json.loads(out)["result"]) == (0, "PASS")
+        time.sleep(1)
+        process.terminate()
+    assert process.returncode == 128 + signal.SIGTERM
 
 
 def test_a_closed_stdout_is_no_failure() -> None:
