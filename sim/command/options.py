@@ -20,7 +20,7 @@ from cbnn.model.topology import Topology
 from cbnn.sim.command.screen import sentence_of, tell
 from cbnn.sim.command.verbs import option, refuse
 from cbnn.sim.predict.cycles import all_levels
-from cbnn.sim.predict.dataflow import MAX_PERCENT
+from cbnn.sim.predict.outside import MAX_PERCENT
 from cbnn.sim.predict.search import DEVICES, Budget, Search
 
 DEFAULT_DEVICE = "xc7z020"

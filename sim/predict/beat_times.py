@@ -1,17 +1,26 @@
-"""The compiled part of the dataflow simulation: when every beat is offered and taken, from one kernel to the next.
+"""The compiled part of the dataflow simulation: when every beat is offered and when it is taken.
 
-A link is two numbers per beat: the cycle in which it is first offered and the cycle in which it is taken. A kernel
-computes, as far as its neighbours' numbers are known, when it takes what comes in and when it offers what goes out;
-kernels are run until no number is missing. That costs a few steps per beat instead of all kernels in every cycle.
+A link is two numbers per beat: the cycle in which it is first offered, and the cycle in which it is
+taken. A kernel computes, as far as its neighbours' numbers are known, when it takes what enters and
+when it offers what leaves. Kernels are run until no number is missing. This costs a few steps per
+beat; simulated logic costs every kernel's work in every cycle.
 
-Pipelines (sliding window, MVTU, max pool, classify) freeze as a whole while a beat that they offer is not taken. They
-are computed in time of their own, which does not run while frozen; `frozen` cycles lie between it and the clock. A
-replay buffer and the matrix unit behind it are one kernel here: the words of a vector that is replayed leave one per
-step, so that nothing is to be computed for each of them.
+Pipelines (sliding window, MVTU, max pool, classify) freeze as a whole while a beat that they offer
+is not taken. Their rules therefore count in steps: a cycle in which the pipeline is frozen is no
+step. The cycle of a step is the step plus the frozen cycles before it. For example, a pipeline of 3
+steps takes a beat in each of the cycles 0, 1 and 2. The first beat leaves in step 3, which is cycle
+3, but the sink takes it in cycle 5: cycles 3 and 4 are frozen. Step 3, which takes the fourth beat,
+is cycle 5. Step 4, in which the second beat leaves, is cycle 6.
+
+A replay buffer and the matrix unit after it are one kernel here: the words of a vector that is
+replayed leave one per step, so that they need not be computed one by one.
+
+All functions that `run` calls, and the records and tuples that they read, stand in this file,
+because the cache of numba does not see a change in another one.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -21,382 +30,474 @@ from cbnn.hw.stream import Schedule
 
 Numbers = NDArray[np.int64]
 FIFO, GATHER, HAND_OUT, EACH, FOLDS, WINDOWS = (kind.value for kind in Schedule.Kind)
-"""Kinds as `Schedule` has them, but for replay buffers, which become FOLDS together with what follows."""
-# What a kernel remembers between runs. Marks are cycles in which a memory gives room back.
-N_OUT, TIME, SETTLED, FROZEN, PUBLISHED, PUBLISHED_FROZEN, N_READ, N_MARKS, FREEING, ENDING = range(10)
-N_STATES = 10
+"""Kinds as `Schedule` has them; FOLDS are a replay buffer and the matrix unit after it."""
+NEVER = np.iinfo(np.int64).max
 DONE, MORE_READY = range(2)
 """Why `run` came back: no number is missing, or `ready` is too short."""
 
 
+def record(*names: str) -> np.dtype:
+    """Return a record of numbers, which compiled functions read by their names."""
+    return np.dtype([(name, np.int64) for name in names], align=True)
+
+
+RULE = record("kind", "takes", "gives", "pipeline", "ratio", "capacity", "frees", "vector", "folds",
+              "beats", "windows", "table")
+"""What a kernel does; a number that its kind does not need is 0.
+
+- kind, and the links that it takes and gives
+- pipeline : steps from the last beat that is needed to the beat that leaves
+- ratio : GATHER, HAND_OUT: narrow beats per wide one
+- capacity : FIFO, FOLDS, WINDOWS: beats (words) that the memory holds
+- frees : FOLDS, WINDOWS: how many times per image the memory gives room back
+- vector, folds : FOLDS: words per vector, and how many times each vector is read
+- beats : EACH: beats of an image that enter. WINDOWS: beats per window
+- windows : WINDOWS: windows of an image
+- table : EACH: where its part of `tables` starts; for every beat of an image that enters it says
+  whether a beat leaves for it. WINDOWS: the same; the words of the image that every window needs,
+  then the words that are free after each row of windows
+"""
+STATE = record("n_read", "n_out", "n_settled", "n_published", "n_freed", "freeing", "ending",
+               "step", "frozen", "frozen_published")
+"""What a pipeline remembers between runs.
+
+- n_read : words (FOLDS) or windows (WINDOWS) that it has read
+- n_out : beats for which the step in which they leave is known
+- n_published : those of them for which the cycle is known too; the link has it
+- n_settled : those of them that left no later than `step`
+- n_freed : how many times the memory has given room back
+- freeing : WINDOWS: the row of windows after which the next word that enters has room
+- ending : whether the next step reads the last word before room is given back
+- step : the next step, and the frozen cycles before it:
+- frozen : of the beats that are settled
+- frozen_published : of the beats that are published
+"""
+
+
+class Kernels(NamedTuple):
+    """What kernels do, of `RULE` and shape (kernels,); and what they look up."""
+
+    rules: NDArray[np.void]
+    tables: Numbers
+
+
+class Memory(NamedTuple):
+    """What kernels remember, of `STATE` and shape (kernels,); and the cycles that give room back.
+
+    `freed` has these cycles of one kernel after another; those of kernel k begin at `starts[k]`.
+    """
+
+    states: NDArray[np.void]
+    freed: Numbers
+    starts: Numbers
+
+
+class Links(NamedTuple):
+    """What is known of the links; `n_offered` and `n_taken` say of how many beats.
+
+    `offered` and `taken` have the beats of one link after another; those of link i begin at
+    `starts[i]`. `givers[i]` and `takers[i]` are its kernels; after the last kernel, n - 1, the
+    source is n and the sink n + 1.
+    """
+
+    givers: Numbers
+    takers: Numbers
+    starts: Numbers
+    offered: Numbers
+    taken: Numbers
+    n_offered: Numbers
+    n_taken: Numbers
+
+
+class Outside(NamedTuple):
+    """What source and sink do.
+
+    Attributes
+    ----------
+    entry, exit : the links that the source gives and the sink takes
+    n_beats : beats that the source gives
+    idles : cycles that the source idles before each beat; empty where it never does
+    after : for each beat the one from whose transfer on the source idles; empty: the one before
+    ready : for each cycle the first one from it on in which the sink takes a beat; empty where it
+        always does
+    gate : beats per image, in and out, where a result waits for its image's last beat; else zeros
+    """
+
+    entry: int
+    exit: int
+    n_beats: int
+    idles: Numbers
+    after: Numbers
+    ready: Numbers
+    gate: Numbers
+
+
 def compiled(**options: Any) -> Callable[[Callable], Callable]:
-    """Compile for speed: counting the references of arrays, which none of these functions make, took most of it."""
+    """Compile without counting references of arrays, which took most of the time; none is made."""
     settings: dict[str, Any] = {"cache": True, "error_model": "numpy", "_nrt": False, **options}
     return njit(**settings)
 
 
-def compile_schedules(schedules: Sequence[Schedule]) -> tuple[Numbers, Numbers, list[int], list[int]]:
-    """Return the kernels' numbers, what they look up, links that are simulated, and marks per image of every kernel.
-
-    Numbers, shape (kernels, 7), are the kind and: FIFO: depth. GATHER, HAND_OUT: ratio. EACH: pipeline cycles, start
-    and end of its table. FOLDS: pipeline cycles, words per vector, folds, words held. WINDOWS: pipeline cycles, words
-    of the ring, beats per window, windows, start of its table, rows of windows; the table has the words that every
-    window needs, counted from the start of the image, and then the words freed with and before every row of windows.
-    Marks are one per row of windows; FOLDS have one per vector, given as -1.
-    """
-    rows, tables, links, marks = [], [np.zeros(0, np.int64)], [0], []
-    i = 0
-    while i < len(schedules):
-        schedule, n_marks = schedules[i], 0
-        numbers, start = list(schedule.numbers), sum(map(len, tables))
-        if schedule.kind == Schedule.Kind.EACH:
-            tables.append(np.asarray(schedule.table, np.int64))
-            numbers += [start, start + len(schedule.table)]
-        elif schedule.kind == Schedule.Kind.WINDOWS:
-            pipeline, ring, beats, n_marks = schedule.numbers
-            freed, needed = np.split(np.asarray(schedule.table, np.int64), [n_marks])
-            tables += [needed, freed]
-            numbers = [pipeline, ring, beats, len(needed), start, n_marks]
-        elif schedule.kind == Schedule.Kind.REPLAY:
-            _, vector, folds = schedule.numbers
-            i += 1
-            if i == len(schedules) or schedules[i].table != (0,) * (vector - 1) + (1,):
-                raise ValueError(f"kernel {i - 1} replays vectors of {vector} words; a matrix unit of {vector} words "
-                                 "per vector must follow")
-            numbers = [*schedules[i].numbers, vector, folds, schedule.capacity]
-            n_marks = -1
-        rows.append([schedule.kind.value, *numbers, *[0] * (6 - len(numbers))])
-        links.append(i + 1)
-        marks.append(n_marks)
-        i += 1
-    return np.array(rows, np.int64), np.concatenate(tables), links, marks
-
-
 @compiled()
-def run(kernels, tables, state, marks, mark_starts, starts, offered, taken, n_offered, n_taken,
-        idles, after, ready, gate, n_source, awake):
-    """Run kernels until all that follows from the source's `n_source` beats is known; return why, see above.
+def run(kernels, memory, links, outside, awake):
+    """Run kernels until all that follows from the source's beats is known; return why, see above.
 
-    Parameters
-    ----------
-    state : of every kernel, shape (kernels, N_STATES)
-    marks, mark_starts : cycles in which room is given back, one kernel behind another
-    starts, offered, taken, n_offered, n_taken : the links, one behind another, and how much of them is known
-    idles : cycles that the source idles before each beat; empty where it never does
-    after : for each beat that from whose transfer on the source idles; empty: the one before
-    ready : for each cycle the first one from it on in which the sink takes a beat; empty where it always does
-    gate : beats per image, in and out, where a result waits for its image's last beat; else zeros
+    `awake` is room for a flag per kernel, and for source and sink. Numbers only ever follow from
+    others, so the order in which kernels run changes nothing but the time that it takes.
     """
-    n = len(kernels)
+    n = len(kernels.rules)
+    source, sink = n, n + 1
     awake[:] = True
-    asleep = False
-    while not asleep:
-        asleep = True
-        for i in range(n + 2):
-            if not awake[i]:
-                continue
-            awake[i] = False
-            if i == 0:
-                moved = _offer(offered, taken, n_offered, n_taken, idles, after, n_source)
-            elif i == n + 1:
-                moved = _take(n, starts, offered, taken, n_offered, n_taken, ready, gate)
-                if moved < 0:
-                    return MORE_READY
-            else:
-                moved = _step(i - 1, kernels, tables, state, marks, mark_starts, starts, offered, taken, n_offered,
-                              n_taken)
-            if moved:
-                asleep = False
-                awake[max(0, i - 1)] = True
-                awake[min(n + 1, i + 1)] = True
-                if gate[0] and i == 1:
-                    awake[n + 1] = True
+    moving = True
+    while moving:
+        moving = False
+        if awake[source]:
+            awake[source] = False
+            if _offer(links, outside):
+                awake[links.takers[outside.entry]] = moving = True
+        for k in range(n):
+            if awake[k]:
+                awake[k] = False
+                if _step(k, kernels, memory, links):
+                    takes, gives = kernels.rules[k].takes, kernels.rules[k].gives
+                    awake[links.givers[takes]] = awake[links.takers[gives]] = moving = True
+                    # A result may wait at the gate for the beat that has just entered.
+                    if outside.gate[0] and takes == outside.entry:
+                        awake[sink] = True
+        if awake[sink]:
+            awake[sink] = False
+            n_moved = _take(links, outside)
+            if n_moved < 0:
+                return MORE_READY
+            if n_moved:
+                awake[links.givers[outside.exit]] = moving = True
     return DONE
 
 
 @compiled(inline="always")
-def _offer(offered, taken, n_offered, n_taken, idles, after, n_source):
+def _offer(links, outside):
     """Offer, as the source, the next beat the cycle after the last was taken, idles apart."""
-    first = n_offered[0]
+    link = outside.entry
+    start, first, n_taken = links.starts[link], links.n_offered[link], links.n_taken[link]
     i = first
-    while i < n_source and i <= n_taken[0]:
-        cycle = taken[i - 1] + 1 if i else 0
-        if len(idles):
-            start = taken[after[i]] + 1 if i and len(after) else cycle
-            cycle = max(cycle, start + idles[i])
-        offered[i] = cycle
+    while i < outside.n_beats and i <= n_taken:
+        cycle = links.taken[start + i - 1] + 1 if i else 0
+        if len(outside.idles):
+            since = cycle
+            # Beats with which the frame guard fills an image up do not interrupt an idle.
+            if i and len(outside.after):
+                since = links.taken[start + outside.after[i]] + 1
+            cycle = max(cycle, since + outside.idles[i])
+        links.offered[start + i] = cycle
         i += 1
-    n_offered[0] = i
+    links.n_offered[link] = i
     return i - first
 
 
 @compiled(inline="always")
-def _take(link, starts, offered, taken, n_offered, n_taken, ready, gate):
-    """Take, as the sink, a beat in the first cycle in which it is ready and the gate is open."""
-    first, start, i = n_taken[link], starts[link], n_taken[link]
-    while i < n_offered[link]:
-        cycle = offered[start + i]
+def _take(links, outside):
+    """Take, as the sink, a beat in the first cycle in which it is ready and the gate is open.
+
+    Return the beats taken; -1 where `ready` ends before the next one.
+    """
+    link, ready, gate = outside.exit, outside.ready, outside.gate
+    start, first, entry = links.starts[link], links.n_taken[link], links.starts[outside.entry]
+    i = first
+    while i < links.n_offered[link]:
+        cycle = links.offered[start + i]
         if gate[0]:
             n_entered = (i // gate[1] + 1) * gate[0]
-            if n_taken[0] < n_entered:
+            if links.n_taken[outside.entry] < n_entered:
                 break
-            cycle = max(cycle, taken[n_entered - 1] + 1)
+            cycle = max(cycle, links.taken[entry + n_entered - 1] + 1)
         if len(ready):
             if cycle >= len(ready) or ready[cycle] >= len(ready):
-                n_taken[link] = i
+                links.n_taken[link] = i
                 return -1
             cycle = ready[cycle]
-        taken[start + i] = cycle
+        links.taken[start + i] = cycle
         i += 1
-    n_taken[link] = i
+    links.n_taken[link] = i
     return i - first
 
 
 @compiled(inline="always")
-def _step(k, kernels, tables, state, marks, mark_starts, starts, offered, taken, n_offered, n_taken):
+def _step(k, kernels, memory, links):
     """Run one kernel as far as its neighbours are known; return how many numbers are new."""
-    before = n_taken[k] + n_offered[k + 1]
-    kind = kernels[k, 0]
-    if kind == FIFO:
-        _fifo(k, kernels, starts, offered, taken, n_offered, n_taken)
-    elif kind == GATHER:
-        _gather(k, kernels, starts, offered, taken, n_offered, n_taken)
-    elif kind == HAND_OUT:
-        _hand_out(k, kernels, starts, offered, taken, n_offered, n_taken)
+    rule, state = kernels.rules[k], memory.states[k]
+    before = links.n_taken[rule.takes] + links.n_offered[rule.gives]
+    if rule.kind == FIFO:
+        _fifo(rule, links)
+    elif rule.kind == GATHER:
+        _gather(rule, links)
+    elif rule.kind == HAND_OUT:
+        _hand_out(rule, links)
     else:
-        done = -1
-        while n_taken[k] + n_offered[k + 1] + state[k, N_OUT] + state[k, N_READ] + state[k, N_MARKS] > done:
-            done = n_taken[k] + n_offered[k + 1] + state[k, N_OUT] + state[k, N_READ] + state[k, N_MARKS]
-            if kind == EACH:
-                _each(k, kernels, tables, state, starts, offered, taken, n_offered, n_taken)
-            elif kind == FOLDS:
-                _folds(k, kernels, state, marks, mark_starts, starts, offered, taken, n_offered, n_taken)
+        # A beat that gets its cycle can settle the next step, and room that comes free lets words
+        # in, so the rule is repeated until it adds nothing.
+        known = -1
+        while _known(rule, state, links) > known:
+            known = _known(rule, state, links)
+            if rule.kind == EACH:
+                _each(rule, kernels.tables, state, links)
+            elif rule.kind == FOLDS:
+                _folds(rule, state, memory.freed, memory.starts[k], links)
             else:
-                _windows(k, kernels, tables, state, marks, mark_starts, starts, offered, taken, n_offered, n_taken)
-            _publish(k, state, starts, offered, taken, n_offered, n_taken)
-    return n_taken[k] + n_offered[k + 1] - before
+                _windows(rule, kernels.tables, state, memory.freed, memory.starts[k], links)
+            _publish(rule, state, links)
+    return links.n_taken[rule.takes] + links.n_offered[rule.gives] - before
 
 
 @compiled(inline="always")
-def _fifo(k, kernels, starts, offered, taken, n_offered, n_taken):
-    """Let a beat enter when the one `depth` before it has left, and offer it a cycle later."""
-    depth, a, b = kernels[k, 1], starts[k], starts[k + 1]
-    n_in, n_out, came, left = n_taken[k], n_offered[k + 1], n_offered[k], n_taken[k + 1]
+def _known(rule, state, links):
+    """How many numbers of a pipeline are known."""
+    return (links.n_taken[rule.takes] + links.n_offered[rule.gives] + state.n_out + state.n_read
+            + state.n_freed)
+
+
+@compiled(inline="always")
+def _fifo(rule, links):
+    """Let a beat enter when the one `capacity` before it has left, and offer it a cycle later."""
+    takes, gives, capacity, offered, taken = (rule.takes, rule.gives, rule.capacity, links.offered,
+                                              links.taken)
+    into, out = links.starts[takes], links.starts[gives]
+    n_in, n_out, came, left = (links.n_taken[takes], links.n_offered[gives],
+                               links.n_offered[takes], links.n_taken[gives])
     while True:
         if n_out < n_in and n_out <= left:
-            cycle = taken[a + n_out] + 1
+            cycle = taken[into + n_out] + 1
             if n_out:
-                cycle = max(cycle, taken[b + n_out - 1] + 1)
-            offered[b + n_out] = cycle
+                cycle = max(cycle, taken[out + n_out - 1] + 1)
+            offered[out + n_out] = cycle
             n_out += 1
-        elif n_in < came and n_in - depth < left:
-            cycle = offered[a + n_in]
-            if n_in >= depth:
-                cycle = max(cycle, taken[b + n_in - depth] + 1)
-            taken[a + n_in] = cycle
+        elif n_in < came and n_in - capacity < left:
+            cycle = offered[into + n_in]
+            # A full FIFO is not ready in the cycle in which a beat leaves, but in the next one.
+            if n_in >= capacity:
+                cycle = max(cycle, taken[out + n_in - capacity] + 1)
+            taken[into + n_in] = cycle
             n_in += 1
         else:
             break
-    n_taken[k], n_offered[k + 1] = n_in, n_out
+    links.n_taken[takes], links.n_offered[gives] = n_in, n_out
 
 
 @compiled(inline="always")
-def _gather(k, kernels, starts, offered, taken, n_offered, n_taken):
-    """Let a group's first beat enter no sooner than the group before leaves; its last beat completes it."""
-    ratio, a, b = kernels[k, 1], starts[k], starts[k + 1]
-    group, place = n_taken[k] // ratio, n_taken[k] % ratio
-    while n_taken[k] < n_offered[k]:
-        cycle = offered[a + n_taken[k]]
+def _gather(rule, links):
+    """Let a group's first beat enter when the group before leaves; its last beat completes it.
+
+    For example, with groups of 2, beats taken in cycles 0 and 1 are offered as one in cycle 2. If
+    that one is taken in cycle 5, the first beat of the next group can enter in cycle 5 too.
+    """
+    takes, gives, ratio = rule.takes, rule.gives, rule.ratio
+    into, out = links.starts[takes], links.starts[gives]
+    n_in, came, left = links.n_taken[takes], links.n_offered[takes], links.n_taken[gives]
+    group, place = n_in // ratio, n_in % ratio
+    while n_in < came:
+        cycle = links.offered[into + n_in]
         if place == 0 and group:
-            if n_taken[k + 1] < group:
-                return
-            cycle = max(cycle, taken[b + group - 1])
-        taken[a + n_taken[k]] = cycle
-        n_taken[k] += 1
+            if left < group:
+                break
+            cycle = max(cycle, links.taken[out + group - 1])
+        links.taken[into + n_in] = cycle
+        n_in += 1
         place += 1
         if place == ratio:
-            offered[b + group] = cycle + 1
-            n_offered[k + 1] += 1
+            links.offered[out + group] = cycle + 1
             group, place = group + 1, 0
+    links.n_taken[takes], links.n_offered[gives] = n_in, group
 
 
 @compiled(inline="always")
-def _hand_out(k, kernels, starts, offered, taken, n_offered, n_taken):
-    """Let a beat enter no sooner than the last piece of the one before leaves; its pieces follow one by one."""
-    ratio, a, b = kernels[k, 1], starts[k], starts[k + 1]
-    while True:
-        i = n_offered[k + 1]
-        if i < n_taken[k] * ratio and i <= n_taken[k + 1]:
-            offered[b + i] = taken[a + i // ratio] + 1 if i % ratio == 0 else taken[b + i - 1] + 1
-            n_offered[k + 1] += 1
-            continue
-        i = n_taken[k]
-        if i < n_offered[k] and n_taken[k + 1] >= i * ratio:
-            taken[a + i] = max(offered[a + i], taken[b + i * ratio - 1]) if i else offered[a + i]
-            n_taken[k] += 1
-            continue
-        return
+def _hand_out(rule, links):
+    """Let a beat enter when the last piece of the one before leaves; pieces follow one by one.
 
-
-@compiled(inline="always")
-def _publish(k, state, starts, offered, taken, n_offered, n_taken):
-    """Turn the pipeline's own times of finished beats into cycles, as far as earlier beats are known to have left."""
-    b, i, frozen = starts[k + 1], state[k, PUBLISHED], state[k, PUBLISHED_FROZEN]
-    while i < state[k, N_OUT] and n_taken[k + 1] >= i:
-        if i:
-            frozen += taken[b + i - 1] - offered[b + i - 1]
-        offered[b + i] += frozen
-        i += 1
-    state[k, PUBLISHED], state[k, PUBLISHED_FROZEN], n_offered[k + 1] = i, frozen, i
-
-
-@compiled(inline="always")
-def _advance(k, state, not_before, starts, offered, taken, n_taken):
-    """Move TIME on to the first step at or behind it whose cycle is `not_before` or later; False if not yet known.
-
-    Then the step's cycle is TIME + FROZEN.
+    For example, a beat taken in cycle 0 leaves as two pieces in cycles 1 and 2, and the next beat
+    enters in cycle 2, so that its first piece follows in cycle 3 without a gap.
     """
-    b, emerges = starts[k + 1], 0
+    takes, gives, ratio, offered, taken = (rule.takes, rule.gives, rule.ratio, links.offered,
+                                           links.taken)
+    into, out = links.starts[takes], links.starts[gives]
+    n_in, n_out, came, left = (links.n_taken[takes], links.n_offered[gives],
+                               links.n_offered[takes], links.n_taken[gives])
     while True:
-        i = state[k, SETTLED]
-        pending = i < state[k, N_OUT]
-        if pending:
-            emerges = offered[b + i] - (state[k, FROZEN] if i < state[k, PUBLISHED] else 0)
-            if emerges <= state[k, TIME]:
-                if n_taken[k + 1] <= i:
-                    return False
-                state[k, FROZEN] += taken[b + i] - offered[b + i]
-                state[k, SETTLED] += 1
+        if n_out < n_in * ratio and n_out <= left:
+            first = n_out % ratio == 0
+            before = taken[into + n_out // ratio] if first else taken[out + n_out - 1]
+            offered[out + n_out] = before + 1
+            n_out += 1
+        elif n_in < came and n_in * ratio <= left:
+            cycle = offered[into + n_in]
+            if n_in:
+                cycle = max(cycle, taken[out + n_in * ratio - 1])
+            taken[into + n_in] = cycle
+            n_in += 1
+        else:
+            break
+    links.n_taken[takes], links.n_offered[gives] = n_in, n_out
+
+
+@compiled(inline="always")
+def _publish(rule, state, links):
+    """Turn the steps in which beats leave into cycles, as far as the beats before them have left.
+
+    Until then the link holds the step where the cycle will be.
+    """
+    out, left, n_out = links.starts[rule.gives], links.n_taken[rule.gives], state.n_out
+    i, frozen = state.n_published, state.frozen_published
+    while i < n_out and i <= left:
+        if i:
+            frozen += links.taken[out + i - 1] - links.offered[out + i - 1]
+        links.offered[out + i] += frozen
+        i += 1
+    state.n_published, state.frozen_published, links.n_offered[rule.gives] = i, frozen, i
+
+
+@compiled(inline="always")
+def _advance(state, links, out, left, not_before):
+    """Move on to the first step whose cycle is `not_before` or later; False if not yet known.
+
+    The cycle is then `step` + `frozen`. A beat that leaves in the step or before it must have been
+    taken first: how long it froze the pipeline is part of the cycle. `out` is where the beats that
+    leave stand on the links, and `left` says how many of them are known to have been taken.
+    """
+    step, frozen, i, n_out = state.step, state.frozen, state.n_settled, state.n_out
+    known = True
+    while True:
+        emerges = NEVER
+        if i < n_out:
+            # The step in which it leaves. A published beat has its cycle on the link instead; all
+            # beats before it are settled, so `frozen` is exactly what was added.
+            emerges = links.offered[out + i] - (frozen if i < state.n_published else 0)
+            if emerges <= step:
+                known = i < left
+                if not known:
+                    break
+                frozen += links.taken[out + i] - links.offered[out + i]
+                i += 1
                 continue
-        missing = not_before - state[k, FROZEN] - state[k, TIME]
+        missing = not_before - frozen - step
         if missing <= 0:
-            return True
-        state[k, TIME] = min(emerges, state[k, TIME] + missing) if pending else state[k, TIME] + missing
+            break
+        # The pipeline may freeze on the way, which uses up cycles without steps, so it stops at the
+        # next beat that leaves.
+        step = min(emerges, step + missing)
+    state.step, state.frozen, state.n_settled = step, frozen, i
+    return known
 
 
 @compiled(inline="always")
-def _each(k, kernels, tables, state, starts, offered, taken, n_offered, n_taken):
-    """Take a beat per step; for those that the table marks one leaves `depth` steps later."""
-    depth, table, size = kernels[k, 1], kernels[k, 2], kernels[k, 3] - kernels[k, 2]
-    a, b = starts[k], starts[k + 1]
-    place = n_taken[k] % size
-    while n_taken[k] < n_offered[k]:
-        i = n_taken[k]
-        if not _advance(k, state, offered[a + i], starts, offered, taken, n_taken):
-            return
-        taken[a + i] = state[k, TIME] + state[k, FROZEN]
-        n_taken[k] += 1
+def _each(rule, tables, state, links):
+    """Take a beat per step; for those that the table marks one leaves `pipeline` steps later."""
+    takes, pipeline, table, size = rule.takes, rule.pipeline, rule.table, rule.beats
+    into, out, left = links.starts[takes], links.starts[rule.gives], links.n_taken[rule.gives]
+    n_in, came = links.n_taken[takes], links.n_offered[takes]
+    place = n_in % size
+    while n_in < came and _advance(state, links, out, left, links.offered[into + n_in]):
+        links.taken[into + n_in] = state.step + state.frozen
+        n_in += 1
         if tables[table + place]:
-            offered[b + state[k, N_OUT]] = state[k, TIME] + depth
-            state[k, N_OUT] += 1
+            links.offered[out + state.n_out] = state.step + pipeline
+            state.n_out += 1
         place = 0 if place + 1 == size else place + 1
-        state[k, TIME] += 1
+        state.step += 1
+    links.n_taken[takes] = n_in
 
 
 @compiled(inline="always")
-def _end(k, state, marks, first_mark, starts, offered, taken, n_taken):
-    """Mark the cycle of the read that gives room back; False if not yet known."""
-    if not _advance(k, state, 0, starts, offered, taken, n_taken):
+def _free(state, freed, first, links, out, left):
+    """Note the cycle of the read that gives room back; False if not yet known."""
+    if not _advance(state, links, out, left, 0):
         return False
-    marks[first_mark + state[k, N_MARKS]] = state[k, TIME] + state[k, FROZEN]
-    state[k, N_MARKS] += 1
-    state[k, ENDING] = 0
-    state[k, TIME] += 1
+    freed[first + state.n_freed] = state.step + state.frozen
+    state.n_freed += 1
+    state.ending = 0
+    state.step += 1
     return True
 
 
 @compiled(inline="always")
-def _folds(k, kernels, state, marks, mark_starts, starts, offered, taken, n_offered, n_taken):
-    """Let words enter while the buffer has room; read a vector `folds` times, the first time as its words come.
+def _folds(rule, state, freed, first, links):
+    """Let words enter while the buffer has room; read a vector `folds` times.
 
-    A vector gives its room back with its last read. `marks` holds the cycle of that of every vector.
+    The first time it is read as its words come, then without a gap. It gives its room back with its
+    last read. For example, a vector of 2 words enters in cycles 0 and 1. Read 3 times, it is read
+    in cycles 1 to 6, and there is room for 2 words more in cycle 7.
     """
-    depth, words, folds, capacity = kernels[k, 1], kernels[k, 2], kernels[k, 3], kernels[k, 4]
-    a, b, m = starts[k], starts[k + 1], mark_starts[k]
-    while n_taken[k] < n_offered[k]:
-        i = n_taken[k]
-        cycle = offered[a + i]
-        if i >= capacity:
-            vector = (i - capacity) // words
-            if vector >= state[k, N_MARKS]:
+    takes, pipeline, vector, folds = rule.takes, rule.pipeline, rule.vector, rule.folds
+    capacity, offered, taken = rule.capacity, links.offered, links.taken
+    into, out, left = links.starts[takes], links.starts[rule.gives], links.n_taken[rule.gives]
+    n_in, came = links.n_taken[takes], links.n_offered[takes]
+    while n_in < came:
+        cycle = offered[into + n_in]
+        if n_in >= capacity:
+            last = (n_in - capacity) // vector
+            if last >= state.n_freed:
                 break
-            cycle = max(cycle, marks[m + vector] + 1)
-        taken[a + i] = cycle
-        n_taken[k] += 1
+            cycle = max(cycle, freed[first + last] + 1)
+        taken[into + n_in] = cycle
+        n_in += 1
+    links.n_taken[takes] = n_in
     while True:
-        if state[k, ENDING] and not _end(k, state, marks, m, starts, offered, taken, n_taken):
+        # The cycle of the last read is only known once all beats before it have left; words may
+        # enter in the meantime, so the read is a step of its own.
+        if state.ending and not _free(state, freed, first, links, out, left):
             return
-        i = state[k, N_READ]
-        if i >= n_taken[k] or not _advance(k, state, taken[a + i] + 1, starts, offered, taken, n_taken):
+        i = state.n_read
+        if i >= n_in or not _advance(state, links, out, left, taken[into + i] + 1):
             return
-        state[k, N_READ] += 1
-        if state[k, N_READ] % words:
-            state[k, TIME] += 1
+        state.n_read += 1
+        if state.n_read % vector:
+            state.step += 1
             continue
+        n_out, leaves = state.n_out, state.step + pipeline
         for fold in range(folds):
-            offered[b + state[k, N_OUT] + fold] = state[k, TIME] + fold * words + depth
-        state[k, N_OUT] += folds
-        state[k, TIME] += (folds - 1) * words
-        state[k, ENDING] = 1
+            offered[out + n_out + fold] = leaves + fold * vector
+        state.n_out += folds
+        state.step += (folds - 1) * vector
+        state.ending = 1
 
 
 @compiled(inline="always")
-def _windows(k, kernels, tables, state, marks, mark_starts, starts, offered, taken, n_offered, n_taken):
-    """Let words enter while the ring has room; send a window, a beat per step, once its last word is in.
+def _windows(rule, tables, state, freed, first, links):
+    """Let words enter while the ring has room; send a window, a beat per step, once its last is in.
 
-    `marks` holds the cycle in which every row of windows was read to its end.
+    Every row of windows gives back, with the last of its beats, the words that no later row needs.
+    For example, rows of 3x3 windows without padding on images of 8 columns and 1 word per pixel:
+    the first window needs 19 words, the second 20; after the first row of windows 8 words are free.
     """
-    depth, ring, beats, n_windows, needs = kernels[k, 1], kernels[k, 2], kernels[k, 3], kernels[k, 4], kernels[k, 5]
-    frees = needs + n_windows
-    a, b, m, n_rows = starts[k], starts[k + 1], mark_starts[k], kernels[k, 6]
-    columns, image_words = n_windows // n_rows, tables[frees + n_rows - 1]
-    while n_taken[k] < n_offered[k]:
-        i = n_taken[k]
-        cycle = offered[a + i]
-        if i >= ring:
-            row = state[k, FREEING]
-            while row // n_rows * image_words + tables[frees + row % n_rows] <= i - ring:
+    takes, pipeline, ring, beats = rule.takes, rule.pipeline, rule.capacity, rule.beats
+    needs, n_windows, n_rows = rule.table, rule.windows, rule.frees
+    frees, columns = needs + n_windows, n_windows // n_rows
+    image_words = tables[frees + n_rows - 1]
+    into, out, left = links.starts[takes], links.starts[rule.gives], links.n_taken[rule.gives]
+    n_in, came = links.n_taken[takes], links.n_offered[takes]
+    while n_in < came:
+        cycle = links.offered[into + n_in]
+        if n_in >= ring:
+            # The first row of windows that frees the word in whose place this one goes.
+            row = state.freeing
+            while row // n_rows * image_words + tables[frees + row % n_rows] <= n_in - ring:
                 row += 1
-            state[k, FREEING] = row
-            if row >= state[k, N_MARKS]:
+            state.freeing = row
+            if row >= state.n_freed:
                 break
-            cycle = max(cycle, marks[m + row] + 1)
-        taken[a + i] = cycle
-        n_taken[k] += 1
+            cycle = max(cycle, freed[first + row] + 1)
+        links.taken[into + n_in] = cycle
+        n_in += 1
+    links.n_taken[takes] = n_in
     while True:
-        if state[k, ENDING] and not _end(k, state, marks, m, starts, offered, taken, n_taken):
+        # As in `_folds`: the last beat of a row of windows is a step of its own.
+        if state.ending and not _free(state, freed, first, links, out, left):
             return
-        window = state[k, N_READ]
+        window = state.n_read
         needed = window // n_windows * image_words + tables[needs + window % n_windows]
-        if n_taken[k] < needed or not _advance(k, state, taken[a + needed - 1] + 1, starts, offered, taken, n_taken):
+        if n_in < needed or not _advance(state, links, out, left, links.taken[into + needed - 1] + 1):
             return
+        n_out, leaves = state.n_out, state.step + pipeline
         for beat in range(beats):
-            offered[b + state[k, N_OUT] + beat] = state[k, TIME] + beat + depth
-        state[k, N_OUT] += beats
-        state[k, N_READ] += 1
-        state[k, ENDING] = state[k, N_READ] % columns == 0
-        state[k, TIME] += beats - state[k, ENDING]
-
-
-@compiled(_nrt=True)
-def replayed(vector, folds, entered, out_offered, out_taken):
-    """Return when the beats between a replay buffer and its matrix unit are offered, and when taken.
-
-    Parameters
-    ----------
-    entered : when every word entered the buffer
-    out_offered, out_taken : the matrix unit's beats; it is frozen from the one to the other
-    """
-    n = len(entered) * folds
-    offered, taken = np.zeros(n, np.int64), np.zeros(n, np.int64)
-    free, out = 0, 0
-    for i in range(n):
-        offered[i] = max(entered[i // (vector * folds) * vector + i % vector] + 1, free)
-        cycle = offered[i]
-        while out < len(out_offered) and out_offered[out] <= cycle:
-            if out_taken[out] > cycle:
-                cycle = out_taken[out]
-            out += 1
-        taken[i] = cycle
-        free = cycle + 1
-    return offered, taken
+            links.offered[out + n_out + beat] = leaves + beat
+        state.n_out += beats
+        state.n_read += 1
+        state.ending = state.n_read % columns == 0
+        state.step += beats - state.ending

@@ -13,7 +13,9 @@ from cbnn.hw.verilog import generate
 from cbnn.model.compute import golden
 from cbnn.model.network import Network
 from cbnn.sim.predict.cycles import Cycles, predict
-from cbnn.sim.predict.dataflow import Trace, check_percentages, simulate
+from cbnn.sim.predict.dataflow import simulate
+from cbnn.sim.predict.outside import check_percentages
+from cbnn.sim.predict.trace import Trace
 from cbnn.sim.prove.cosim import Observation, Run, check_simulator, cosimulate, image_ends
 from cbnn.sim.prove.design import Design
 

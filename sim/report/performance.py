@@ -12,7 +12,7 @@ import numpy as np
 from cbnn.hw.accelerator import Accelerator
 from cbnn.model.files import folder_written
 from cbnn.sim.predict.cycles import predict, slowest_kernel
-from cbnn.sim.predict.dataflow import BLOCKED, BUSY, STARVED, Trace
+from cbnn.sim.predict.trace import BLOCKED, BUSY, STARVED, Trace
 from cbnn.sim.report.timeline import write_timeline, write_trace
 
 FILES = ("estimate_layer_cycles.json", "estimate_layer_resources.json", "estimate_network_performance.json",

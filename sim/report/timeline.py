@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from cbnn.model.files import write_atomically
 from cbnn.sim.predict.cycles import slowest_kernel
-from cbnn.sim.predict.dataflow import Trace
+from cbnn.sim.predict.trace import Trace
 from cbnn.sim.report.page import page
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 STATES = ("starved", "blocked", "busy")
-"""Names of `dataflow.STARVED`, `BLOCKED` and `BUSY`."""
+"""Names of `trace.STARVED`, `BLOCKED` and `BUSY`."""
 COLOURS = np.array([(232, 232, 232), (214, 69, 65), (59, 111, 182)])
 """Of the states, red, green and blue."""
 COLUMNS = 600

@@ -1,21 +1,23 @@
 """The dataflow simulator: the cycle of every beat, equal to the RTL's on Icarus."""
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cbnn.hw.accelerator import Accelerator, accelerator, chain
+from cbnn.hw.accelerator import Accelerator, accelerator, chain, input_beats
+from cbnn.hw.fifo import Fifo
 from cbnn.hw.folding import Folding
 from cbnn.hw.input_stream import input_beats
 from cbnn.hw.mvtu.mvtu import Mvtu
-from cbnn.hw.stream import Schedule
-from cbnn.hw.verilog import generate
+from cbnn.hw.stream import Link, OUTSIDE, Port, Schedule
+from cbnn.hw.verilog import FILE_LIST, generate
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim.predict import dataflow
 from cbnn.sim.predict.dataflow import simulate, simulate_kernels
+from cbnn.sim.predict.outside import NONE, Sink, Source
 from cbnn.sim.prove.cosim import Run, cosimulate, image_ends
 from cbnn.sim.prove.design import Design
 
@@ -168,7 +170,8 @@ SLOW_LAST = {  # so that memories are full, and pipelines stand still, from the 
 }
 
 
-NEVER_IDLE = dataflow._Source(np.zeros(0, np.int64))
+def undisturbed(unit: Accelerator, n_images: int) -> dataflow._Simulation:
+    return dataflow._Simulation(unit.kernels, unit.links, n_images, Source(NONE), Sink(0, 0))
 
 
 @pytest.mark.parametrize("description", SLOW_LAST.values(), ids=SLOW_LAST)
@@ -180,23 +183,69 @@ def test_what_comes_depends_on_the_last_images(description: tuple,
     unit = accelerator(topology, Folding.parse(folding, topology, 16).with_fifo_depths(depths))
     monkeypatch.setattr(dataflow._Simulation, "_period", lambda self: 0)
     whole = simulate(unit, 100)
-    reach = dataflow._Simulation(unit.kernels, 1, NEVER_IDLE, 0, 0).reach
+    reach = undisturbed(unit, 1).reach
     assert same_without_the_first(unit, reach, whole)
     assert not same_without_the_first(unit, reach - 1, whole)
 
 
 def same_without_the_first(unit: Accelerator, n_remembered: int, whole: dataflow.Trace) -> bool:
     """Simulate 60 images, forget all but the last; tell whether the next are those of `whole`."""
-    simulation = dataflow._Simulation(unit.kernels, 60, NEVER_IDLE, 0, 0)
+    simulation = undisturbed(unit, 60)
     simulation.finish()
-    for values, per_image in ((simulation.offered, simulation.beats),
-                              (simulation.taken, simulation.beats),
-                              (simulation.marks, simulation.marks_per_image)):
-        for start, n in zip(dataflow._starts(per_image, 60), per_image, strict=True):
-            values[start : start + n * (60 - n_remembered)] = 0
+    for images in simulation.per_image():
+        images[: 60 - n_remembered] = 0
     simulation.n_images = whole.n_images
     more = simulation.finish()
     return all(np.array_equal(*(cycles.reshape(whole.n_images, -1)[60:] for cycles in pair))
-               for link in simulation.links
+               for link in simulation.simulated
                for pair in ((more.taken(link), whole.taken(link)),
                             (more.offered(link), whole.offered(link))))
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"frames": (36, 2, 70, 36), "idle_percent": 40, "stall_percent": 20},
+], ids=["undisturbed", "disturbed"])
+def test_kernels_and_links_come_in_any_order(options: dict) -> None:
+    """Beats follow the links, which are counted as they are given."""
+    unit = accelerator(REPEATING, Folding.parse("(2,9)(2,4)(4,6)(5,4)", REPEATING))
+    kernel_at = np.random.default_rng(1).permutation(len(unit.kernels)).tolist()
+    link_at = np.random.default_rng(2).permutation(len(unit.links)).tolist()
+    place = {i: at for at, i in enumerate(kernel_at)} | {OUTSIDE: OUTSIDE}
+    links = [Link(place[unit.links[i].source], place[unit.links[i].sink]) for i in link_at]
+    trace = simulate(unit, 4, **options)
+    other = simulate_kernels([unit.kernels[i] for i in kernel_at], links, 4, **options)
+    assert other.entered.tolist() == trace.entered.tolist()
+    assert other.latency_cycles == trace.latency_cycles
+    assert other.interval_cycles == trace.interval_cycles
+    for at, i in enumerate(link_at):
+        assert other.taken(at).tolist() == trace.taken(i).tolist()
+        assert other.offered(at).tolist() == trace.offered(i).tolist()
+    for at, i in enumerate(kernel_at):
+        assert other.states(at).tolist() == trace.states(i).tolist()
+
+
+def test_states_end_with_the_last_result() -> None:
+    """Beats of rows that a stride drops still move when the last result has left."""
+    topology = Topology.parse("8x7x3u7w:4,1-9C2S3-4C1S3-7FC")
+    folding = Folding.parse("(9,6)(4,1)(1,1)", topology, 48).with_fifo_depths([5, 6, 1])
+    trace = simulate(accelerator(topology, folding), 2)
+    n_cycles = int(trace.taken(-1)[-1]) + 1
+    assert any(int(trace.offered(i)[-1]) > n_cycles for i in range(len(trace.links)))
+    for i in range(len(trace.kernels)):
+        assert len(trace.states(i)) == n_cycles
+
+
+def test_a_kernel_of_several_ports_is_refused() -> None:
+    unit = accelerator(REPEATING, Folding.parse("(2,9)(2,4)(4,6)(5,4)", REPEATING))
+
+    class Join(Fifo):
+        @property
+        def inputs(self) -> tuple[Port, ...]:
+            return (*super().inputs, *super().inputs)
+
+    fifo = next(kernel for kernel in unit.kernels if isinstance(kernel, Fifo))
+    kernels = tuple(Join(*astuple(fifo)) if kernel is fifo else kernel for kernel in unit.kernels)
+    with pytest.raises(ValueError) as caught:
+        simulate_kernels(kernels, unit.links, 1)
+    assert str(caught.value) == (f"{fifo.name} takes 2 streams and gives 1; the dataflow simulation "
+                                 "supports one of each")

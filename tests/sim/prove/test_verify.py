@@ -15,8 +15,9 @@ from cbnn.model.network import Network, random_network
 from cbnn.model.operators.matrix import MatrixParameters
 from cbnn.model.topology import Topology
 from cbnn.sim.predict.cycles import predict
-from cbnn.sim.predict.dataflow import Trace, simulate
+from cbnn.sim.predict.dataflow import simulate
 from cbnn.sim.predict.fifos import size_fifos
+from cbnn.sim.predict.trace import Trace
 from cbnn.sim.prove import verify as verifying
 from cbnn.sim.prove.verify import mark_breaches, verify
 from cbnn.sim.prove.verilated import MismatchError
