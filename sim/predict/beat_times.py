@@ -158,12 +158,16 @@ def run(kernels, memory, links, outside, awake):
         for k in range(n):
             if awake[k]:
                 awake[k] = False
-                if _step(k, kernels, memory, links):
-                    takes, gives = kernels.rules[k].takes, kernels.rules[k].gives
-                    awake[links.givers[takes]] = awake[links.takers[gives]] = moving = True
+                takes, gives = kernels.rules[k].takes, kernels.rules[k].gives
+                n_in, n_out = links.n_taken[takes], links.n_offered[gives]
+                _step(k, kernels, memory, links)
+                if links.n_taken[takes] > n_in:
+                    awake[links.givers[takes]] = moving = True
                     # A result may wait at the gate for the beat that has just entered.
                     if outside.gate[0] and takes == outside.entry:
                         awake[sink] = True
+                if links.n_offered[gives] > n_out:
+                    awake[links.takers[gives]] = moving = True
         if awake[sink]:
             awake[sink] = False
             n_moved = _take(links, outside)
@@ -223,9 +227,8 @@ def _take(links, outside):
 
 @compiled(inline="always")
 def _step(k, kernels, memory, links):
-    """Run one kernel as far as its neighbours are known; return how many numbers are new."""
+    """Run one kernel as far as its neighbours are known."""
     rule, state = kernels.rules[k], memory.states[k]
-    before = links.n_taken[rule.takes] + links.n_offered[rule.gives]
     if rule.kind == FIFO:
         _fifo(rule, links)
     elif rule.kind == GATHER:
@@ -245,7 +248,6 @@ def _step(k, kernels, memory, links):
             else:
                 _windows(rule, kernels.tables, state, memory.freed, memory.starts[k], links)
             _publish(rule, state, links)
-    return links.n_taken[rule.takes] + links.n_offered[rule.gives] - before
 
 
 @compiled(inline="always")
@@ -450,9 +452,8 @@ def _folds(rule, state, freed, first, links):
         if state.n_read % vector:
             state.step += 1
             continue
-        n_out, leaves = state.n_out, state.step + pipeline
         for fold in range(folds):
-            offered[out + n_out + fold] = leaves + fold * vector
+            offered[out + state.n_out + fold] = state.step + fold * vector + pipeline
         state.n_out += folds
         state.step += (folds - 1) * vector
         state.ending = 1
@@ -494,9 +495,8 @@ def _windows(rule, tables, state, freed, first, links):
         needed = window // n_windows * image_words + tables[needs + window % n_windows]
         if n_in < needed or not _advance(state, links, out, left, links.taken[into + needed - 1] + 1):
             return
-        n_out, leaves = state.n_out, state.step + pipeline
         for beat in range(beats):
-            links.offered[out + n_out + beat] = leaves + beat
+            links.offered[out + state.n_out + beat] = state.step + beat + pipeline
         state.n_out += beats
         state.n_read += 1
         state.ending = state.n_read % columns == 0

@@ -184,7 +184,7 @@ class _Simulation:
             return 0
         period = 0
         for images in self.per_image():
-            shifts = np.diff(images[-self.reach - 1 :], axis=0)
+            shifts = images[-self.reach :] - images[-self.reach - 1 : -1]
             period = period or int(shifts[0, 0])
             if (shifts != period).any():
                 return 0
