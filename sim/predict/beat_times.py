@@ -363,29 +363,24 @@ def _advance(state, links, out, left, not_before):
     taken first: how long it froze the pipeline is part of the cycle. `out` is where the beats that
     leave stand on the links, and `left` says how many of them are known to have been taken.
     """
-    step, frozen, i, n_out = state.step, state.frozen, state.n_settled, state.n_out
-    known = True
     while True:
-        emerges = NEVER
-        if i < n_out:
+        i, emerges = state.n_settled, NEVER
+        if i < state.n_out:
             # The step in which it leaves. A published beat has its cycle on the link instead; all
             # beats before it are settled, so `frozen` is exactly what was added.
-            emerges = links.offered[out + i] - (frozen if i < state.n_published else 0)
-            if emerges <= step:
-                known = i < left
-                if not known:
-                    break
-                frozen += links.taken[out + i] - links.offered[out + i]
-                i += 1
+            emerges = links.offered[out + i] - (state.frozen if i < state.n_published else 0)
+            if emerges <= state.step:
+                if left <= i:
+                    return False
+                state.frozen += links.taken[out + i] - links.offered[out + i]
+                state.n_settled += 1
                 continue
-        missing = not_before - frozen - step
+        missing = not_before - state.frozen - state.step
         if missing <= 0:
-            break
+            return True
         # The pipeline may freeze on the way, which uses up cycles without steps, so it stops at the
         # next beat that leaves.
-        step = min(emerges, step + missing)
-    state.step, state.frozen, state.n_settled = step, frozen, i
-    return known
+        state.step = min(emerges, state.step + missing)
 
 
 @compiled(inline="always")
