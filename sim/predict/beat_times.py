@@ -68,9 +68,9 @@ STATE = record("n_read", "n_out", "n_settled", "n_published", "n_freed", "freein
 - n_freed : how many times the memory has given room back
 - freeing : WINDOWS: the row of windows after which the next word that enters has room
 - ending : whether the next step reads the last word before room is given back
-- step : the next step, and the frozen cycles before it:
-- frozen : of the beats that are settled
-- frozen_published : of the beats that are published
+- step : the next step
+- frozen : cycles for which the beats that are settled froze the pipeline
+- frozen_published : cycles for which the beats that are published froze it, but for the last one
 """
 
 
@@ -488,7 +488,9 @@ def _windows(rule, tables, state, freed, first, links):
             return
         window = state.n_read
         needed = window // n_windows * image_words + tables[needs + window % n_windows]
-        if n_in < needed or not _advance(state, links, out, left, links.taken[into + needed - 1] + 1):
+        if n_in < needed:
+            return
+        if not _advance(state, links, out, left, links.taken[into + needed - 1] + 1):
             return
         for beat in range(beats):
             links.offered[out + state.n_out + beat] = state.step + beat + pipeline

@@ -28,7 +28,7 @@ from cbnn.sim.predict.rules import ends, kernel_rules
 from cbnn.sim.predict.trace import Trace
 
 MAX_BEATS = 1 << 27
-"""Bound of the beats of all links whose cycles are kept, 2 GiB; those of repeated images are not."""
+"""Bound of the beats of all links whose cycles are kept, 2 GiB; repeated images are not kept."""
 FIRST_IMAGES = 8
 """Images simulated before looking whether they repeat."""
 
@@ -70,8 +70,8 @@ def simulate_kernels(kernels: Sequence[Kernel], links: Sequence[Link], n_images:
     if n_images < 1:
         raise ValueError(f"{n_images} images are to be simulated; at least 1 is needed")
     if frames is not None and (len(frames) != n_images or min(frames) < 1):
-        raise ValueError(f"{len(frames)} frames of at least {min(frames, default=0)} beats are given "
-                         f"for {n_images} images; each needs a frame of at least 1 beat")
+        raise ValueError(f"{len(frames)} frames of at least {min(frames, default=0)} beats are "
+                         f"given for {n_images} images; each needs a frame of at least 1 beat")
     check_percentages(idle_percent, stall_percent)
     beats = next(kernels[link.sink].inputs[link.sink_port].beats for link in links
                  if link.source == OUTSIDE)
@@ -122,11 +122,11 @@ class _Simulation:
         while self.n_simulated < self.n_images:
             more = max(FIRST_IMAGES, 5 * self.n_simulated // 4)
             self._grow(self.n_images if self.disturbed else min(self.n_images, more))
-            n_beats = int(self.beats[entry]) * self.n_simulated
-            while run(self.rules, self.memory, self.known,
-                      Outside(entry, last, n_beats, self.source.idles, self.source.after, ready, gate),
-                      awake) != DONE:
-                ready = self.sink.ready()
+            outside = Outside(entry, last, int(self.beats[entry]) * self.n_simulated,
+                              self.source.idles, self.source.after, ready, gate)
+            while run(self.rules, self.memory, self.known, outside, awake) != DONE:
+                outside = outside._replace(ready=self.sink.ready())
+            ready = outside.ready
             if self.known.n_taken[last] < self.beats[last] * self.n_simulated:
                 raise DeadlockError(self._why())
             if not self.disturbed and (period := self._period()):
@@ -155,7 +155,8 @@ class _Simulation:
         These are, of every link, when its beats are offered and when they are taken, and, of every
         kernel, when its memory gives room back.
         """
-        for cycles, n_per_image in ((self.known.offered, self.beats), (self.known.taken, self.beats),
+        for cycles, n_per_image in ((self.known.offered, self.beats),
+                                    (self.known.taken, self.beats),
                                     (self.memory.freed, self.rules.rules["frees"])):
             for start, n in zip(_starts(n_per_image, self.n_simulated), n_per_image, strict=True):
                 if n:
@@ -238,6 +239,7 @@ def _starts(per_image: Numbers, n_images: int) -> Numbers:
 def _spread(values: Numbers, per_image: Numbers, old: int, new: int) -> Numbers:
     """Move what such an array holds to where it stands in one for more images."""
     larger = np.zeros(int(per_image.sum()) * new, np.int64)
-    for n, before, after in zip(per_image, _starts(per_image, old), _starts(per_image, new), strict=True):
+    for n, before, after in zip(per_image, _starts(per_image, old), _starts(per_image, new),
+                                strict=True):
         larger[after : after + n * old] = values[before : before + n * old]
     return larger

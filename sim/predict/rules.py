@@ -72,8 +72,8 @@ def _folds(buffer: Kernel, schedule: Schedule, unit: Schedule | None) -> dict[st
     """Return the numbers of a replay buffer and the matrix unit after it."""
     _, vector, folds = schedule.numbers
     if unit is None or unit.table != (0,) * (vector - 1) + (1,):
-        raise ValueError(f"{buffer.name} replays vectors of {vector} words; a matrix unit of {vector} "
-                         "words per vector must follow")
+        raise ValueError(f"{buffer.name} replays vectors of {vector} words; a matrix unit of "
+                         f"{vector} words per vector must follow")
     pipeline, = unit.numbers
     return {"pipeline": pipeline, "vector": vector, "folds": folds,
             "frees": buffer.s_axis.beats // vector}

@@ -13,10 +13,11 @@ STARVED, BLOCKED, BUSY = range(3)
 
 @dataclass(frozen=True)
 class Trace:
-    """What happens on every link; links and kernels count as in `Accelerator`, cycles as in `cosim`.
+    """What happens on every link. Links and kernels are counted as in `Accelerator`.
 
     Attributes
     ----------
+    kernels, links : see `Accelerator`; cycles count as in `cosim`
     n_images : images asked for
     n_simulated : images, the first ones, that were simulated; the others repeat the last of them
     period_cycles : cycles from one to the next of those that repeat
@@ -145,7 +146,7 @@ class Trace:
 
 @compiled(_nrt=True)
 def replayed(vector, folds, entered, out_offered, out_taken):
-    """Return when the beats between a replay buffer and its matrix unit are offered, and when taken.
+    """Return when the beats from a replay buffer to its matrix unit are offered, and when taken.
 
     Parameters
     ----------
