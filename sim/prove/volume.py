@@ -20,9 +20,9 @@ from cbnn.hw.verilog import generate, padded
 from cbnn.model.compute import golden
 from cbnn.model.network import Network
 from cbnn.model.processes import scratch_folder, started
-from cbnn.sim.predict.dataflow import check_percentages, simulate
-from cbnn.sim.prove.design import Design
+from cbnn.sim.predict.dataflow import simulate
 from cbnn.sim.predict.outside import check_percentages
+from cbnn.sim.prove.design import Design
 from cbnn.sim.prove.verify import mark_breaches, sentences
 from cbnn.sim.prove.verilated import Harness, MismatchError, SimulationError, build, check_verilator
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cbnn.hw.accelerator import Accelerator, accelerator, chain, input_beats
+from cbnn.hw.accelerator import Accelerator, accelerator, chain
 from cbnn.hw.fifo import Fifo
 from cbnn.hw.folding import Folding
 from cbnn.hw.input_stream import input_beats
 from cbnn.hw.mvtu.mvtu import Mvtu
-from cbnn.hw.stream import Link, OUTSIDE, Port, Schedule
-from cbnn.hw.verilog import FILE_LIST, generate
+from cbnn.hw.stream import OUTSIDE, Link, Port, Schedule
+from cbnn.hw.verilog import generate
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim.predict import dataflow
