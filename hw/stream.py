@@ -105,7 +105,7 @@ class Rom:
 
 @dataclass(frozen=True)
 class Schedule:
-    """When a kernel moves beats, as `cbnn.sim.predict.dataflow` computes it; what they carry plays no part.
+    """When a kernel moves beats, as `cbnn.sim.predict.beat_times` computes it, whatever they carry.
 
     Attributes
     ----------
@@ -119,7 +119,7 @@ class Schedule:
     """
 
     class Kind(IntEnum):
-        """The rules; the functions that compute them are documented in `cbnn.sim.predict.dataflow`."""
+        """The rules; the functions that compute them are documented in `cbnn.sim.predict.beat_times`."""
 
         FIFO = 0
         GATHER = 1
