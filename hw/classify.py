@@ -6,7 +6,7 @@ import numpy as np
 from myhdl import ConcatSignal, Signal, always, always_comb, always_seq, block, instances, intbv, modbv
 from numpy.typing import NDArray
 
-from cbnn.hw.delay import delay
+from cbnn.hw.delay import advance_when_free, delay
 from cbnn.hw.stream import Kernel, Port, Schedule, counter
 
 
@@ -108,9 +108,7 @@ def classify(clk, rst, s_axis, m_axis, unit):
     flags = Signal(intbv(0)[2:])
     last, valid = flags(0), flags(1)
 
-    @always_comb
-    def handshake():
-        advance.next = m_axis.tready or not m_axis.tvalid
+    handshaking = advance_when_free(m_axis, advance)
 
     @always_comb
     def accept():
@@ -122,7 +120,7 @@ def classify(clk, rst, s_axis, m_axis, unit):
             scores.next = s_axis.tdata
 
     comparing = find_best(clk, advance, scores, beat_best, beat_index, pe, levels, width)
-    delaying = [delay_scores(clk, advance, scores, scores_late, levels),
+    delaying = [delay(clk, None, advance, scores, scores_late, levels),
                 delay(clk, rst, advance, ConcatSignal(s_axis.tvalid, s_axis.tlast), flags, levels + 1)]
     extending = [extend_sign(scores_late((i + 1) * width, i * width), lanes[i]) for i in range(pe)]
     keeping = keep_best(clk, rst, advance, valid, last, beat_best, beat_index, class_, pe, width, unit.n_classes)
@@ -243,30 +241,6 @@ def compare_pairs(clk, advance, values, places, next_values, next_places, level)
                 next_values[n_pairs].next = values[2 * n_pairs]
                 next_places[n_pairs].next = places[2 * n_pairs]
     return compare, pass_on
-
-
-@block
-def delay_scores(clk, advance, scores, scores_late, levels):
-    """Delay the scores of a beat as long as their comparison takes."""
-    if levels == 0:
-        @always_comb
-        def drive():
-            scores_late.next = scores
-        return drive
-    line = [Signal(intbv(0)[len(scores) :]) for _ in range(levels)]
-
-    @always_comb
-    def drive_late():
-        scores_late.next = line[levels - 1]
-
-    @always(clk.posedge)
-    def step():
-        if advance:
-            line[0].next = scores
-            for i in range(1, levels):
-                line[i].next = line[i - 1]
-
-    return drive_late, step
 
 
 @block

@@ -1,37 +1,55 @@
-"""Delays: flags and words that wait as long as a pipeline beside them takes."""
+"""Pipelines: when their registers move on, and words and flags that wait beside them."""
 
-from myhdl import Signal, always, always_comb, block, instances, intbv
+from itertools import pairwise
+
+from myhdl import Signal, always, always_comb, always_seq, block, instances, intbv
 
 
 @block
-def delay(clk, rst, advance, source, delayed, stages):
-    """Delay flags, as pipelines beside them take."""
-    line = [Signal(intbv(0)[len(source) :]) for _ in range(stages)]
+def advance_when_free(m_axis, advance):
+    """Let a pipeline move on unless its last register holds a beat that is not taken.
+
+        tvalid   0 1 1 1 0
+        tready   0 1 0 0 0
+        advance  1 1 0 0 1
+
+    `advance` is low while a beat waits, and so is `tready` of a stream that enters the pipeline.
+    """
 
     @always_comb
-    def drive():
-        delayed.next = line[stages - 1]
-
-    @always(clk.posedge)
-    def step():
-        if rst:
-            for i in range(stages):
-                line[i].next = 0
-        elif advance:
-            line[0].next = source
-            for i in range(1, stages):
-                line[i].next = line[i - 1]
+    def find_advance():
+        advance.next = m_axis.tready or not m_axis.tvalid
 
     return instances()
 
 
 @block
-def hold(clk, advance, word, held):
+def delay(clk, rst, advance, source, delayed, cycles):
+    """Delay a word by `cycles` in which `advance` is high; none at all if `cycles` is 0.
+
+    `rst` clears flags. It is None for data, whose flags say whether they count.
+    """
+    if cycles == 0:
+        @always_comb
+        def drive():
+            delayed.next = source
+        return drive
+    line = [source, *(Signal(intbv(0)[len(source) :]) for _ in range(cycles - 1)), delayed]
+    return [register(clk, rst, advance, before, after) for before, after in pairwise(line)]
+
+
+@block
+def register(clk, rst, advance, word, held):
     """Register a word."""
+    if rst is None:
+        @always(clk.posedge)
+        def hold():
+            if advance:
+                held.next = word
+    else:
+        @always_seq(clk.posedge, reset=rst)
+        def hold():
+            if advance:
+                held.next = word
 
-    @always(clk.posedge)
-    def register():
-        if advance:
-            held.next = word
-
-    return register
+    return hold

@@ -8,6 +8,7 @@ from myhdl import Signal, always, always_comb, always_seq, block, instances, int
 from numpy.typing import NDArray
 
 from cbnn.hw.cost import ram_luts
+from cbnn.hw.delay import advance_when_free
 from cbnn.hw.stream import Kernel, Port, Schedule, counter
 
 
@@ -115,14 +116,15 @@ def max_pool(clk, rst, s_axis, m_axis, unit):
 
     walking = walk_pools(clk, rst, go, group, sub_row, sub_column, address, dropped, image_end, unit)
 
-    @always_comb
-    def handshake():
-        advance.next = m_axis.tready or not m_axis.tvalid
-        go.next = s_axis.tvalid and (m_axis.tready or not m_axis.tvalid)
+    handshaking = advance_when_free(m_axis, advance)
 
     @always_comb
-    def drive():
+    def take():
         s_axis.tready.next = advance
+        go.next = s_axis.tvalid and advance
+
+    @always_comb
+    def find_pool():
         pool_start.next = sub_row == 0 and sub_column == 0
         pool_end.next = sub_row == size - 1 and sub_column == size - 1 and not dropped
 

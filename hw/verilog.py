@@ -67,9 +67,13 @@ def generate(accelerator: Accelerator, folder: Path,
 
 
 def write_part(part: FrameGuard | Kernel | ResultMarks, folder: Path) -> list[str]:
-    """Write the module, or modules, of one part of an accelerator; return their names."""
+    """Write the modules of one part of an accelerator; return the names of those that `folder` had not.
+
+    Parts of an accelerator share circuits, which an earlier part may have written.
+    """
+    earlier = {path.stem for path in folder.glob("*.v")}
     if isinstance(part, Kernel):
-        return write_kernel(part, folder)
+        return [module for module in write_kernel(part, folder) if module not in earlier]
     return _write_modules({part.name: part.construct}, frozenset(), folder)
 
 

@@ -11,15 +11,15 @@ from itertools import pairwise
 from myhdl import Signal, always, always_comb, always_seq, block, instances, intbv
 
 from cbnn.hw.cost import RomShape, in_block_ram
-from cbnn.hw.delay import delay, hold
-from cbnn.hw.instance import inside_is_elsewhere, instantiation, placeholder
+from cbnn.hw.delay import advance_when_free, delay
+from cbnn.hw.instance import Place, instance
 from cbnn.hw.mvtu.processing_element import element_stages, processing_element
 from cbnn.hw.mvtu.rom import rom, rom_submodules
 from cbnn.hw.mvtu.sequencer import find_row, find_shift, issue_words
 from cbnn.hw.mvtu.xnor_popcount import (
+    Counters,
     popcount_lut_terms,
     popcount_stages,
-    popcount_submodules,
     xnor_popcount,
 )
 from cbnn.hw.stream import Kernel, Port, Rom, Schedule, counter
@@ -187,23 +187,29 @@ class Mvtu(Kernel):
         """Module name of its XNOR-popcounts."""
         return f"{self.name}_popcount"
 
+    @property
+    def counters(self) -> Counters:
+        """Fixed circuits of its XNOR-popcounts, one module of each for all units of the accelerator.
+
+        The accelerator's name is what stands before the last underscore in the unit's.
+        """
+        return Counters(self.name.rpartition("_")[0] or self.name, kept=self.n_weight_words > 1)
+
     def submodules(self) -> dict:
         """Return what constructs the XNOR-popcount and the processing element."""
         clk, advance, valid, first = (Signal(bool(0)) for _ in range(4))
         inputs, weights = Signal(intbv(0)[self.simd :]), Signal(intbv(0)[self.simd :])
         count = Signal(intbv(0, min=0, max=self.simd + 1))
         shift, row, result = self.element_signals()
-        return {**rom_submodules(self.roms), **popcount_submodules(self.popcount_module),
-                self.popcount_module: lambda: xnor_popcount(clk, advance, weights, inputs, count, self.popcount_module),
+        return {**rom_submodules(self.roms), **self.counters.modules(self.simd),
+                self.popcount_module: lambda: xnor_popcount(clk, advance, weights, inputs, count, self.counters),
                 self.element_module: lambda: processing_element(
-                    clk, advance, valid, first, shift, inputs, weights, row, result, self.sum_width,
-                    self.popcount_module)}
+                    clk, advance, valid, first, shift, inputs, weights, row, result, self)}
 
     @property
     def kept_modules(self) -> frozenset[str]:
-        """ROMs, and the parts of XNOR-popcount, which fill their LUTs unless constant weights shrink them."""
-        counters = popcount_submodules(self.popcount_module) if self.n_weight_words > 1 else {}
-        return frozenset([*rom_submodules(self.roms), *counters])
+        """ROMs; of the counters each instance says whether it is kept."""
+        return frozenset(rom_submodules(self.roms))
 
     def element_signals(self):
         """Return a processing element's `shift`, None where it has none, `row` and `result`."""
@@ -247,14 +253,11 @@ def mvtu(clk, rst, s_axis, m_axis, unit):
     shift = unit.element_signals()[0]
     done, done_image = Signal(bool(0)), Signal(bool(0))
 
-    @always_comb
-    def handshake():
-        advance.next = m_axis.tready or not m_axis.tvalid
-
+    handshaking = advance_when_free(m_axis, advance)
     issuing = issue_words(clk, rst, s_axis, advance, go, words[0], weight_address, flags[0], unit)
     weights = rom(clk, advance, weight_address, weight_word, unit.roms[0])
     aligning = [delay(clk, rst, advance, before, after, 1) for before, after in pairwise(flags)]
-    aligning_words = [hold(clk, advance, before, after) for before, after in pairwise(words)]
+    aligning_words = [delay(clk, None, advance, before, after, 1) for before, after in pairwise(words)]
     row_words = find_row(clk, rst, advance, row_valid, row_last, row_word, unit)
     if shift is not None:
         shifting = find_shift(clk, rst, advance, valid, first, counted(4), last, shift, unit.gaps)
@@ -281,8 +284,9 @@ def compute_rows(clk, advance, valid, first, shift, word, weight_word, row_word,
     pe, simd, width = unit.pe, unit.simd, len(row_word) // unit.pe
     results = [unit.element_signals()[2] for _ in range(pe)]
     result_width = len(results[0])
-    elements = [element_instance(clk, advance, valid, first, shift, word, weight_word((i + 1) * simd, i * simd),
-                                 row_word((i + 1) * width, i * width), results[i], unit, i) for i in range(pe)]
+    elements = [instance(Place(unit.element_module, f"element_{i}"), processing_element,
+                         clk, advance, valid, first, shift, word, weight_word((i + 1) * simd, i * simd),
+                         row_word((i + 1) * width, i * width), results[i], unit) for i in range(pe)]
 
     if unit.last:
         @always_comb
@@ -297,17 +301,3 @@ def compute_rows(clk, advance, valid, first, shift, word, weight_word, row_word,
                 m_tdata.next[i] = results[i]
 
     return instances()
-
-
-@block
-def element_instance(clk, advance, valid, first, shift, inputs, weights, row, result, unit, index):
-    """Instantiate a processing element as a module of its own."""
-    ports = {"clk": clk, "advance": advance, "valid": valid, "first": first, "shift": shift,
-             "inputs": inputs, "weights": weights, "row": row}
-    element_instance.verilog_code = instantiation(
-        unit.element_module, f"element_{index}", {name: s for name, s in ports.items() if s is not None},
-        {"result": result})
-    if inside_is_elsewhere():
-        return placeholder()
-    return processing_element(clk, advance, valid, first, shift, inputs, weights, row, result, unit.sum_width,
-                              unit.popcount_module)

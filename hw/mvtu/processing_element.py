@@ -2,7 +2,7 @@
 
 from myhdl import Signal, always, always_comb, block, instances, intbv, modbv
 
-from cbnn.hw.instance import inside_is_elsewhere, instantiation, placeholder
+from cbnn.hw.instance import Place, instance
 from cbnn.hw.mvtu.xnor_popcount import popcount_stages, xnor_popcount
 
 
@@ -12,7 +12,7 @@ def element_stages(simd: int) -> int:
 
 
 @block
-def processing_element(clk, advance, valid, first, shift, inputs, weights, row, result, sum_width, popcount_module):
+def processing_element(clk, advance, valid, first, shift, inputs, weights, row, result, unit):
     """Accumulate popcounts and tell whether they reach the threshold, or give the score.
 
     `inputs` and `weights` enter together; `valid` and `first` (first word of the row) come `popcount_stages` cycles
@@ -21,10 +21,12 @@ def processing_element(clk, advance, valid, first, shift, inputs, weights, row, 
     starts that counts 2**shift times less: Horner's rule), `row` comes one cycle later, with the sum, and is the
     threshold, or added. `result` is a bit, or the score. All registers hold while `advance` is low.
     """
+    sum_width = unit.sum_width
     count = Signal(intbv(0, min=0, max=len(inputs) + 1))
     accumulator, carried = Signal(modbv(0)[sum_width:]), Signal(modbv(0)[sum_width:])
     top_bit, scores = sum_width - 1, isinstance(result.val, intbv)
-    counting = popcount_instance(clk, advance, weights, inputs, count, popcount_module)
+    counting = instance(Place(unit.popcount_module, "count_agreement"), xnor_popcount,
+                        clk, advance, weights, inputs, count, unit.counters)
 
     # One addition, of what is chosen before, takes a LUT per bit; two, chosen from, may take more.
     if shift is None:
@@ -70,12 +72,3 @@ def processing_element(clk, advance, valid, first, shift, inputs, weights, row, 
                 result.next = accumulator >= row
 
     return instances()
-
-
-@block
-def popcount_instance(clk, advance, weights, inputs, count, module):
-    """Instantiate XNOR-popcount as a module of its own."""
-    popcount_instance.verilog_code = instantiation(
-        module, "count_agreement", {"clk": clk, "advance": advance, "weights": weights, "inputs": inputs},
-        {"count": count})
-    return placeholder() if inside_is_elsewhere() else xnor_popcount(clk, advance, weights, inputs, count, module)

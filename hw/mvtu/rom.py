@@ -11,7 +11,7 @@ from typing import Any
 
 from myhdl import Signal, always, always_comb, block, intbv
 
-from cbnn.hw.instance import inside_is_elsewhere, instantiation, placeholder
+from cbnn.hw.instance import Place, instance
 from cbnn.hw.stream import Rom, counter
 
 
@@ -31,16 +31,8 @@ def rom(clk, advance, address, data, content):
     A ROM of one word has no register: `data` is that word at all times.
     """
     if len(content.words) > 1:
-        return rom_instance(clk, advance, address, data, content)
+        return instance(Place(content.name, f"u_{content.name}"), rom_module, clk, advance, address, data, content)
     return read_rom(clk, advance, address, data, content)
-
-
-@block
-def rom_instance(clk, advance, address, data, content):
-    """Instantiate a ROM as a module of its own."""
-    rom_instance.verilog_code = instantiation(content.name, f"u_{content.name}",
-                                              {"clk": clk, "advance": advance, "address": address}, {"data": data})
-    return placeholder() if inside_is_elsewhere() else read_rom(clk, advance, address, data, content)
 
 
 @block

@@ -1,19 +1,22 @@
 """XNOR-popcount: how many inputs agree with their weights.
 
-It is built of two modules that each fill LUTs of six inputs exactly: one counts three agreements (two LUTs), one adds
-three such counts (four LUTs). Their boundaries are kept in synthesis, which would otherwise trade them for more and
-smaller LUTs. Counts of nine are registered, and added up in levels of four, each registered too.
+It is built of two circuits that each fill LUTs of six inputs exactly: one counts three agreements
+(two LUTs), one adds three such counts (four LUTs). They are the same for all matrix units, so a
+design has one module of each. Synthesis keeps their boundaries, since it would otherwise trade them
+for more and smaller LUTs. Counts of nine are registered, and added up in levels of four, each
+registered too.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from myhdl import Signal, always, always_comb, block, instances, intbv, modbv
 
-from cbnn.hw.instance import inside_is_elsewhere, instantiation, placeholder
+from cbnn.hw.instance import Place, instance
 
 NINE = 9
-"""Bits counted behind one register."""
+"""Bits counted before one register."""
 FAN_IN = 4
 """Counts added in one step of the later stages."""
 
@@ -38,20 +41,39 @@ def popcount_lut_terms(simd: int) -> tuple[int, int, int]:
     return n_nines, rest, adders
 
 
-def popcount_submodules(module: str) -> dict[str, Callable[[], Any]]:
-    """Return constructors of the modules that `xnor_popcount` instantiates, by name, when it is called `module`."""
-    def bits(n: int) -> Any:
-        return Signal(intbv(0)[n:])
+@dataclass(frozen=True)
+class Counters:
+    """The two fixed circuits of a design, as one popcount instantiates them.
 
-    return {f"{module}_count_three": lambda: count_three(bits(3), bits(3), bits(2)),
-            f"{module}_add_three": lambda: add_three(bits(2), bits(2), bits(2), bits(4))}
+    Attributes
+    ----------
+    design : prefix of the modules' names, so that two designs in one project do not clash
+    kept : True if synthesis is to keep the boundaries of these instances. False where weights are
+        constant, which shrinks the circuits if they are optimised together with the weights
+    """
+
+    design: str
+    kept: bool = True
+
+    count_three = property(lambda self: f"{self.design}_count_three")
+    add_three = property(lambda self: f"{self.design}_add_three")
+
+    def modules(self, simd: int) -> dict[str, Callable[[], Any]]:
+        """Return what constructs the modules that a popcount of `simd` bits instantiates, by name."""
+        def bits(n: int) -> Any:
+            return Signal(intbv(0)[n:])
+
+        if simd + 1 < NINE:
+            return {}
+        return {self.count_three: lambda: count_three(bits(3), bits(3), bits(2)),
+                self.add_three: lambda: add_three(bits(2), bits(2), bits(2), bits(4))}
 
 
 @block
-def xnor_popcount(clk, advance, weights, inputs, count, module):
-    """Count the equal bits of `weights` and `inputs`: one word per cycle, `popcount_stages(simd)` cycles of latency.
+def xnor_popcount(clk, advance, weights, inputs, count, counters):
+    """Count the equal bits of `weights` and `inputs`, one word per cycle.
 
-    All registers hold while `advance` is low. `module` is the name of its own module, and prefix of those inside.
+    All registers hold while `advance` is low.
     """
     n_nines = (len(inputs) + 1) // NINE
     simd = max(len(inputs), NINE * n_nines)
@@ -61,7 +83,7 @@ def xnor_popcount(clk, advance, weights, inputs, count, module):
     missing = (1 << simd) - (1 << len(inputs))
     counts = [Signal(intbv(0, min=0, max=min(NINE, simd - i) + 1)) for i in range(0, simd, NINE)]
     nines = [count_nine(clk, advance, own_weights(NINE * (i + 1), NINE * i), own_inputs(NINE * (i + 1), NINE * i),
-                        counts[i], module, i) for i in range(n_nines)]
+                        counts[i], counters, i) for i in range(n_nines)]
     if simd > NINE * n_nines:
         rest = count_rest(clk, advance, own_weights, own_inputs, counts[-1], NINE * n_nines)
     adders = []
@@ -84,14 +106,14 @@ def xnor_popcount(clk, advance, weights, inputs, count, module):
 
 
 @block
-def count_nine(clk, advance, weights, inputs, count, module, index):
+def count_nine(clk, advance, weights, inputs, count, counters, index):
     """Count the agreements of nine bits, registered."""
     own_weights, own_inputs = Signal(intbv(0)[NINE:]), Signal(intbv(0)[NINE:])
     a, b, c = threes = [Signal(intbv(0)[2:]) for _ in range(3)]
     nine = Signal(intbv(0)[4:])
-    counting = [count_three_instance(own_weights(3 * i + 3, 3 * i), own_inputs(3 * i + 3, 3 * i), threes[i],
-                                     f"{module}_count_three", 3 * index + i) for i in range(3)]
-    adding = add_three_instance(a, b, c, nine, f"{module}_add_three", index)
+    counting = [instance(Place(counters.count_three, f"count_three_{3 * index + i}", counters.kept), count_three,
+                         own_weights(3 * i + 3, 3 * i), own_inputs(3 * i + 3, 3 * i), threes[i]) for i in range(3)]
+    adding = instance(Place(counters.add_three, f"add_three_{index}", counters.kept), add_three, a, b, c, nine)
 
     @always_comb
     def copy():
@@ -173,22 +195,6 @@ def add_three(a, b, c, total):
         total.next[3] = all_four
 
     return instances()
-
-
-@block
-def count_three_instance(weights, inputs, count, module, index):
-    """Instantiate the counter of three as a module of its own."""
-    count_three_instance.verilog_code = instantiation(
-        module, f"count_three_{index}", {"weights": weights, "inputs": inputs}, {"count": count})
-    return placeholder() if inside_is_elsewhere() else count_three(weights, inputs, count)
-
-
-@block
-def add_three_instance(a, b, c, total, module, index):
-    """Instantiate the adder of three as a module of its own."""
-    add_three_instance.verilog_code = instantiation(
-        module, f"add_three_{index}", {"a": a, "b": b, "c": c}, {"total": total})
-    return placeholder() if inside_is_elsewhere() else add_three(a, b, c, total)
 
 
 @block

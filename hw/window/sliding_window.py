@@ -16,6 +16,7 @@ import numpy as np
 from myhdl import Signal, always, always_comb, always_seq, block, instances, intbv, modbv
 
 from cbnn.hw.cost import memory_block_rams, memory_luts
+from cbnn.hw.delay import advance_when_free
 from cbnn.hw.stream import Kernel, Port, Schedule, counter
 from cbnn.hw.window.line_buffer import fill_level, line_buffer
 from cbnn.hw.window.window_walk import select_padding, walk_windows
@@ -218,10 +219,11 @@ def sliding_window(clk, rst, s_axis, m_axis, unit):
                          _port_offset(unit, port), depth) for port in range(ports)]
     edges = [select_padding(clk, advance, row, column, kernel_row, kernel_column, taps, m_axis.tdata, unit)]
 
+    handshaking = advance_when_free(m_axis, advance)
+
     @always_comb
     def handshake():
-        advance.next = m_axis.tready or not m_axis.tvalid
-        read.next = available and (m_axis.tready or not m_axis.tvalid)
+        read.next = available and advance
         write.next = s_axis.tvalid and s_axis.tready
 
     @always_seq(clk.posedge, reset=rst)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from myhdl import Signal, always, always_comb, always_seq, block, intbv
 
-from cbnn.hw.mvtu.xnor_popcount import popcount_stages, popcount_submodules, xnor_popcount
+from cbnn.hw.mvtu.xnor_popcount import Counters, popcount_stages, xnor_popcount
 from cbnn.hw.stream import Kernel, Port, Schedule
 
 
@@ -19,7 +19,7 @@ def popcount_stream(clk, rst, s_axis, m_axis, simd, stages):
     # A copy, since slices of a port convert to zeros.
     pair = Signal(intbv(0)[2 * simd :])
     weights, inputs = pair(simd, 0), pair(2 * simd, simd)
-    counting = xnor_popcount(clk, advance, weights, inputs, count, "popcount")
+    counting = xnor_popcount(clk, advance, weights, inputs, count, Counters("popcount"))
 
     @always_comb
     def copy():
@@ -66,7 +66,7 @@ class Popcount(Kernel):
     schedule = property(lambda self: Schedule(Schedule.Kind.EACH, (popcount_stages(self.simd),), (1,) * self.beats))
 
     def submodules(self):
-        return popcount_submodules("popcount")
+        return Counters("popcount").modules(self.simd)
 
     def hardware(self, clk, rst, s_axis, m_axis):
         return popcount_stream(clk, rst, s_axis, m_axis, self.simd, popcount_stages(self.simd))
