@@ -54,8 +54,8 @@ class Fifo(Kernel):
 
 @block
 def fifo(clk, rst, s_axis, m_axis, depth):
-    """First-in first-out memory of `depth` beats, read asynchronously (distributed RAM)."""
-    width = len(s_axis.tdata)
+    """First-in first-out memory, read asynchronously (distributed RAM); a beat is a word, with tlast on top."""
+    width, last_word = len(s_axis.tdata), depth - 1
     memory = [Signal(intbv(0)[width + 1 :]) for _ in range(depth)]
     write_address, read_address = counter(depth), counter(depth)
     level = counter(depth + 1)
@@ -92,12 +92,12 @@ def fifo(clk, rst, s_axis, m_axis, depth):
     @always_seq(clk.posedge, reset=rst)
     def count():
         if write:
-            if write_address == depth - 1:
+            if write_address == last_word:
                 write_address.next = 0
             else:
                 write_address.next = write_address + 1
         if read:
-            if read_address == depth - 1:
+            if read_address == last_word:
                 read_address.next = 0
             else:
                 read_address.next = read_address + 1

@@ -66,13 +66,13 @@ def frame_guard(clk, rst, s_axis, m_axis, image_end, damaged, frame_errors, beat
         s_axis  a b| . c d e f| g
         m_axis  a b  0|c d e| . g
     """
-    beat = counter(beats)
+    beat, last_beat = counter(beats), beats - 1
     filling, cutting = Signal(bool(0)), Signal(bool(0))
     last, offered, moved = (Signal(bool(0)) for _ in range(3))
 
     @always_comb
     def find_last():
-        last.next = beat == beats - 1
+        last.next = beat == last_beat
 
     @always_comb
     def find_offered():

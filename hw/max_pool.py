@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cbnn.hw.cost import ram_luts
 from cbnn.hw.delay import advance_when_free
+from cbnn.hw.loops import loop_signals, nested_loops
 from cbnn.hw.stream import Kernel, Port, Schedule, counter
 
 
@@ -104,7 +105,7 @@ class MaxPool(Kernel):
 def max_pool(clk, rst, s_axis, m_axis, unit):
     """Max pooling; one beat in per cycle, results one cycle behind the beat that completes them."""
     size, pe, groups = unit.size, unit.pe, unit.groups
-    pool_rows, pool_columns = unit.in_shape[0] // size, unit.in_shape[1] // size
+    pool_columns, last_sub = unit.in_shape[1] // size, size - 1
     partial = [Signal(intbv(0)[pe:]) for _ in range(pool_columns * groups)]
     invert = unit.invert if len(unit.invert) > 1 else unit.invert * 2
     advance, go = Signal(bool(0)), Signal(bool(0))
@@ -126,7 +127,7 @@ def max_pool(clk, rst, s_axis, m_axis, unit):
     @always_comb
     def find_pool():
         pool_start.next = sub_row == 0 and sub_column == 0
-        pool_end.next = sub_row == size - 1 and sub_column == size - 1 and not dropped
+        pool_end.next = sub_row == last_sub and sub_column == last_sub and not dropped
 
     @always_comb
     def look():
@@ -165,55 +166,49 @@ def max_pool(clk, rst, s_axis, m_axis, unit):
 @block
 def walk_pools(clk, rst, go, group, sub_row, sub_column, address, dropped, image_end, unit):
     """Count through the raster: which pool a beat belongs to, and where in it."""
-    size, groups = unit.size, unit.groups
+    size, groups, last_sub = unit.size, unit.groups, unit.size - 1
     n_rows, n_columns = unit.in_shape[0], unit.in_shape[1]
-    pooled_rows, pooled_columns = n_rows // size * size, n_columns // size * size
+    last_row, last_column = n_rows // size * size - 1, n_columns // size * size - 1
     to_pixel_start = groups - 1
-    row, column = counter(n_rows), counter(n_columns)
-    group_end, column_end = Signal(bool(0)), Signal(bool(0))
+    loops = range(groups), range(n_columns), range(n_rows)
+    (_, column, row), (group_end, column_end, raster_end) = loop_signals(*loops)
+    walking = nested_loops(clk, rst, go, (group, column, row), (group_end, column_end, raster_end), loops)
 
     @always_comb
     def find_ends():
-        group_end.next = group == groups - 1
-        column_end.next = group == groups - 1 and column == n_columns - 1
-        dropped.next = row > pooled_rows - 1 or column > pooled_columns - 1
-        image_end.next = group == groups - 1 and column == pooled_columns - 1 and row == pooled_rows - 1
+        # What fills no pool is dropped, so an image's last pool may end before its raster.
+        dropped.next = row > last_row or column > last_column
+        image_end.next = group_end and column == last_column and row == last_row
 
     @always_seq(clk.posedge, reset=rst)
     def step_columns():
-        if go:
-            if not group_end:
-                group.next = group + 1
-                if not dropped:
-                    address.next = address + 1
+        if go and group_end:
+            if column_end or sub_column == last_sub:
+                sub_column.next = 0
             else:
-                group.next = 0
-                if column_end:
-                    column.next = 0
-                    sub_column.next = 0
-                    address.next = 0
-                else:
-                    column.next = column + 1
-                    if sub_column != size - 1:
-                        sub_column.next = sub_column + 1
-                        if not dropped:
-                            address.next = address - to_pixel_start
-                    else:
-                        sub_column.next = 0
-                        if column < pooled_columns - 1:
-                            address.next = address + 1
+                sub_column.next = sub_column + 1
 
     @always_seq(clk.posedge, reset=rst)
     def step_rows():
         if go and column_end:
-            if row == n_rows - 1:
-                row.next = 0
+            if raster_end or sub_row == last_sub:
                 sub_row.next = 0
             else:
-                row.next = row + 1
-                if sub_row == size - 1:
-                    sub_row.next = 0
-                else:
-                    sub_row.next = sub_row + 1
+                sub_row.next = sub_row + 1
+
+    @always_seq(clk.posedge, reset=rst)
+    def step_address():
+        if go:
+            if column_end:
+                address.next = 0
+            elif not group_end:
+                if not dropped:
+                    address.next = address + 1
+            elif sub_column != last_sub:
+                # The next pixel of a pool has the same partial results.
+                if not dropped:
+                    address.next = address - to_pixel_start
+            elif column < last_column:
+                address.next = address + 1
 
     return instances()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from myhdl import ConcatSignal, Signal, always, always_comb, always_seq, block, instances, intbv, modbv
 
 from cbnn.hw.cost import memory_block_rams, memory_luts
+from cbnn.hw.loops import nested_loops
 from cbnn.hw.stream import Kernel, Port, Schedule, counter
 
 
@@ -80,15 +81,17 @@ def replay_buffer(clk, rst, s_axis, m_axis, unit):
     memory = [Signal(intbv(0)[width + 1 :]) for _ in range(unit.ring)]
     write_address, read_address = (Signal(modbv(0)[address_width:]) for _ in range(2))
     held, position, fold = counter(capacity + 1), counter(vector), counter(folds)
+    loops, fold_end, replay_end = (range(vector), range(folds)), Signal(bool(1)), Signal(bool(1))
+    last_fold_number = folds - 1
     write, read, not_full, not_empty = (Signal(bool(0)) for _ in range(4))
-    fold_end, last_fold, vector_end = (Signal(bool(0)) for _ in range(3))
+    last_fold, vector_end = Signal(bool(0)), Signal(bool(0))
     entry, head = ConcatSignal(s_axis.tlast, s_axis.tdata), Signal(intbv(0)[width + 1 :])
 
     @always_comb
     def flags():
         not_full.next = held != capacity
         not_empty.next = held > position
-        last_fold.next = fold == folds - 1
+        last_fold.next = fold == last_fold_number
 
     @always_comb
     def handshake():
@@ -97,10 +100,11 @@ def replay_buffer(clk, rst, s_axis, m_axis, unit):
         write.next = s_axis.tvalid and not_full
         read.next = not_empty and m_axis.tready
 
+    replaying = nested_loops(clk, rst, read, (position, fold), (fold_end, replay_end), loops)
+
     @always_comb
-    def find_ends():
-        fold_end.next = position == vector - 1
-        vector_end.next = read and position == vector - 1 and last_fold
+    def find_end():
+        vector_end.next = read and replay_end
 
     @always_comb
     def look():
@@ -128,18 +132,12 @@ def replay_buffer(clk, rst, s_axis, m_axis, unit):
             held.next = held - vector
 
     @always_seq(clk.posedge, reset=rst)
-    def replay():
+    def step_address():
         if read:
-            if fold_end:
-                position.next = 0
-                if last_fold:
-                    fold.next = 0
-                    read_address.next = read_address + 1
-                else:
-                    fold.next = fold + 1
-                    read_address.next = read_address - to_start
+            # The vector begins again, unless that was the last time.
+            if fold_end and not last_fold:
+                read_address.next = read_address - to_start
             else:
-                position.next = position + 1
                 read_address.next = read_address + 1
 
     return instances()

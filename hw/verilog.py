@@ -123,13 +123,22 @@ def _forget_names() -> None:
 
 
 def _tidy(text: str) -> str:
-    """Sort what the converter takes from hashes: sensitivity lists and resets; drop unused names and blank space."""
-    text = re.sub(r"(?<=always @\()(?!posedge)[^)]*(?=\) begin)", lambda m: ", ".join(sorted(m[0].split(", "))), text)
-    text = re.sub(r"(?<=if \(rst == 1\) begin\n)(?: +\w+ <= \w+;\n)+",
+    """Write what the converter takes from hashes in one order, and its arithmetic as numbers.
+
+    Combinational blocks are sensitive to all that they read. Those that read memories keep their
+    list, since Icarus warns of them otherwise.
+    """
+    text = re.sub(r"(?<=always @\()(?!posedge)[^)]*(?=\) begin)",
+                  lambda m: ", ".join(sorted(m[0].split(", "))) if "[" in m[0] else "*", text)
+    text = text.replace("always @(*)", "always @*").replace("if (rst == 1) begin", "if (rst) begin")
+    text = re.sub(r"(?<=if \(rst\) begin\n)(?: +\w+ <= \w+;\n)+",
                   lambda m: "".join(sorted(m[0].splitlines(keepends=True))), text)
+    # The bounds of slices and memories: [9-1:0] is [8:0].
+    text = re.sub(r"(?<=[\[:])(\d+)-1(?=[\]:])", lambda m: str(int(m[1]) - 1), text)
+    text = re.sub(r"\((\w+) [-+] 0\)", r"\1", text)
     n_uses = Counter(re.findall(r"\w+", text))
     # Signals of blocks that became modules of their own leave their declarations.
-    lines = [line for line in text.splitlines()
+    lines = [line.rstrip() for line in text.splitlines()
              if not ((declared := re.fullmatch(r"(?:wire|reg) (?:\[\d+:0\] )?(\w+)(?: \[0:.*\])?;", line))
                      and n_uses[declared[1]] == 1)]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"

@@ -5,6 +5,7 @@ It counts words through slices and rows, addresses the weights, and marks where 
 
 from myhdl import ConcatSignal, Signal, always, always_comb, always_seq, block, instances, intbv
 
+from cbnn.hw.loops import loop_signals, nested_loops
 from cbnn.hw.mvtu.rom import rom
 from cbnn.hw.stream import counter
 
@@ -16,10 +17,11 @@ def issue_words(clk, rst, s_axis, advance, go, word, weight_address, issued, uni
     `issued` says of `word`, bit by bit: last of the image, last of a row, first of a row, valid, and, where there are
     several, first of a bit slice.
     """
-    n_words, n_slices, n_addresses = unit.pass_words, len(unit.slice_weights), unit.n_weight_words
-    to_slice_start = n_words - 1
-    in_slice, slice_ = counter(n_words), counter(n_slices)
-    slice_start, slice_end, row_start, row_end = (Signal(bool(0)) for _ in range(4))
+    n_slices = len(unit.slice_weights)
+    loops = range(unit.pass_words), range(n_slices)
+    (in_slice, slice_), (slice_end, row_end) = loop_signals(*loops)
+    walking = nested_loops(clk, rst, go, (in_slice, slice_), (slice_end, row_end), loops)
+    slice_start, row_start = Signal(bool(0)), Signal(bool(0))
     flags = [go, row_start, row_end, s_axis.tlast]
     all_flags = ConcatSignal(*([slice_start, *flags] if n_slices > 1 else flags))
 
@@ -28,48 +30,40 @@ def issue_words(clk, rst, s_axis, advance, go, word, weight_address, issued, uni
         go.next = advance and s_axis.tvalid
         s_axis.tready.next = advance
 
-    @always_comb
-    def find_ends():
-        row_start.next = in_slice == 0 and slice_ == 0
-        slice_end.next = in_slice == n_words - 1
-        row_end.next = in_slice == n_words - 1 and slice_ == n_slices - 1
-
     @always(clk.posedge)
     def take():
         if advance:
             word.next = s_axis.tdata
-
-    if n_slices > 1:
-        @always_comb
-        def find_slice_start():
-            slice_start.next = in_slice == 0
 
     @always_seq(clk.posedge, reset=rst)
     def flag():
         if advance:
             issued.next = all_flags
 
-    @always_seq(clk.posedge, reset=rst)
-    def step():
-        if go:
-            if not slice_end:
-                in_slice.next = in_slice + 1
-            else:
-                in_slice.next = 0
-                if not row_end:
-                    slice_.next = slice_ + 1
-                else:
-                    slice_.next = 0
+    if n_slices == 1:
+        @always_comb
+        def find_starts():
+            row_start.next = in_slice == 0
 
-    @always_seq(clk.posedge, reset=rst)
-    def step_address():
-        if go:
-            if slice_end and not row_end:
-                weight_address.next = weight_address - to_slice_start
-            elif weight_address == n_addresses - 1:
-                weight_address.next = 0
-            else:
-                weight_address.next = weight_address + 1
+        addressing = nested_loops(clk, rst, go, (weight_address,), (Signal(bool(1)),), (range(unit.n_weight_words),))
+    else:
+        to_slice_start, last_address = unit.pass_words - 1, unit.n_weight_words - 1
+
+        @always_comb
+        def find_starts():
+            slice_start.next = in_slice == 0
+            row_start.next = in_slice == 0 and slice_ == 0
+
+        @always_seq(clk.posedge, reset=rst)
+        def step_address():
+            if go:
+                # All slices read the same weights, so the address falls back until the last of them.
+                if slice_end and not row_end:
+                    weight_address.next = weight_address - to_slice_start
+                elif weight_address == last_address:
+                    weight_address.next = 0
+                else:
+                    weight_address.next = weight_address + 1
 
     return instances()
 
@@ -106,41 +100,47 @@ def find_shift(clk, rst, advance, valid, first, slice_start, last, shift, gaps):
 def find_row(clk, rst, advance, valid, last, row_word, unit):
     """Read what each fold of rows needs, from the second cycle after the one before has its last word."""
     n_rows = unit.n_row_words
-    row = counter(n_rows)
+    row, go = counter(n_rows), Signal(bool(0))
     reading = rom(clk, advance, row, row_word, unit.roms[1])
+    if n_rows == 1:
+        return reading
+
+    @always_comb
+    def find_last():
+        go.next = advance and valid and last
+
     if n_rows == unit.neuron_fold:
-        @always_seq(clk.posedge, reset=rst)
-        def step():
-            if advance and valid and last:
-                if row == n_rows - 1:
-                    row.next = 0
-                else:
-                    row.next = row + 1
+        stepping = nested_loops(clk, rst, go, (row,), (Signal(bool(1)),), (range(n_rows),))
     else:
-        go = Signal(bool(0))
-
-        @always_comb
-        def find_last():
-            go.next = advance and valid and last
-
         stepping = step_places(clk, rst, go, row, unit.neuron_fold, *unit.place_ends)
 
-    return instances()
+    return reading, find_last, stepping
 
 
 @block
 def step_places(clk, rst, go, row, neuron_fold, row_ends, column_ends):
-    """Address what a fold of rows needs where that depends on the window's place: places row by row, in each its folds.
+    """Address what a fold of rows needs where that depends on the window's border class.
 
-    Within a run of windows the address falls back to the first fold of the run, at the end of a row of windows to the
-    first run of columns.
+    Words stand class by class, in each of them fold by fold. Windows of a class follow each other in
+    runs of rows and of columns; `row_ends` and `column_ends` are the last row or column of each run.
+    With two folds, four columns, and runs that end at columns 0, 2 and 3, the addresses of a row are
+
+        column    0   1   2   3
+        run       0   1   1   2
+        address  0 1 2 3 2 3 4 5
+
+    so that within a run the address falls back to the run's first fold, and at the end of a row of
+    windows to the first run of columns.
     """
-    last_row, last_column, n_row_runs, n_column_runs = row_ends[-1], column_ends[-1], len(row_ends), len(column_ends)
+    n_row_runs, n_column_runs = len(row_ends), len(column_ends)
     to_run_start, to_row_start = neuron_fold - 1, neuron_fold * n_column_runs - 1
-    row_ends, column_ends = row_ends * (1 + (n_row_runs == 1)), column_ends * (1 + (n_column_runs == 1))  # for a ROM
-    fold, y, x = counter(neuron_fold), counter(last_row + 1), counter(last_column + 1)
+    loops = range(neuron_fold), range(column_ends[-1] + 1), range(row_ends[-1] + 1)
+    (fold, x, y), (fold_end, x_end, y_end) = loop_signals(*loops)
+    walking = nested_loops(clk, rst, go, (fold, x, y), (fold_end, x_end, y_end), loops)
+    # A table of one entry would not convert, so it has two.
+    row_ends, column_ends = row_ends * (1 + (n_row_runs == 1)), column_ends * (1 + (n_column_runs == 1))
     row_run, column_run = counter(n_row_runs), counter(n_column_runs)
-    row_end, column_end = counter(last_row + 1), counter(last_column + 1)
+    row_end, column_end = counter(row_ends[-1] + 1), counter(column_ends[-1] + 1)
 
     @always_comb
     def look_up_row():
@@ -151,33 +151,27 @@ def step_places(clk, rst, go, row, neuron_fold, row_ends, column_ends):
         column_end.next = column_ends[column_run]
 
     @always_seq(clk.posedge, reset=rst)
+    def step_runs():
+        if go and fold_end:
+            if x_end:
+                column_run.next = 0
+                if y_end:
+                    row_run.next = 0
+                elif y == row_end:
+                    row_run.next = row_run + 1
+            elif x == column_end:
+                column_run.next = column_run + 1
+
+    @always_seq(clk.posedge, reset=rst)
     def step():
         if go:
-            if fold != neuron_fold - 1:
-                fold.next = fold + 1
-                row.next = row + 1
+            if y_end:
+                row.next = 0
+            elif x_end and y != row_end:
+                row.next = row - to_row_start
+            elif fold_end and not x_end and x != column_end:
+                row.next = row - to_run_start
             else:
-                fold.next = 0
-                if x != last_column:
-                    x.next = x + 1
-                    if x == column_end:
-                        column_run.next = column_run + 1
-                        row.next = row + 1
-                    else:
-                        row.next = row - to_run_start
-                else:
-                    x.next = 0
-                    column_run.next = 0
-                    if y == last_row:
-                        y.next = 0
-                        row_run.next = 0
-                        row.next = 0
-                    else:
-                        y.next = y + 1
-                        if y == row_end:
-                            row_run.next = row_run + 1
-                            row.next = row + 1
-                        else:
-                            row.next = row - to_row_start
+                row.next = row + 1
 
     return instances()

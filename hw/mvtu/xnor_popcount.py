@@ -93,10 +93,16 @@ def xnor_popcount(clk, advance, weights, inputs, count, counters):
         adders += [add(clk, advance, addends, total) for addends, total in zip(inner, counts, strict=True)]
     total = counts[0]
 
-    @always_comb
-    def copy():
-        own_weights.next = weights
-        own_inputs.next = inputs | missing
+    if missing:
+        @always_comb
+        def copy():
+            own_weights.next = weights
+            own_inputs.next = inputs | missing
+    else:
+        @always_comb
+        def copy():
+            own_weights.next = weights
+            own_inputs.next = inputs
 
     @always_comb
     def drive():

@@ -28,8 +28,10 @@ def line_buffer(clk, write, write_address, write_data, advance, read_address, re
 
 
 @block
-def fill_level(clk, rst, write, row_end, read, row, column, available, ready, unit):
+def fill_level(clk, rst, write, read, walk, ready_available, unit):
     """Count the words held since the first row in use; tell whether a word fits and whether the window is complete."""
+    ready, available = ready_available
+    row, column, row_end = walk.row, walk.column, walk.row_end
     freed_words = tuple(n * unit.row_words for n in _freed_rows(unit))
     row_words = tuple((end - 1 - first) * unit.row_words
                       for end, first in zip(unit.end_rows, unit.first_rows, strict=True))
