@@ -119,11 +119,11 @@ def classify(clk, rst, s_axis, m_axis, unit):
         if advance:
             scores.next = s_axis.tdata
 
-    comparing = find_best(clk, advance, scores, beat_best, beat_index, pe, levels, width)
+    comparing = find_best(clk, advance, scores, (beat_best, beat_index), unit)
     delaying = [delay(clk, None, advance, scores, scores_late, levels),
                 delay(clk, rst, advance, ConcatSignal(s_axis.tvalid, s_axis.tlast), flags, levels + 1)]
     extending = [extend_sign(scores_late((i + 1) * width, i * width), lanes[i]) for i in range(pe)]
-    keeping = keep_best(clk, rst, advance, valid, last, beat_best, beat_index, class_, pe, width, unit.n_classes)
+    keeping = keep_best(clk, rst, advance, (valid, last), (beat_best, beat_index), class_, unit)
 
     @always_seq(clk.posedge, reset=rst)
     def finish():
@@ -164,8 +164,14 @@ def extend_sign(biased, lane):
 
 
 @block
-def find_best(clk, advance, scores, best, index, pe, levels, width):
-    """Find the highest of the scores of a beat, the first of equal ones, and its place; one cycle per level."""
+def find_best(clk, advance, scores, winner_of_beat, unit):
+    """Find the highest of the scores of a beat, the first of equal ones, and its place.
+
+    Scores are compared in pairs, level by level, a cycle each: of 3 7 7 2 5 the levels keep 7 7 5
+    at places 1 2 4, then 7 5 at 1 4, then 7 at 1.
+    """
+    best, index = winner_of_beat
+    pe, levels, width = unit.pe, unit.levels, unit.width
     values = [[Signal(intbv(0)[width:]) for _ in range(-(-pe // 2**level))] for level in range(levels + 1)]
     places = [[Signal(intbv(0)[max(1, level) :]) for _ in range(-(-pe // 2**level))] for level in range(levels + 1)]
     splitting = [split_score(scores((i + 1) * width, i * width), values[0][i]) for i in range(pe)]
@@ -244,8 +250,19 @@ def compare_pairs(clk, advance, values, places, next_values, next_places, level)
 
 
 @block
-def keep_best(clk, rst, advance, valid, last, beat_best, beat_index, class_, pe, width, n_classes):
-    """Keep the best score and its class from beat to beat; `class_` includes the present beat."""
+def keep_best(clk, rst, advance, flags, winner_of_beat, class_, unit):
+    """Keep the best score and its class from beat to beat; `class_` includes the present beat.
+
+    Of equal scores the first is kept. Best scores of beats of 5 classes each, the last of an image
+    in the third beat:
+
+        score   4 4 6|1
+        index   2 0 3|1
+        class   2 2 13|1
+    """
+    valid, last = flags
+    beat_best, beat_index = winner_of_beat
+    pe, width, n_classes = unit.pe, unit.width, unit.n_classes
     started = Signal(bool(0))
     best = Signal(intbv(0)[width:])
     best_class, beat_class = counter(n_classes), counter(n_classes)

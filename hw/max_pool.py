@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from math import gcd
+from typing import NamedTuple
 
 import numpy as np
 from myhdl import Signal, always, always_comb, always_seq, block, instances, intbv
@@ -115,7 +116,8 @@ def max_pool(clk, rst, s_axis, m_axis, unit):
     flip, earlier, merged = (Signal(intbv(0)[pe:]) for _ in range(3))
     s_axis.tlast.read = True  # pixels are counted instead
 
-    walking = walk_pools(clk, rst, go, group, sub_row, sub_column, address, dropped, image_end, unit)
+    walk = Walk(group, sub_row, sub_column, address, dropped, image_end)
+    walking = walk_pools(clk, rst, go, walk, unit)
 
     handshaking = advance_when_free(m_axis, advance)
 
@@ -163,9 +165,35 @@ def max_pool(clk, rst, s_axis, m_axis, unit):
     return instances()
 
 
+class Walk(NamedTuple):
+    """Where a beat lies: its group of channels, its pixel within a pool, its partial result.
+
+    Attributes
+    ----------
+    dropped : it belongs to no pool
+    image_end : it completes the last pool of the image
+    """
+
+    group: Signal
+    sub_row: Signal
+    sub_column: Signal
+    address: Signal
+    dropped: Signal
+    image_end: Signal
+
+
 @block
-def walk_pools(clk, rst, go, group, sub_row, sub_column, address, dropped, image_end, unit):
-    """Count through the raster: which pool a beat belongs to, and where in it."""
+def walk_pools(clk, rst, go, walk, unit):
+    """Count through the raster: which pool a beat belongs to, and where in it.
+
+    Five columns of one group, pools of two; the fifth column fills no pool:
+
+        column      0 1 2 3 4
+        sub column  0 1 0 1 0
+        address     0 0 1 1 1
+        dropped     0 0 0 0 1
+    """
+    group, sub_row, sub_column, address, dropped, image_end = walk
     size, groups, last_sub = unit.size, unit.groups, unit.size - 1
     n_rows, n_columns = unit.in_shape[0], unit.in_shape[1]
     last_row, last_column = n_rows // size * size - 1, n_columns // size * size - 1

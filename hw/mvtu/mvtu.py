@@ -15,7 +15,7 @@ from cbnn.hw.delay import advance_when_free, delay
 from cbnn.hw.instance import Place, instance
 from cbnn.hw.mvtu.processing_element import element_stages, processing_element
 from cbnn.hw.mvtu.rom import rom, rom_submodules
-from cbnn.hw.mvtu.sequencer import find_row, find_shift, issue_words
+from cbnn.hw.mvtu.sequencer import Flags, Issued, find_row, find_shift, issue_words
 from cbnn.hw.mvtu.xnor_popcount import (
     Counters,
     popcount_lut_terms,
@@ -236,7 +236,7 @@ class Mvtu(Kernel):
 def mvtu(clk, rst, s_axis, m_axis, unit):
     """Matrix-vector-threshold unit; interval SF * NF cycles per vector, see `Mvtu` for the latency."""
     pe, simd = unit.pe, unit.simd
-    advance, go = Signal(bool(0)), Signal(bool(0))  # go: a word is worked on
+    advance = Signal(bool(0))
     # The word waits for its weights.
     words = [Signal(intbv(0)[simd:]) for _ in range(unit.weight_cycles)]
     word, weight_word = words[-1], Signal(intbv(0)[pe * simd :])
@@ -246,22 +246,22 @@ def mvtu(clk, rst, s_axis, m_axis, unit):
     # Flags of a word, from when it is taken to when it is counted.
     flags = [Signal(intbv(0)[n_flags:]) for _ in range(unit.flag_cycles + 1)]
     counted = flags[-1]
-    image_last, last, first, valid = (counted(i) for i in range(4))
+    at_count = Flags(counted)
+    valid, last, image_last = at_count.valid, at_count.last, at_count.image_last
     # Those that are so early that what the row needs is read in time: with the count, or a cycle later with the sum.
     row_flags = flags[unit.flag_cycles + (0 if unit.starts else 1) - unit.rom_shapes[1].read_cycles]
-    row_last, row_valid = row_flags(1), row_flags(3)
     shift = unit.element_signals()[0]
     done, done_image = Signal(bool(0)), Signal(bool(0))
 
     handshaking = advance_when_free(m_axis, advance)
-    issuing = issue_words(clk, rst, s_axis, advance, go, words[0], weight_address, flags[0], unit)
+    issuing = issue_words(clk, rst, s_axis, advance, Issued(words[0], weight_address, flags[0]), unit)
     weights = rom(clk, advance, weight_address, weight_word, unit.roms[0])
     aligning = [delay(clk, rst, advance, before, after, 1) for before, after in pairwise(flags)]
     aligning_words = [delay(clk, None, advance, before, after, 1) for before, after in pairwise(words)]
-    row_words = find_row(clk, rst, advance, row_valid, row_last, row_word, unit)
+    row_words = find_row(clk, rst, advance, Flags(row_flags), row_word, unit)
     if shift is not None:
-        shifting = find_shift(clk, rst, advance, valid, first, counted(4), last, shift, unit.gaps)
-    rows = compute_rows(clk, advance, valid, first, shift, word, weight_word, row_word, m_axis.tdata, unit)
+        shifting = find_shift(clk, rst, advance, at_count, shift, unit.gaps)
+    rows = compute_rows(clk, advance, at_count, shift, (word, weight_word, row_word), m_axis.tdata, unit)
 
     @always_seq(clk.posedge, reset=rst)
     def finish():
@@ -279,8 +279,14 @@ def mvtu(clk, rst, s_axis, m_axis, unit):
 
 
 @block
-def compute_rows(clk, advance, valid, first, shift, word, weight_word, row_word, m_tdata, unit):
-    """Instantiate the processing elements side by side and join their results into a beat."""
+def compute_rows(clk, advance, flags, shift, words, m_tdata, unit):
+    """Instantiate the processing elements side by side and join their results into a beat.
+
+    `words` are the inputs, which all elements share, then what every element takes its part of:
+    the weights, and what the rows need. Element 0 has the lowest bits.
+    """
+    word, weight_word, row_word = words
+    valid, first = flags.valid, flags.first
     pe, simd, width = unit.pe, unit.simd, len(row_word) // unit.pe
     results = [unit.element_signals()[2] for _ in range(pe)]
     result_width = len(results[0])

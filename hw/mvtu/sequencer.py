@@ -3,6 +3,8 @@
 It counts words through slices and rows, addresses the weights, and marks where rows start and end.
 """
 
+from typing import NamedTuple
+
 from myhdl import ConcatSignal, Signal, always, always_comb, always_seq, block, instances, intbv
 
 from cbnn.hw.loops import loop_signals, nested_loops
@@ -10,13 +12,38 @@ from cbnn.hw.mvtu.rom import rom
 from cbnn.hw.stream import counter
 
 
-@block
-def issue_words(clk, rst, s_axis, advance, go, word, weight_address, issued, unit):
-    """Take a word per cycle.
+class Flags:
+    """What is known of a word: the bits of one signal, which goes along with the word."""
 
-    `issued` says of `word`, bit by bit: last of the image, last of a row, first of a row, valid, and, where there are
-    several, first of a bit slice.
+    def __init__(self, flags):
+        self.image_last, self.last, self.first, self.valid = (flags(i) for i in range(4))
+        # Only where slices share their weights; else every word would be in the same slice.
+        self.slice_start = flags(4) if len(flags) > 4 else None
+
+
+class Issued(NamedTuple):
+    """A word that was taken, its `flags`, and the address of the weights of the one being taken."""
+
+    word: Signal
+    weight_address: Signal
+    flags: Signal
+
+
+@block
+def issue_words(clk, rst, s_axis, advance, taken, unit):
+    """Take a word per cycle, mark it, and address its weights.
+
+    Vectors of three words, two folds of rows, no slices that share weights:
+
+        word     a b c a b c d
+        address  0 1 2 3 4 5 0
+        first    1 0 0 1 0 0 1
+        last     0 0 1 0 0 1 0
+
+    The flags come with the registered word, a cycle after the address.
     """
+    word, weight_address, issued = taken
+    go = Signal(bool(0))
     n_slices = len(unit.slice_weights)
     loops = range(unit.pass_words), range(n_slices)
     (in_slice, slice_), (slice_end, row_end) = loop_signals(*loops)
@@ -69,8 +96,12 @@ def issue_words(clk, rst, s_axis, advance, go, word, weight_address, issued, uni
 
 
 @block
-def find_shift(clk, rst, advance, valid, first, slice_start, last, shift, gaps):
-    """Tell the sum by how many bits to shift: none, but where a further bit slice starts."""
+def find_shift(clk, rst, advance, flags, shift, gaps):
+    """Tell the sum by how many bits to shift: none, but where a further bit slice starts.
+
+    Slices that count 8, 4 and 1, of two words each, shift by 0 0 1 0 2 0.
+    """
+    valid, first, last, slice_start = flags.valid, flags.first, flags.last, flags.slice_start
     slice_ = counter(len(gaps) + 1)
     gap = Signal(intbv(0, min=0, max=shift.max))
 
@@ -97,8 +128,9 @@ def find_shift(clk, rst, advance, valid, first, slice_start, last, shift, gaps):
 
 
 @block
-def find_row(clk, rst, advance, valid, last, row_word, unit):
-    """Read what each fold of rows needs, from the second cycle after the one before has its last word."""
+def find_row(clk, rst, advance, flags, row_word, unit):
+    """Read what each fold of rows needs: the next fold's, once `flags` show the last word of this one."""
+    valid, last = flags.valid, flags.last
     n_rows = unit.n_row_words
     row, go = counter(n_rows), Signal(bool(0))
     reading = rom(clk, advance, row, row_word, unit.roms[1])

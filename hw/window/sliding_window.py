@@ -18,7 +18,7 @@ from myhdl import Signal, always, always_comb, always_seq, block, instances, int
 from cbnn.hw.cost import memory_block_rams, memory_luts
 from cbnn.hw.delay import advance_when_free
 from cbnn.hw.stream import Kernel, Port, Schedule
-from cbnn.hw.window.line_buffer import fill_level, line_buffer
+from cbnn.hw.window.line_buffer import MemoryPort, fill_level, line_buffer
 from cbnn.hw.window.window_walk import Walk, select_padding, walk_windows
 from cbnn.model.operators.conv import Conv
 from cbnn.model.operators.matrix import MatrixShape
@@ -213,8 +213,9 @@ def sliding_window(clk, rst, s_axis, m_axis, unit):
     handshaking = advance_when_free(m_axis, advance)
     level_keeper = fill_level(clk, rst, write, read, walk, (s_axis.tready, available), unit)
     walker = walk_windows(clk, rst, read, walk, unit)
-    rings = [line_buffer(clk, write, write_address, s_axis.tdata, advance, read_address, taps[port],
-                         _port_offset(unit, port), depth) for port in range(ports)]
+    writing = MemoryPort(write, write_address, s_axis.tdata)
+    rings = [line_buffer(clk, writing, MemoryPort(advance, read_address, taps[port]), _port_offset(unit, port), depth)
+             for port in range(ports)]
     edges = [select_padding(clk, advance, walk, taps, m_axis.tdata, unit)]
 
     @always_comb
