@@ -96,7 +96,11 @@ class Classify(Kernel):
 
 @block
 def classify(clk, rst, s_axis, m_axis, unit):
-    """Scores and class; one beat per cycle, ``levels + 2`` cycles of latency."""
+    """Scores and class: scores as two's complement, above them the class of the best so far.
+
+    Scores come lifted by half their range, so that they compare as unsigned numbers, and their top
+    bit inverted is the sign. One beat per cycle.
+    """
     pe, levels, lane, class_lane = unit.pe, unit.levels, unit.lane, unit.class_lane
     width = unit.width
     advance = Signal(bool(0))

@@ -54,7 +54,15 @@ class Fifo(Kernel):
 
 @block
 def fifo(clk, rst, s_axis, m_axis, depth):
-    """First-in first-out memory, read asynchronously (distributed RAM); a beat is a word, with tlast on top."""
+    """First-in first-out memory, read asynchronously (LUT RAM); tlast is the top bit of its words.
+
+    A full FIFO accepts nothing even while it is read, so that no path leads from m_axis_tready to
+    s_axis_tready. Two words deep, the sink beginning in the fourth cycle (level before each edge):
+
+        in     a b . . c d
+        level  0 1 2 2 1 1
+        out    . . . a b c
+    """
     width, last_word = len(s_axis.tdata), depth - 1
     memory = [Signal(intbv(0)[width + 1 :]) for _ in range(depth)]
     write_address, read_address = counter(depth), counter(depth)

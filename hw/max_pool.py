@@ -104,7 +104,13 @@ class MaxPool(Kernel):
 
 @block
 def max_pool(clk, rst, s_axis, m_axis, unit):
-    """Max pooling; one beat in per cycle, results one cycle behind the beat that completes them."""
+    """Max pooling over bits: OR of the pixels of a pool; one beat in per cycle.
+
+    A result leaves a cycle after the beat that completes its pool. Rows of four pixels, pools of two:
+
+        row 0  1 0 0 0    partial results 1 0
+        row 1  0 0 0 1    results         1 1
+    """
     size, pe, groups = unit.size, unit.pe, unit.groups
     pool_columns, last_sub = unit.in_shape[1] // size, size - 1
     partial = [Signal(intbv(0)[pe:]) for _ in range(pool_columns * groups)]

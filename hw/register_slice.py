@@ -29,7 +29,11 @@ class RegisterSlice(Kernel):
 
 @block
 def register_slice(clk, rst, s_axis, m_axis):
-    """Register slice: one cycle of latency, one beat per cycle, no path from side to side."""
+    """Register slice: one cycle of latency, one beat per cycle, no path from side to side.
+
+    s_axis_tready falls a cycle after m_axis_tready. The beat that comes in between waits in the
+    skid register.
+    """
     width = len(s_axis.tdata)
     skid_valid = Signal(bool(0))
     skid_data = Signal(intbv(0)[width:])

@@ -75,7 +75,16 @@ class ReplayBuffer(Kernel):
 
 @block
 def replay_buffer(clk, rst, s_axis, m_axis, unit):
-    """Replay buffer, read asynchronously (distributed RAM)."""
+    """Replay buffer: a FIFO that gives every vector several times; read asynchronously (LUT RAM).
+
+    Vectors of two beats, each twice:
+
+        in   a b c d . . .
+        out  . a b a b c d c d
+
+    A vector is freed as a whole, so held falls by its beats when its last one leaves for the last
+    time. A beat can leave once more beats are held than its position in the vector.
+    """
     width, address_width = unit.width, unit.ring.bit_length() - 1
     capacity, vector, folds, to_start = unit.capacity, unit.vector, unit.folds, unit.vector - 1
     memory = [Signal(intbv(0)[width + 1 :]) for _ in range(unit.ring)]

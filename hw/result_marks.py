@@ -60,7 +60,10 @@ class ResultMarks:
 
 @block
 def result_marks(clk, rst, s_axis, m_axis, m_axis_tuser, image_end, damaged, depth, early):
-    """Mark results; a flag is written in the cycle of `image_end` and read from the next one on."""
+    """Mark the results of damaged images: flags wait in a ring until their image's result leaves.
+
+    A flag is written in the cycle of image_end and read from the next one on.
+    """
     ring = [Signal(bool(0)) for _ in range(depth)]
     images_in, images_out = (Signal(modbv(0)[depth.bit_length() - 1 :]) for _ in range(2))
 

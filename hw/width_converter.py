@@ -68,7 +68,14 @@ class WidthConverter(Kernel):
 
 @block
 def gather(clk, rst, s_axis, m_axis, ratio):
-    """`ratio` narrow beats in, one wide beat out."""
+    """Narrow beats in, one wide beat out; the first one in is the low bits.
+
+    Three beats to one, the sink always ready:
+
+        in      a b c d e f
+        filled  0 1 2 3 1 2
+        out     . . . cba . .
+    """
     narrow, wide = len(s_axis.tdata), len(m_axis.tdata)
     filled = counter(ratio + 1)
     ready = Signal(bool(0))
@@ -109,7 +116,14 @@ def gather(clk, rst, s_axis, m_axis, ratio):
 
 @block
 def hand_out(clk, rst, s_axis, m_axis, ratio):
-    """One wide beat in, `ratio` narrow beats out."""
+    """One wide beat in, narrow beats out, the low bits first.
+
+    One beat to three, the sink always ready; the next beat comes in while the last piece leaves:
+
+        in         cba . . fed
+        remaining  0 3 2 1 3
+        out        . a b c d
+    """
     wide, narrow = len(s_axis.tdata), len(m_axis.tdata)
     remaining = counter(ratio + 1)
     load = Signal(bool(0))

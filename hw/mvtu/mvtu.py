@@ -1,8 +1,9 @@
 """Matrix-vector-threshold unit (MVTU): PE rows times SIMD columns of a binary matrix per cycle.
 
-A vector enters in words of SIMD bits, once per fold of rows (`replay_buffer` sees to that). One word is worked on in
-every cycle, with no idle cycle between folds, vectors or images. The structure is FINN's (Umuroglu et al., FPGA 2017);
-Horner's rule over bit slices is added for weighted first layers.
+A vector enters in words of SIMD bits, once per fold of rows, as the replay buffer in front gives it.
+The unit takes a word in every cycle, with no idle cycle between folds, vectors or images. The
+structure is FINN's (Umuroglu et al., FPGA 2017); Horner's rule over bit slices is added for weighted
+first layers.
 """
 
 from dataclasses import dataclass
@@ -86,9 +87,10 @@ class Mvtu(Kernel):
 
     @property
     def starts(self) -> bool:
-        """Whether sums start such that the result needs no further arithmetic: not where they are shifted on the way.
+        """True if the accumulator can start at -T, so that its sign is the result.
 
-        They start so far below the threshold that the top bit is the result, or at the offset of the class.
+        In the last layer it starts at the class's offset, so that it is the score. False for
+        weighted slices, whose accumulator is shifted between slices.
         """
         return len(self.slice_weights) == 1
 
@@ -234,10 +236,14 @@ class Mvtu(Kernel):
 
 @block
 def mvtu(clk, rst, s_axis, m_axis, unit):
-    """Matrix-vector-threshold unit; interval SF * NF cycles per vector, see `Mvtu` for the latency."""
+    """Matrix-vector-threshold unit: a word of a vector per cycle, all processing elements at once.
+
+    A vector comes once per fold of rows, word by word. A beat leaves for each fold: a bit or a score
+    per processing element, element 0 lowest.
+    """
     pe, simd = unit.pe, unit.simd
     advance = Signal(bool(0))
-    # The word waits for its weights.
+    # The word waits for its weights, which block RAM gives a cycle or two later than LUTs.
     words = [Signal(intbv(0)[simd:]) for _ in range(unit.weight_cycles)]
     word, weight_word = words[-1], Signal(intbv(0)[pe * simd :])
     row_word = Signal(intbv(0)[unit.roms[1].width :])
@@ -248,7 +254,8 @@ def mvtu(clk, rst, s_axis, m_axis, unit):
     counted = flags[-1]
     at_count = Flags(counted)
     valid, last, image_last = at_count.valid, at_count.last, at_count.image_last
-    # Those that are so early that what the row needs is read in time: with the count, or a cycle later with the sum.
+    # What a row needs is read when these show its predecessor's last word, so that it comes with the
+    # count, where sums start from it, or a cycle later with the sum, which is compared with it.
     row_flags = flags[unit.flag_cycles + (0 if unit.starts else 1) - unit.rom_shapes[1].read_cycles]
     shift = unit.element_signals()[0]
     done, done_image = Signal(bool(0)), Signal(bool(0))

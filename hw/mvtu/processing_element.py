@@ -13,13 +13,18 @@ def element_stages(simd: int) -> int:
 
 @block
 def processing_element(clk, advance, valid, first, shift, inputs, weights, row, result, unit):
-    """Accumulate popcounts and tell whether they reach the threshold, or give the score.
+    """Accumulate popcounts over the words of a row, and give a bit or a score.
 
-    `inputs` and `weights` enter together; `valid` and `first` (first word of the row) come `popcount_stages` cycles
-    later, with the count. So does `row`, from which the sum starts, so high that its top bit is the result, or that
-    it is the score, which takes no comparator and no second adder. Where there is `shift` (it says that a bit slice
-    starts that counts 2**shift times less: Horner's rule), `row` comes one cycle later, with the sum, and is the
-    threshold, or added. `result` is a bit, or the score. All registers hold while `advance` is low.
+    inputs and weights enter together. The flags valid and first (first word of the row) come with
+    the count, after the popcount's pipeline. All registers hold while advance is low.
+
+    Without shift: row comes with the count. The sum starts from it, so that its top bit is the
+    result, or the sum is the score; that takes no comparator. Threshold 5, counts 2 and 4 of a row,
+    5 bits: the sum starts at 16 - 5 = 11 and is 13, then 17, whose top bit is set since 6 >= 5.
+
+    With shift: it is the bits by which the sum is shifted where a bit slice starts (Horner's rule).
+    Slices that count 2 and 1, counts 3 and 1: the sum is 3, then 2 * 3 + 1 = 7. row comes with the
+    sum, a cycle after the count, and is the threshold, or is added.
     """
     sum_width = unit.sum_width
     count = Signal(intbv(0, min=0, max=len(inputs) + 1))
@@ -28,7 +33,7 @@ def processing_element(clk, advance, valid, first, shift, inputs, weights, row, 
     counting = instance(Place(unit.popcount_module, "count_agreement"), xnor_popcount,
                         clk, advance, weights, inputs, count, unit.counters)
 
-    # One addition, of what is chosen before, takes a LUT per bit; two, chosen from, may take more.
+    # What is added is chosen before the one adder, a LUT per bit; two adders and a choice may take more.
     if shift is None:
         @always(clk.posedge)
         def accumulate():

@@ -37,7 +37,7 @@ def rom(clk, advance, address, data, content):
 
 @block
 def rom_module(clk, advance, address, data, content):
-    """Read a ROM, as the module that `rom` instantiates."""
+    """ROM, read synchronously; data holds while advance is low."""
     return read_rom(clk, advance, address, data, content)
 
 

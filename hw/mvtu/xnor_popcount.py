@@ -22,7 +22,7 @@ FAN_IN = 4
 
 
 def popcount_stages(simd: int) -> int:
-    """Return the cycles from inputs to count: a register behind counts of nine, one behind every level of adders."""
+    """Return the cycles from inputs to count: one for the nines, and one for every level of adders."""
     stages, counts = 1, -(-simd // NINE)
     while counts > 1:
         stages, counts = stages + 1, -(-counts // FAN_IN)
@@ -71,14 +71,16 @@ class Counters:
 
 @block
 def xnor_popcount(clk, advance, weights, inputs, count, counters):
-    """Count the equal bits of `weights` and `inputs`, one word per cycle.
+    """Count the bits in which weights and inputs agree, one word per cycle.
 
-    All registers hold while `advance` is low.
+    Nines of bits are counted and registered, then added four by four, each level registered: of 40
+    bits, counts of nine, nine, nine, nine and four after a cycle, of 36 and 4 after two, and of 40
+    after three. All registers hold while advance is low.
     """
     n_nines = (len(inputs) + 1) // NINE
     simd = max(len(inputs), NINE * n_nines)
-    # Copies, since slices of a module's own ports do not convert. Eight bits count as nine, of which one disagrees:
-    # counters that fill their LUTs take fewer.
+    # Copies, since slices of a module's own ports do not convert. Eight bits count as nine, of which
+    # one disagrees, since counters that fill their LUTs take fewer.
     own_weights, own_inputs = Signal(intbv(0)[simd:]), Signal(intbv(0)[simd:])
     missing = (1 << simd) - (1 << len(inputs))
     counts = [Signal(intbv(0, min=0, max=min(NINE, simd - i) + 1)) for i in range(0, simd, NINE)]
@@ -162,7 +164,7 @@ def count_rest(clk, advance, weights, inputs, count, start):
 
 @block
 def count_three(weights, inputs, count):
-    """Count the agreements of three bits."""
+    """Count the agreements of three bits, 0 to 3: a sum and a carry, a LUT of six inputs each."""
     a, b, c = (Signal(bool(0)) for _ in range(3))
 
     @always_comb
@@ -181,7 +183,11 @@ def count_three(weights, inputs, count):
 
 @block
 def add_three(a, b, c, total):
-    """Add three counts of 0 to 3."""
+    """Add three counts of 0 to 3, for example 3 + 3 + 2 = 8: four LUTs of six inputs.
+
+    Twos and the carry of the ones are four bits of weight 2. Of these, total[2] says that two or
+    three are set, and total[3] that all four are.
+    """
     carry, any_pair, all_four = (Signal(bool(0)) for _ in range(3))
 
     @always_comb

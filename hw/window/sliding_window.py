@@ -196,9 +196,10 @@ def _ends(n: int, size: int, layer: Conv) -> tuple[int, ...]:
 
 @block
 def sliding_window(clk, rst, s_axis, m_axis, unit):
-    """Sliding window unit; one word in and one beat out per cycle, two cycles from a window's last word to its first.
+    """Sliding window unit: pixels in, windows out; one word in and one beat out per cycle.
 
-    The line buffer is read with a register behind it (block RAM).
+    Two cycles pass from the last word of a window coming in to its first word leaving. The line
+    buffer is read synchronously, so that it may be block RAM.
     """
     depth, ports = unit.depth, unit.ports
     advance, read = Signal(bool(0)), Signal(bool(0))
