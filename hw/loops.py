@@ -10,7 +10,8 @@ def loop(clk, rst, step, inner_end, index, end, values):
     """Count one loop of several nested ones through `values`, a range from 0; then it begins again.
 
     It steps when `step` is high at the end of all loops inside it, `inner_end`, which is None of the innermost one.
-    `end` is high in the last step of this loop and of all inside it. A loop of one value has no counter.
+    `end` is high in the last step of this loop and of all inside it; it is None of a single loop whose end nobody
+    needs. A loop of one value has no counter.
     Two of three values and two, `step` being high throughout:
 
         inner index  0 1 2 0 1 2 0
@@ -22,9 +23,10 @@ def loop(clk, rst, step, inner_end, index, end, values):
     last, stride = values[-1], values.step
 
     if inner_end is None:
-        @always_comb
-        def find_end():
-            end.next = index == last
+        if end is not None:
+            @always_comb
+            def find_end():
+                end.next = index == last
 
         @always_seq(clk.posedge, reset=rst)
         def count():

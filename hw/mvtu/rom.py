@@ -59,11 +59,11 @@ def read_rom(clk, advance, address, data, content):
     def drive():
         data.next = early[read_cycles - 1] if len(content.words) > 1 else words[0]
 
-    clk.read = advance.read = address.read = True
     if len(content.words) == 1:
         data.driven = "wire"
         read_rom.verilog_code = f"assign $data = {content.width}'h{content.words[0]:x};"
     else:
+        clk.read = advance.read = address.read = True
         data.driven = "reg"
         read_rom.verilog_code = _verilog(content)
     return read, drive

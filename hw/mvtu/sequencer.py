@@ -72,7 +72,7 @@ def issue_words(clk, rst, s_axis, advance, taken, unit):
         def find_starts():
             row_start.next = in_slice == 0
 
-        addressing = nested_loops(clk, rst, go, (weight_address,), (Signal(bool(1)),), (range(unit.n_weight_words),))
+        addressing = nested_loops(clk, rst, go, (weight_address,), (None,), (range(unit.n_weight_words),))
     else:
         to_slice_start, last_address = unit.pass_words - 1, unit.n_weight_words - 1
 
@@ -142,7 +142,7 @@ def find_row(clk, rst, advance, flags, row_word, unit):
         go.next = advance and valid and last
 
     if n_rows == unit.neuron_fold:
-        stepping = nested_loops(clk, rst, go, (row,), (Signal(bool(1)),), (range(n_rows),))
+        stepping = nested_loops(clk, rst, go, (row,), (None,), (range(n_rows),))
     else:
         stepping = step_places(clk, rst, go, row, unit.neuron_fold, *unit.place_ends)
 
