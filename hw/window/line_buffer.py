@@ -1,30 +1,15 @@
 """Line buffer: the ring of words that a sliding window unit reads from, and what it holds."""
 
 from itertools import pairwise
-from typing import NamedTuple
 
 from myhdl import Signal, always, always_comb, always_seq, block, instances, intbv, modbv
 
 from cbnn.hw.stream import counter
 
 
-class MemoryPort(NamedTuple):
-    """A port of a memory that is read, or written, in cycles where `enable` is high."""
-
-    enable: Signal
-    address: Signal
-    data: Signal
-
-
 @block
-def line_buffer(clk, writing, reading, offset, depth):
-    """One copy of the ring: a port that writes, and one that reads `offset` words further on.
-
-    The copies of a window of several pixels per cycle differ in their offsets: in rows of 8 pixels
-    the nine of a 3 x 3 window read 0, 1, 2, 8, 9, 10, 16, 17 and 18 words further on.
-    """
-    write, write_address, write_data = writing
-    advance, read_address, read_data = reading
+def line_buffer(clk, write, write_address, write_data, advance, read_address, read_data, offset, depth):
+    """One copy of the ring: a write port and a read port, read `offset` words further on."""
     memory = [Signal(intbv(0)[len(write_data) :]) for _ in range(depth)]
     address = Signal(modbv(0)[len(read_address) :])
 
@@ -43,10 +28,8 @@ def line_buffer(clk, writing, reading, offset, depth):
 
 
 @block
-def fill_level(clk, rst, write, read, walk, ready_available, unit):
+def fill_level(clk, rst, write, row_end, read, row, column, available, ready, unit):
     """Count the words held since the first row in use; tell whether a word fits and whether the window is complete."""
-    ready, available = ready_available
-    row, column, row_end = walk.row, walk.column, walk.row_end
     freed_words = tuple(n * unit.row_words for n in _freed_rows(unit))
     row_words = tuple((end - 1 - first) * unit.row_words
                       for end, first in zip(unit.end_rows, unit.first_rows, strict=True))

@@ -1,99 +1,112 @@
 """Walk through the windows of an image: addresses in the line buffer, and which pixels are padding."""
 
-from myhdl import Signal, always, always_comb, always_seq, block, instances, intbv, modbv
+from myhdl import Signal, always, always_comb, always_seq, block, instances, intbv
 
-from cbnn.hw.loops import loop_signals, nested_loops
-
-
-class Walk:
-    """Where the walk through the windows of an image is: signals of its loops, and the address.
-
-    Each `_end` is high in the last step of its loop and of all inside it.
-    """
-
-    def __init__(self, unit):
-        layer, ports = unit.layer, unit.ports
-        n_rows, n_columns = unit.n_windows
-        self.ranges = (
-            range(unit.words_per_tap),
-            range(0, layer.kernel, min(ports, layer.kernel)),
-            range(0, layer.kernel, max(1, ports // layer.kernel)),
-            range(unit.n_slices), range(n_columns), range(n_rows))
-        indices, ends = loop_signals(*self.ranges)
-        self.word, self.kernel_column, self.kernel_row, self.slice, self.column, self.row = indices
-        self.word_end, self.tap_row_end, self.slice_end, self.window_end, self.row_end, self.image_end = ends
-        # The first tap may lie above the image, and before the ring's first word.
-        start = -layer.padding * (unit.row_words + unit.pixel_words)
-        self.address = Signal(modbv(start % unit.depth)[unit.depth.bit_length() - 1 :])
-
-    def moves(self, unit):
-        """Return how far the address moves, modulo the ring, when each loop steps, and at the image's end.
-
-        The step of a loop is undone first in all loops inside it. Nine taps of 3 x 3, of a word each, in rows of
-        8 words: the address moves by 1 within a row of taps, and from its end by 8 - 2 = 6 to the next.
-        """
-        word, pixel, row, stride = 1, unit.pixel_words, unit.row_words, unit.layer.stride
-        steps = word, pixel, row, unit.words_per_tap, stride * pixel, stride * row
-        walked, moves = 0, []
-        for values, step in zip(self.ranges, steps, strict=True):
-            moves.append((values.step * step - walked) % unit.depth)
-            walked += values[-1] * step
-        return [*moves, (unit.in_shape[0] * row - walked) % unit.depth]
+from cbnn.hw.stream import counter
 
 
 @block
-def walk_windows(clk, rst, read, walk, unit):
+def walk_windows(clk, rst, read, row, column, kernel_row, kernel_column, read_address,
+                 row_end, window_end, image_end, unit):
     """Walk the loops image row, column, slice, kernel row, kernel column, channel word, and their address."""
-    word, kernel_column, kernel_row = walk.word, walk.kernel_column, walk.kernel_row
-    slice_, column, row = walk.slice, walk.column, walk.row
-    word_end, tap_row_end, slice_end = walk.word_end, walk.tap_row_end, walk.slice_end
-    window_end, row_end, image_end, address = walk.window_end, walk.row_end, walk.image_end, walk.address
-    ends = word_end, tap_row_end, slice_end, window_end, row_end, image_end
-    counting = nested_loops(clk, rst, read, (word, kernel_column, kernel_row, slice_, column, row), ends, walk.ranges)
-    # The outermost loop that ends decides how far. A loop of one value ends with the loop inside it, whose place its
-    # move takes.
-    first, *others = walk.moves(unit)
-    moves = [(None, first)]
-    for values, end, move in zip(walk.ranges, ends, others, strict=True):
-        if len(values) == 1:
-            moves[-1] = moves[-1][0], move
-        else:
-            moves.append((end, move))
-    chosen, choosing = moves[0][1], []
-    for end, move in moves[1:]:
-        inner, chosen = chosen, Signal(intbv(0)[len(address) :])
-        choosing.append(choose_move(end, move, inner, chosen))
+    layer, ports = unit.layer, unit.ports
+    n_rows, n_columns = unit.n_windows
+    n_slices, n_words = unit.n_slices, unit.words_per_tap
+    column_step, row_step = min(ports, layer.kernel), max(1, ports // layer.kernel)
+    last_kernel_row, last_kernel_column = layer.kernel - row_step, layer.kernel - column_step
+    word, slice_ = counter(n_words), counter(n_slices)
+    word_end, tap_row_end, slice_end = Signal(bool(0)), Signal(bool(0)), Signal(bool(0))
+    depth = unit.depth
+    last_word, last_slice = n_words - 1, n_slices - 1
+    last_column, last_row = n_columns - 1, n_rows - 1
+
+    # Where the address goes when each loop steps on, from the last word of the loops inside it.
+    to_tap_start = n_words - 1
+    to_row_start = to_tap_start + last_kernel_column * unit.pixel_words
+    to_slice_start = to_row_start + last_kernel_row * unit.row_words
+    to_window_start = to_slice_start + (n_slices - 1) * n_words
+    to_line_start = to_window_start + (n_columns - 1) * layer.stride * unit.pixel_words
+    to_image_start = to_line_start + (n_rows - 1) * layer.stride * unit.row_words
+    next_column = (column_step * unit.pixel_words - to_tap_start) % depth
+    next_row = (row_step * unit.row_words - to_row_start) % depth
+    next_slice = (n_words - to_slice_start) % depth
+    next_window = (layer.stride * unit.pixel_words - to_window_start) % depth
+    next_line = (layer.stride * unit.row_words - to_line_start) % depth
+    next_image = (unit.in_shape[0] * unit.row_words - to_image_start) % depth
+
+    @always_comb
+    def find_inner_ends():
+        word_end.next = word == last_word
+        tap_row_end.next = word == last_word and kernel_column == last_kernel_column
+        slice_end.next = word == last_word and kernel_column == last_kernel_column and kernel_row == last_kernel_row
+
+    @always_comb
+    def find_outer_ends():
+        window_end.next = slice_end and slice_ == last_slice
+        row_end.next = slice_end and slice_ == last_slice and column == last_column
+        image_end.next = (slice_end and slice_ == last_slice and column == last_column
+                          and row == last_row)
 
     @always_seq(clk.posedge, reset=rst)
     def step_address():
         if read:
-            address.next = address + chosen
+            if image_end:
+                read_address.next = read_address + next_image
+            elif row_end:
+                read_address.next = read_address + next_line
+            elif window_end:
+                read_address.next = read_address + next_window
+            elif slice_end:
+                read_address.next = read_address + next_slice
+            elif tap_row_end:
+                read_address.next = read_address + next_row
+            elif word_end:
+                read_address.next = read_address + next_column
+            else:
+                read_address.next = read_address + 1
 
-    return counting, choosing, step_address
+    @always_seq(clk.posedge, reset=rst)
+    def step_taps():
+        if read:
+            if not word_end:
+                word.next = word + 1
+            else:
+                word.next = 0
+                if not tap_row_end:
+                    kernel_column.next = kernel_column + column_step
+                else:
+                    kernel_column.next = 0
+                    if not slice_end:
+                        kernel_row.next = kernel_row + row_step
+                    else:
+                        kernel_row.next = 0
+
+    @always_seq(clk.posedge, reset=rst)
+    def step_windows():
+        if read and slice_end:
+            if not window_end:
+                slice_.next = slice_ + 1
+            else:
+                slice_.next = 0
+                if not row_end:
+                    column.next = column + 1
+                else:
+                    column.next = 0
+                    if not image_end:
+                        row.next = row + 1
+                    else:
+                        row.next = 0
+
+    return instances()
 
 
 @block
-def choose_move(end, move, inner, chosen):
-    """Choose the move of a loop where the loop inside it ends, else that of the loops inside."""
-
-    @always_comb
-    def choose():
-        if end:
-            chosen.next = move
-        else:
-            chosen.next = inner
-
-    return choose
-
-
-@block
-def select_padding(clk, advance, walk, taps, m_tdata, unit):
+def select_padding(clk, advance, row, column, kernel_row, kernel_column, taps, m_tdata, unit):
     """Join the pixels read into a beat, with `pad_bit` in place of those outside the image."""
     layer, ports, width = unit.layer, unit.ports, unit.word
     pad_bit = bool(layer.pad_bit)
     row_masks = _inside(unit.n_windows[0], unit.in_shape[0], layer)
     column_masks = _inside(unit.n_windows[1], unit.in_shape[1], layer)
-    row, column, kernel_row, kernel_column = walk.row, walk.column, walk.kernel_row, walk.kernel_column
     kernel, row_step = layer.kernel, min(ports, layer.kernel)
     rows_inside = Signal(intbv(0)[kernel:])
     columns_inside = Signal(intbv(0)[kernel:])
@@ -107,18 +120,12 @@ def select_padding(clk, advance, walk, taps, m_tdata, unit):
     def look_up_columns():
         columns_inside.next = column_masks[column]
 
-    if ports == 1:
-        @always(clk.posedge)
-        def find_inside():
-            if advance:
-                inside.next[0] = rows_inside[kernel_row] and columns_inside[kernel_column]
-    else:
-        @always(clk.posedge)
-        def find_inside():
-            if advance:
-                for port in range(ports):
-                    inside.next[port] = (rows_inside[kernel_row + port // row_step]
-                                         and columns_inside[kernel_column + port % row_step])
+    @always(clk.posedge)
+    def find_inside():
+        if advance:
+            for port in range(ports):
+                inside.next[port] = (rows_inside[kernel_row + port // row_step]
+                                     and columns_inside[kernel_column + port % row_step])
 
     @always_comb
     def select():

@@ -118,6 +118,17 @@ def test_manifest_and_file_list_are_complete(folder):
         == [[file.removesuffix(".v")] for file in manifest["files"]]
 
 
+def test_every_module_is_listed_once_and_instantiated(generated):
+    modules = [file.removesuffix(".v") for file in files_of(generated)]
+    assert len(set(modules)) == len(modules)
+    assert {path.stem for path in generated.glob("*.v")} == set(modules)
+    text = "".join((generated / f"{module}.v").read_text() for module in modules)
+    used = {module for module in modules if re.search(rf"^{module} \w+ \(", text, re.MULTILINE)}
+    assert used == set(modules) - {generated.name}
+    # Counters are shared by all matrix units of the design, and by no other design.
+    assert [module for module in modules if module.endswith("count_three")] in ([], [f"{generated.name}_count_three"])
+
+
 def test_the_top_says_what_it_is(folder):
     header = (folder / f"{SMALL}.v").read_text().split("`timescale")[0]
     for text in ("4x4x2u3-12FC-6FC", "(4,8)(3,4)", "3 beats per image, 32 bits", "2 beats per image, 32 bits",
