@@ -208,10 +208,22 @@ def walk_pools(clk, rst, go, walk, unit):
     (_, column, row), (group_end, column_end, raster_end) = loop_signals(*loops)
     walking = nested_loops(clk, rst, go, (group, column, row), (group_end, column_end, raster_end), loops)
 
+    row_dropped, column_dropped = Signal(bool(0)), Signal(bool(0))
+
+    # What fills no pool is dropped, so an image's last pool may end before its raster.
+    if n_rows % size:
+        @always_comb
+        def drop_rows():
+            row_dropped.next = row > last_row
+
+    if n_columns % size:
+        @always_comb
+        def drop_columns():
+            column_dropped.next = column > last_column
+
     @always_comb
     def find_ends():
-        # What fills no pool is dropped, so an image's last pool may end before its raster.
-        dropped.next = row > last_row or column > last_column
+        dropped.next = row_dropped or column_dropped
         image_end.next = group_end and column == last_column and row == last_row
 
     @always_seq(clk.posedge, reset=rst)
