@@ -242,7 +242,8 @@ def mvtu(clk, rst, s_axis, m_axis, unit):
     per processing element, element 0 lowest.
     """
     pe, simd = unit.pe, unit.simd
-    advance = Signal(bool(0))
+    # go: a word is worked on. Test benches count these cycles, so it is a signal of the module.
+    advance, go = Signal(bool(0)), Signal(bool(0))
     # The word waits for its weights, which block RAM gives a cycle or two later than LUTs.
     words = [Signal(intbv(0)[simd:]) for _ in range(unit.weight_cycles)]
     word, weight_word = words[-1], Signal(intbv(0)[pe * simd :])
@@ -261,7 +262,7 @@ def mvtu(clk, rst, s_axis, m_axis, unit):
     done, done_image = Signal(bool(0)), Signal(bool(0))
 
     handshaking = advance_when_free(m_axis, advance)
-    issuing = issue_words(clk, rst, s_axis, advance, Issued(words[0], weight_address, flags[0]), unit)
+    issuing = issue_words(clk, rst, s_axis, advance, Issued(go, words[0], weight_address, flags[0]), unit)
     weights = rom(clk, advance, weight_address, weight_word, unit.roms[0])
     aligning = [delay(clk, rst, advance, before, after, 1) for before, after in pairwise(flags)]
     aligning_words = [delay(clk, None, advance, before, after, 1) for before, after in pairwise(words)]

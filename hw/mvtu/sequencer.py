@@ -22,8 +22,9 @@ class Flags:
 
 
 class Issued(NamedTuple):
-    """A word that was taken, its `flags`, and the address of the weights of the one being taken."""
+    """A word that was taken and its `flags`; of the one being taken `go`, and the address of its weights."""
 
+    go: Signal
     word: Signal
     weight_address: Signal
     flags: Signal
@@ -42,8 +43,7 @@ def issue_words(clk, rst, s_axis, advance, taken, unit):
 
     The flags come with the registered word, a cycle after the address.
     """
-    word, weight_address, issued = taken
-    go = Signal(bool(0))
+    go, word, weight_address, issued = taken
     n_words, n_slices = unit.pass_words, len(unit.slice_weights)
     last_word, last_slice, last_address = n_words - 1, n_slices - 1, unit.n_weight_words - 1
     in_slice, slice_ = counter(n_words), counter(n_slices)
