@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from myhdl import ConcatSignal, Signal, always, always_comb, always_seq, block, instances, intbv, modbv
 
 from cbnn.hw.cost import memory_block_rams, memory_luts
-from cbnn.hw.loops import nested_loops
 from cbnn.hw.stream import Kernel, Port, Schedule, counter
 
 
@@ -87,13 +86,12 @@ def replay_buffer(clk, rst, s_axis, m_axis, unit):
     """
     width, address_width = unit.width, unit.ring.bit_length() - 1
     capacity, vector, folds, to_start = unit.capacity, unit.vector, unit.folds, unit.vector - 1
+    last_fold_number = folds - 1
     memory = [Signal(intbv(0)[width + 1 :]) for _ in range(unit.ring)]
     write_address, read_address = (Signal(modbv(0)[address_width:]) for _ in range(2))
     held, position, fold = counter(capacity + 1), counter(vector), counter(folds)
-    loops, fold_end, replay_end = (range(vector), range(folds)), Signal(bool(1)), Signal(bool(1))
-    last_fold_number = folds - 1
     write, read, not_full, not_empty = (Signal(bool(0)) for _ in range(4))
-    last_fold, vector_end = Signal(bool(0)), Signal(bool(0))
+    fold_end, last_fold, vector_end = (Signal(bool(0)) for _ in range(3))
     entry, head = ConcatSignal(s_axis.tlast, s_axis.tdata), Signal(intbv(0)[width + 1 :])
 
     @always_comb
@@ -109,11 +107,10 @@ def replay_buffer(clk, rst, s_axis, m_axis, unit):
         write.next = s_axis.tvalid and not_full
         read.next = not_empty and m_axis.tready
 
-    replaying = nested_loops(clk, rst, read, (position, fold), (fold_end, replay_end), loops)
-
     @always_comb
-    def find_end():
-        vector_end.next = read and replay_end
+    def find_ends():
+        fold_end.next = position == to_start
+        vector_end.next = read and position == to_start and last_fold
 
     @always_comb
     def look():
@@ -141,12 +138,19 @@ def replay_buffer(clk, rst, s_axis, m_axis, unit):
             held.next = held - vector
 
     @always_seq(clk.posedge, reset=rst)
-    def step_address():
+    def replay():
         if read:
-            # The vector begins again, unless that was the last time.
-            if fold_end and not last_fold:
-                read_address.next = read_address - to_start
+            if fold_end:
+                position.next = 0
+                if last_fold:
+                    fold.next = 0
+                    read_address.next = read_address + 1
+                else:
+                    # The vector begins again.
+                    fold.next = fold + 1
+                    read_address.next = read_address - to_start
             else:
+                position.next = position + 1
                 read_address.next = read_address + 1
 
     return instances()
