@@ -52,7 +52,7 @@ KERNELS = (
     Fifo("fifo_whole_4096", 3, 4000, 4000), Fifo("fifo_block_8192", 1, 12_000, 12_000),
     Fifo("fifo_whole_8192", 1, 8000, 8000),
     ReplayBuffer("replay_wide", 50, 4, 8, 4, 3), ReplayBuffer("replay_deep", 2, 30, 90, 90, 3),
-    ReplayBuffer("replay_block", 30, 60, 100, 100, 3),
+    ReplayBuffer("replay_block", 60, 60, 100, 100, 3),
     WidthConverter("gather", 8, 16, 4), WidthConverter("hand_out", 90, 3, 4), WidthConverter("halve", 8, 4, 4),
     window("window_narrow", "4C3P0", (8, 8, 1), 1), window("window_wide", "4C3P0", (6, 6, 24), 216),
     window("window_padded", "4C3", (6, 6, 24), 216),
