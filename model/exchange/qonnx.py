@@ -31,7 +31,7 @@ from cbnn.model.exchange.qonnx_tensors import (
     reshaped,
 )
 from cbnn.model.network import Network
-from cbnn.model.operators.matrix import MatrixParameters, MatrixShape
+from cbnn.model.operators.matrix import OFFSET_LIMIT, MatrixParameters, MatrixShape
 from cbnn.model.operators.tensor import Shape
 from cbnn.model.slices import check_kept
 from cbnn.model.topology import INPUT, Topology
@@ -216,9 +216,14 @@ def _finish(path: Path, chain: Chain, state: Sums) -> None:
         raise ValueError(f"{path}: the scores of the classes are scaled by {slope.min():.6g} to {slope.max():.6g}; the "
                          "scale must be one positive number")
     # A score is slope (2 acc - most + extra) + shift; in units of 2 slope, and less what all share:
-    offsets = (state.extra + state.shift / slope) / 2
-    whole = np.floor(offsets - offsets.min() + 1e-9)
-    rest = offsets - offsets.min() - whole
+    with np.errstate(all="ignore"):
+        offsets = (state.extra + state.shift / slope) / 2
+        above = offsets - offsets.min()
+    if not (above <= OFFSET_LIMIT).all():  # nor where one is not a number
+        raise ValueError(f"{path}: offsets of the classes are up to {above.max():.6g} counts apart; at most "
+                         f"{OFFSET_LIMIT} are supported")
+    whole = np.floor(above + 1e-9)
+    rest = above - whole
     if (np.diff(rest) > 1e-6).any():
         raise ValueError(f"{path}: offsets of the classes differ by {rest.max():.3f} of a count; with whole numbers "
                          "another class could win")

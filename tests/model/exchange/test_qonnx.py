@@ -294,6 +294,8 @@ def broken(name: str) -> Graph:
             "Mul", np.array([1, 2, 3], np.float32))
     if name == "parts":
         return g.sign().add("MatMul", g.weights(20, 3)).add("Add", np.array([0, 0.5, 1], np.float32))
+    if name == "far apart":
+        return g.sign().add("MatMul", g.weights(20, 3)).add("Add", np.array([0, 3e38, 1], np.float32))
     if name == "not a number":
         return g.sign().add("MatMul", g.weights(20, 3)).add("Mul", np.array([1, 1, np.nan], np.float32))
     raise AssertionError
@@ -314,6 +316,7 @@ def broken(name: str) -> Graph:
     ("sign of zero", "(Sign): sums of row 0 can be 0, which is neither -1 nor +1"),
     ("turned sign of zero", "(Sign): sums of row 0 can be 0, which is neither -1 nor +1"),
     ("uneven", "the scores of the classes are scaled by 1 to 3"),
+    ("far apart", "offsets of the classes are up to 1.5e+38 counts apart; at most 1073741824 are supported"),
     ("parts", "offsets of the classes differ by 0.500 of a count; with whole numbers another class could win"),
     ("not a number", "holds values that are not finite"),
 ])
