@@ -245,8 +245,11 @@ class Topology:
         return tuple(shape for shape in self.shapes if isinstance(shape, MatrixShape))
 
     def taker(self, i: int) -> int:
-        """Return the node that takes what node `i`, or the `INPUT`, gives; not of the last node."""
-        return next(j for j, node in enumerate(self.nodes) if i in node.inputs)
+        """Return the node that takes what node `i`, or the `INPUT`, gives; ValueError where none does."""
+        for j, node in enumerate(self.nodes):
+            if i in node.inputs:
+                return j
+        raise ValueError(f"no node takes what node {i} gives")
 
 
 _NUMBER = "([0-9]{1,12})"

@@ -65,6 +65,9 @@ def test_what_the_notation_means() -> None:
     assert topology.nodes == tuple(Node(operator, (i - 1,)) for i, operator in enumerate((
         Conv(8, 5, 1, 2, 0), MaxPool(3), Conv(9, 4, 2, 1, 1), Conv(10, 1), Dense(7), Dense(3, scores=True))))
     assert topology.names == ("layer 0", "the pool after layer 0", "layer 1", "layer 2", "layer 3", "layer 4")
+    assert [topology.taker(i) for i in range(INPUT, 5)] == [0, 1, 2, 3, 4, 5]
+    with pytest.raises(ValueError, match=r"^no node takes what node 5 gives$"):
+        topology.taker(5)
     assert topology.kept_slices == (3, 2, 1, 0)
     assert topology.first_layer == "sliced"
     assert topology.n_classes == 3
