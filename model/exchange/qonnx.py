@@ -9,6 +9,8 @@ shapes.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -133,7 +135,8 @@ def _walk(path: Path, model: Any, name: str, state: Any) -> tuple[Any, Chain]:
     for node in graph.node:
         dynamic = [value for value in node.input if value and value not in known]
         if not dynamic:
-            known[node.output[0]] = _constant(node, [known[value] for value in node.input if value])
+            with _refusing(node):
+                known[node.output[0]] = _constant(node, [known[value] for value in node.input if value])
             continue
         if dynamic != [current] or ended:
             raise Refusal(node, "the network branches or ends here; only a chain of layers is supported")
@@ -143,13 +146,8 @@ def _walk(path: Path, model: Any, name: str, state: Any) -> tuple[Any, Chain]:
             _check_class(node)
             ended = graph.output[0].name in node.output
             continue
-        try:
-            with np.errstate(all="ignore"):
-                state = _step(node, at, operands, state, chain)
-        except Refusal:
-            raise
-        except Exception as error:  # operands or attributes that are missing, or of a wrong kind or shape
-            raise Refusal(node, "its inputs or attributes are not as the operator needs them") from error
+        with _refusing(node), np.errstate(all="ignore"):
+            state = _step(node, at, operands, state, chain)
         current = node.output[0]
         made = model.get_tensor_shape(current)
         if node.op_type not in ("Pad", *FLATTENING) and made is not None and tuple(made[1:]) != state.shape:
@@ -157,6 +155,17 @@ def _walk(path: Path, model: Any, name: str, state: Any) -> tuple[Any, Chain]:
     if not ended and graph.output[0].name != current:
         raise ValueError(f"{path} has an output that is not that of its last layer")
     return state, chain
+
+
+@contextmanager
+def _refusing(node: Any) -> Iterator[None]:
+    """Refuse a node whose operands or attributes are missing, or of a wrong kind or shape, whatever that raises."""
+    try:
+        yield
+    except Refusal:
+        raise
+    except Exception as error:
+        raise Refusal(node, "its inputs or attributes are not as the operator needs them") from error
 
 
 def _check_class(node: Any) -> None:

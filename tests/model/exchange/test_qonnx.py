@@ -538,3 +538,13 @@ def test_tfc_of_brevitas(executed: Callable) -> None:
     ours = golden.scores(network, images[:50])
     np.testing.assert_array_equal(ours.argmax(axis=1), theirs.argmax(axis=1))
     np.testing.assert_allclose(np.ptp(theirs) / np.ptp(ours) * (ours - ours.min()), theirs - theirs.min(), atol=1e-4)
+
+
+def test_a_constant_that_lacks_an_operand_is_refused(tmp_path: Path) -> None:
+    path = dense(0).write(tmp_path / "network.onnx")
+    model = onnx.load(path)
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((20, 3), np.float32), "w"))
+    model.graph.node.append(onnx.helper.make_node("BipolarQuant", ["w"], ["bits"], "alone", domain=BREVITAS))
+    onnx.save(model, path)
+    with pytest.raises(ValueError, match=r"BipolarQuant\): its inputs or attributes are not as"):
+        qonnx.load(path)
