@@ -147,8 +147,7 @@ def accelerator(network: Network | Topology, folding: Folding, name: str = "acce
     parameters = (None,) * len(topology.nodes) if isinstance(network, Topology) else network.parameters
     folding.check(topology)
     _check_size(folding)
-    elements = topology.tensor.n_values * len(topology.kept_slices)
-    entry = RegisterSlice(f"{name}_input", folding.input_width, elements // folding.input_width)
+    entry = RegisterSlice(f"{name}_input", folding.input_width, topology.tensor.n_bits // folding.input_width)
     kernels: list[Kernel] = []
     links: list[Link] = []
     # Where what every node gives comes from.
@@ -171,9 +170,9 @@ def accelerator(network: Network | Topology, folding: Folding, name: str = "acce
         if before is entry and isinstance(made[0], WidthConverter):
             made.insert(0, entry)  # anything else keeps what it takes in a memory of its own
         ends[i] = join(ends[source], made)
-    end = join(ends[len(topology.nodes) - 1], tail_kernels(f"{name}_%s", topology.shapes[-1], parameters[-1],
-                                                           kernels[-1]))
-    links.append(Link(end, OUTSIDE))
+    scores = ends[len(topology.nodes) - 1]
+    tail = tail_kernels(f"{name}_%s", topology.shapes[-1], parameters[-1], kernels[scores])
+    links.append(Link(join(scores, tail), OUTSIDE))
     return Accelerator(name, topology, folding, tuple(kernels), tuple(links),
                        None if isinstance(network, Topology) else network)
 

@@ -8,7 +8,6 @@ On disk a folding is JSON with FINN's key names; `finn_folding` reads and writes
 """
 
 import json
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -246,7 +245,7 @@ def takes_pixels(topology: Topology) -> bool:
 def check_input_width(topology: Topology, input_width: int) -> None:
     """Raise ValueError unless the kept slices of an image fill whole beats of so many elements."""
     _check_whole("input_width", input_width, MAX_FOLD)
-    n = math.prod(topology.in_shape) * len(topology.kept_slices)
+    n = topology.tensor.n_bits
     if n % input_width:
         raise ValueError(f"input: {n} elements do not fold into beats of {input_width}")
 

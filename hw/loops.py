@@ -12,15 +12,15 @@ def loop(clk, rst, step, inner_end, index, end, values):
     It steps when `step` is high at the end of all loops inside it, `inner_end`, which is None of the innermost one.
     `end` is high in the last step of this loop and of all inside it; it is None of a single loop whose end nobody
     needs. A loop of one value has no counter.
+
     Two of three values and two, `step` being high throughout:
 
         inner index  0 1 2 0 1 2 0
         inner end    0 0 1 0 0 1 0
         outer index  0 0 0 1 1 1 0
         outer end    0 0 0 0 0 1 0
-
     """
-    last, stride = values[-1], values.step
+    last = values[-1]
 
     if inner_end is None:
         if end is not None:
@@ -34,7 +34,7 @@ def loop(clk, rst, step, inner_end, index, end, values):
                 if index == last:
                     index.next = 0
                 else:
-                    index.next = index + stride
+                    index.next = index + 1
     elif last == 0:
         @always_comb
         def find_end():
@@ -51,7 +51,7 @@ def loop(clk, rst, step, inner_end, index, end, values):
                 if index == last:
                     index.next = 0
                 else:
-                    index.next = index + stride
+                    index.next = index + 1
 
     return instances()
 

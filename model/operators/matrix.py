@@ -130,19 +130,9 @@ class MatrixShape(OperatorShape):
     max_accumulator: int
 
     @property
-    def in_shape(self) -> Shape:
-        """(height, width, channels) entering."""
-        return self.tensor.shape
-
-    @property
     def n_slices(self) -> int:
         """Bit slices entering one after another."""
         return len(self.tensor.slices)
-
-    @property
-    def out(self) -> Tensor:
-        """What leaves: bits, or scores, of which only the shape means anything."""
-        return Tensor(self.out_shape)
 
     @property
     def n_windows(self) -> int:

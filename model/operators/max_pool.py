@@ -68,16 +68,6 @@ class PoolShape(OperatorShape):
     out_shape: Shape
 
     @property
-    def in_shape(self) -> Shape:
-        """(height, width, channels) entering."""
-        return self.tensor.shape
-
-    @property
-    def out(self) -> Tensor:
-        """What leaves: bits."""
-        return Tensor(self.out_shape)
-
-    @property
     def n_bits(self) -> dict[str, int]:
         """What is inverted."""
         return {"invert": self.in_shape[2]}

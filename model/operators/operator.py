@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cbnn.model.operators.tensor import MAX_SIDE, Tensor
+from cbnn.model.operators.tensor import MAX_SIDE, Shape, Tensor
 
 
 class Parameters:
@@ -28,17 +28,24 @@ class OperatorShape(ABC):
     ----------
     operator : what it does
     tensor : what enters
+    out_shape : (height, width, channels) leaving
     integers : names of the parameters that are integers; they may be missing
     """
 
     integers: ClassVar[tuple[str, ...]] = ()
     operator: "Operator"
     tensor: Tensor
+    out_shape: Shape
 
     @property
-    @abstractmethod
+    def in_shape(self) -> Shape:
+        """(height, width, channels) entering."""
+        return self.tensor.shape
+
+    @property
     def out(self) -> Tensor:
-        """What leaves; of scores only the shape means anything."""
+        """What leaves: bits, or scores, of which only the shape means anything."""
+        return Tensor(self.out_shape)
 
     @abstractmethod
     def check(self, parameters: Parameters) -> None:

@@ -49,6 +49,11 @@ class Tensor:
         return height * width * channels
 
     @property
+    def n_bits(self) -> int:
+        """Bits: one per value and slice."""
+        return self.n_values * len(self.slices)
+
+    @property
     def highest(self) -> int:
         """What a value counts of which all bits are set and that meets weights of 1."""
         return sum(self.slices)

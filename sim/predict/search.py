@@ -209,7 +209,7 @@ class Search:
 
     def _with_input(self, option: _Option) -> _Option:
         """Add what takes the input, which depends on the first layer alone."""
-        n = self.topology.tensor.n_values * len(self.topology.kept_slices)
+        n = self.topology.tensor.n_bits
         beat = self._beat(option.folding)
         first = RegisterSlice("input", beat, n // beat)
         converters = list(widths_converted("input", first, option.takes))
