@@ -44,7 +44,7 @@ from cbnn.sim.command.verbs import app, next_step, option, refuse, verb
 from cbnn.sim.predict.cycles import predict
 from cbnn.sim.prove import volume
 from cbnn.sim.prove.stimulus import sample_images, takes_digits
-from cbnn.sim.prove.verify import MIN_IMAGES, icarus_seconds, verify
+from cbnn.sim.prove.verify import MIN_IMAGES, Traffic, icarus_seconds, verify
 from cbnn.sim.prove.verilated import MismatchError
 from cbnn.sim.report.levels import CAPTION, terminal_tables, write_report
 from cbnn.sim.synth import place, synthesis
@@ -149,7 +149,7 @@ def verify_command(model: ModelArgument, folding: FoldingOption, out: OutOption,
              "compares every beat too, hundreds of times faster")
     with stderr.status("generating and simulating"):
         result = verify(network, unit, sample_images(network, images, seed), out,
-                        idle_percent=idle, stall_percent=stall, seed=seed, simulator=simulator, waves=waves)
+                        traffic=Traffic(idle, stall, seed), simulator=simulator, waves=waves)
     facts = {"result": _verdict(result.differences), "images": result.n_images,
              "wrong_images": result.wrong_images, "mistimed_images": result.mistimed_images}
     free = {"predicted": asdict(result.predicted), "measured": result.measured and asdict(result.measured)}
@@ -182,7 +182,7 @@ def volume_command(
               else sample_images(weights, images, seed)[:images])
     with progress_bar() as progress:
         task = progress.add_task("compiling", total=None)
-        result = volume.stream(weights, unit, pixels, idle_percent=idle, stall_percent=stall, seed=seed,
+        result = volume.stream(weights, unit, pixels, traffic=Traffic(idle, stall, seed),
                                progress=lambda done, total: progress.update(task, description="images", completed=done,
                                                                             total=total))
     print_result({"result": _verdict(result.differences), "images": len(result.classes),

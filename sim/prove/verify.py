@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,30 @@ ICARUS_LUTS_PER_S = 1.2e6
 with TFC, LFC and CNV, see docs/performance.md."""
 MIN_IMAGES = 4
 """Images below which no steady interval can be seen."""
+
+
+class Traffic(NamedTuple):
+    """When source and sink are ready, as `cosim.Run` and `simulate` have it.
+
+    Attributes
+    ----------
+    idle_percent : how often the source offers nothing, 0 to 90
+    stall_percent : how often the sink takes nothing, 0 to 90
+    seed : of both patterns
+    """
+
+    idle_percent: int = 0
+    stall_percent: int = 0
+    seed: int = 0
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nothing idles or stalls."""
+        return self.idle_percent == self.stall_percent == 0
+
+
+FREE = Traffic()
+"""Always ready."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +92,7 @@ def sentences(wrong: list[int], mistimed: list[int], breaches: list[str]) -> lis
 
 
 def verify(network: Network, accelerator: Accelerator, images: NDArray, verilog: Path, *,
-           idle_percent: int = 0, stall_percent: int = 0, seed: int = 0, simulator: str = "icarus",
+           traffic: Traffic = FREE, simulator: str = "icarus",
            waves: Path | None = None) -> Verification:
     """Generate Verilog into `verilog`, send `images` through it in cocotb, and compare every beat.
 
@@ -76,7 +101,7 @@ def verify(network: Network, accelerator: Accelerator, images: NDArray, verilog:
     network, accelerator : the network, and its hardware
     images : integer array (N, height, width, colours), N at least 4 for a steady interval
     verilog : folder for the Verilog; new, empty, or written by an earlier call
-    idle_percent, stall_percent : how often the source idles and the sink stalls, 0 to 90
+    traffic : how often the source idles and the sink stalls
     simulator : ``icarus`` or ``verilator``
     waves : file for the waves of every signal, as FST; only with ``icarus``
 
@@ -92,17 +117,16 @@ def verify(network: Network, accelerator: Accelerator, images: NDArray, verilog:
     if len(images) < MIN_IMAGES:
         raise ValueError(f"{len(images)} images given; at least {MIN_IMAGES} are needed to see a "
                          "steady interval")
-    check_percentages(idle_percent, stall_percent)
+    check_percentages(traffic.idle_percent, traffic.stall_percent)
     check_simulator(simulator)
     n_images, first = len(images), accelerator.kernels.index(accelerator.mvtus[0])
     expected = accelerator.classify.encoded(golden.scores(network, images))
     free = simulate(accelerator, n_images)
-    trace = free if idle_percent == stall_percent == 0 else simulate(
-        accelerator, n_images, idle_percent=idle_percent, stall_percent=stall_percent, seed=seed)
+    trace = free if traffic.is_free else simulate(accelerator, n_images, **traffic._asdict())
     generate(accelerator, verilog, asdict(predict(accelerator)))
     run = Run(tuple(format(beat, "x") for beat in input_beats(accelerator, images)),
-              image_ends(n_images, accelerator.input_beats), len(expected), idle_percent,
-              stall_percent, seed, **_patience(trace, first))
+              image_ends(n_images, accelerator.input_beats), len(expected), *traffic,
+              **_patience(trace, first))
     unit = accelerator.mvtus[0].name.removeprefix(f"{accelerator.name}_")
     [seen] = cosimulate(Design.generated(verilog, accelerator.name), [run],
                         busy=[f"u_{unit}.go"], simulator=simulator, waves=waves)
@@ -113,7 +137,7 @@ def verify(network: Network, accelerator: Accelerator, images: NDArray, verilog:
     predicted = _summary(free.entered, free.taken(-1), len(free.taken(first)), n_images)
     measured = _summary(seen.in_cycles, seen.out_cycles, seen.busy[0], n_images)
     return Verification(n_images, sorted(wrong), _mistimed(seen, trace), [*seen.breaches, *marks],
-                        predicted, measured if idle_percent == stall_percent == 0 else None)
+                        predicted, measured if traffic.is_free else None)
 
 
 def _patience(trace: Trace, first: int) -> dict[str, int]:

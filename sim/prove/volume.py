@@ -23,7 +23,7 @@ from cbnn.model.processes import scratch_folder, started
 from cbnn.sim.predict.dataflow import simulate
 from cbnn.sim.predict.outside import check_percentages
 from cbnn.sim.prove.design import Design
-from cbnn.sim.prove.verify import mark_breaches, sentences
+from cbnn.sim.prove.verify import FREE, Traffic, mark_breaches, sentences
 from cbnn.sim.prove.verilated import Harness, MismatchError, SimulationError, build, check_verilator
 
 BATCH = 256
@@ -72,8 +72,8 @@ class Volume:
         return sentences(self.wrong_images, self.mistimed_images, self.breaches)
 
 
-def stream(network: Network, accelerator: Accelerator, images: NDArray, *, idle_percent: int = 0,
-           stall_percent: int = 0, seed: int = 0, executable: Path | None = None,
+def stream(network: Network, accelerator: Accelerator, images: NDArray, *, traffic: Traffic = FREE,
+           executable: Path | None = None,
            progress: Callable[[int, int], None] = lambda done, total: None) -> Volume:
     """Send `images` back to back through the verilated RTL; compare with the golden model and the predicted cycles.
 
@@ -81,9 +81,8 @@ def stream(network: Network, accelerator: Accelerator, images: NDArray, *, idle_
     ----------
     network, accelerator : the network, and its hardware
     images : integer array (N, height, width, colours)
-    idle_percent, stall_percent : how often the source idles and the sink stalls, 0 to 90, in the same cycles as in
-        `cosim.Run`
-    seed : of both, and of what registers hold before reset
+    traffic : how often the source idles and the sink stalls, in the same cycles as in `cosim.Run`; its seed is also
+        that of what registers hold before reset
     executable : from `compiled`, to stream several sets; None: compile
     progress : called with the images done and all of them
 
@@ -96,7 +95,7 @@ def stream(network: Network, accelerator: Accelerator, images: NDArray, *, idle_
     MismatchError
         When the hardware hangs.
     """
-    check_percentages(idle_percent, stall_percent)
+    check_percentages(traffic.idle_percent, traffic.stall_percent)
     if not len(images):
         raise ValueError("0 images given; at least 1 is needed")
     check_verilator()
@@ -106,17 +105,17 @@ def stream(network: Network, accelerator: Accelerator, images: NDArray, *, idle_
         build_seconds = time.monotonic() - started
         folder = program.parent
         _write_input(folder, accelerator, images)
-        _write_draws(folder, seed)
+        _write_draws(folder, traffic.seed)
         patience = 20 * (accelerator.interval_cycles + sum(kernel.latency_cycles for kernel in accelerator.kernels))
         started = time.monotonic()
         n_cycles, n_breaches, frame_errors = _play(program, accelerator, len(images), [
-            patience, idle_percent, stall_percent, abs(seed) % 2**30 + 1], progress)
+            patience, traffic.idle_percent, traffic.stall_percent, abs(traffic.seed) % 2**30 + 1], progress)
         run_seconds = time.monotonic() - started
         beats = _read_output(folder, accelerator, len(images))
         starts = np.fromfile(folder / "starts.bin", "<u8").astype(np.int64)
     wrong = (beats["data"] != expected.reshape(beats["data"].shape)).any(axis=(1, 2))
     out_cycles = beats["cycle"].astype(np.int64)
-    in_timed, out_timed = _predict(accelerator, len(images), idle_percent, stall_percent, seed)
+    in_timed, out_timed = _predict(accelerator, len(images), traffic)
     mistimed = (starts != in_timed) | (out_cycles != out_timed).any(axis=1)
     breaches = mark_breaches(beats["last"], beats["user"], frame_errors)
     if n_breaches:
@@ -208,9 +207,9 @@ def _read_output(folder: Path, accelerator: Accelerator, n_images: int) -> NDArr
     return np.fromfile(folder / "output.bin", record).reshape(n_images, last.beats)
 
 
-def _predict(accelerator: Accelerator, n_images: int, idle_percent: int, stall_percent: int,
-             seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _predict(accelerator: Accelerator, n_images: int, traffic: Traffic) -> tuple[NDArray[np.int64],
+                                                                                 NDArray[np.int64]]:
     """`in_cycles` and `out_cycles` as the dataflow simulation has them."""
     first, last = accelerator.s_axis, accelerator.m_axis
-    trace = simulate(accelerator, n_images, idle_percent=idle_percent, stall_percent=stall_percent, seed=seed)
+    trace = simulate(accelerator, n_images, **traffic._asdict())
     return trace.taken(0)[:: first.beats], trace.taken(-1).reshape(n_images, last.beats)

@@ -19,7 +19,7 @@ from cbnn.sim.predict.dataflow import simulate
 from cbnn.sim.predict.fifos import size_fifos
 from cbnn.sim.predict.trace import Trace
 from cbnn.sim.prove import verify as verifying
-from cbnn.sim.prove.verify import mark_breaches, verify
+from cbnn.sim.prove.verify import Traffic, mark_breaches, verify
 from cbnn.sim.prove.verilated import MismatchError
 
 TOPOLOGY = Topology.parse("4C3-MP2-6FC-3FC", (4, 4, 2), 3, (2, 0))
@@ -38,8 +38,7 @@ def test_equal_in_every_score_and_cycle(tmp_path: Path) -> None:
 
 
 def test_equal_under_idles_and_stalls(tmp_path: Path) -> None:
-    result = verify(NETWORK, hw.accelerator(NETWORK, FOLDING), IMAGES, tmp_path / "v", idle_percent=40,
-                    stall_percent=60, seed=3)
+    result = verify(NETWORK, hw.accelerator(NETWORK, FOLDING), IMAGES, tmp_path / "v", traffic=Traffic(40, 60, 3))
     assert result.differences == []
     assert result.measured is None
 
@@ -71,7 +70,7 @@ def late(unit: hw.Accelerator, n_images: int, **options: int) -> Trace:
 @pytest.mark.parametrize("idle_percent", [0, 30])
 def test_one_wrong_cycle_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, idle_percent: int) -> None:
     monkeypatch.setattr("cbnn.sim.prove.verify.simulate", late)
-    result = verify(NETWORK, hw.accelerator(NETWORK, FOLDING), IMAGES, tmp_path / "v", idle_percent=idle_percent)
+    result = verify(NETWORK, hw.accelerator(NETWORK, FOLDING), IMAGES, tmp_path / "v", traffic=Traffic(idle_percent))
     assert result.differences == ["image 2: its beats moved in other cycles than predicted"]
 
 
@@ -125,8 +124,8 @@ def test_fifos_that_limit_the_interval_are_predicted(tmp_path: Path, interval: i
 
 @pytest.mark.parametrize(("arguments", "sentence"), [
     ({"images": IMAGES[:3]}, "3 images given; at least 4 are needed to see a steady interval"),
-    ({"images": IMAGES, "idle_percent": 91}, "idle is 91 percent; it must be 0 to 90"),
-    ({"images": IMAGES, "stall_percent": -1}, "stall is -1 percent; it must be 0 to 90"),
+    ({"images": IMAGES, "traffic": Traffic(91)}, "idle is 91 percent; it must be 0 to 90"),
+    ({"images": IMAGES, "traffic": Traffic(stall_percent=-1)}, "stall is -1 percent; it must be 0 to 90"),
     ({"images": IMAGES + 8}, "pixels 8 to 15 given; 3 bits hold 0 to 7"),
 ])
 def test_bad_input(tmp_path: Path, arguments: dict, sentence: str) -> None:

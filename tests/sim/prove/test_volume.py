@@ -20,6 +20,7 @@ from cbnn.model.topology import Topology
 from cbnn.sim.prove import volume
 from cbnn.sim.prove.cosim import Run, cosimulate, image_ends
 from cbnn.sim.prove.design import Design
+from cbnn.sim.prove.verify import Traffic
 from cbnn.sim.prove.verilated import MismatchError, SimulationError
 
 TOPOLOGY = Topology.parse("4C3-MP2-6FC-4FC", (4, 4, 2), 3, (2, 0))
@@ -36,7 +37,7 @@ def executable() -> Iterator[Path]:
 
 @pytest.mark.parametrize(("idle", "stall"), [(0, 0), (50, 0), (0, 70), (40, 50)])
 def test_every_score_and_every_cycle(executable: Path, idle: int, stall: int) -> None:
-    seen = volume.stream(NETWORK, UNIT, IMAGES, idle_percent=idle, stall_percent=stall, seed=9, executable=executable)
+    seen = volume.stream(NETWORK, UNIT, IMAGES, traffic=Traffic(idle, stall, 9), executable=executable)
     assert seen.differences == []
     assert seen.classes.tolist() == golden.classes(NETWORK, IMAGES).tolist()
     if idle == stall == 0:
@@ -46,7 +47,7 @@ def test_every_score_and_every_cycle(executable: Path, idle: int, stall: int) ->
 @pytest.mark.parametrize(("idle", "stall"), [(0, 0), (40, 60)])
 def test_the_same_cycles_and_beats_as_icarus(executable: Path, tmp_path: Path, idle: int, stall: int) -> None:
     images = IMAGES[:6]
-    seen = volume.stream(NETWORK, UNIT, images, idle_percent=idle, stall_percent=stall, seed=3, executable=executable)
+    seen = volume.stream(NETWORK, UNIT, images, traffic=Traffic(idle, stall, 3), executable=executable)
     generate(UNIT, tmp_path / "v")
     beats = tuple(format(beat, "x") for beat in input_beats(UNIT, images))
     lasts = image_ends(len(images), UNIT.input_beats)
@@ -118,7 +119,7 @@ def test_an_interruption_ends_the_bench(executable: Path) -> None:
 
 @pytest.mark.parametrize(("arguments", "sentence"), [
     ({"images": IMAGES[:0]}, "0 images given; at least 1 is needed"),
-    ({"images": IMAGES, "idle_percent": 91}, "idle is 91 percent; it must be 0 to 90"),
+    ({"images": IMAGES, "traffic": Traffic(91)}, "idle is 91 percent; it must be 0 to 90"),
     ({"images": IMAGES + 8}, "pixels 8 to 15 given; 3 bits hold 0 to 7"),
 ])
 def test_bad_input(arguments: dict, sentence: str) -> None:
