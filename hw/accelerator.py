@@ -193,7 +193,10 @@ def chain(n_kernels: int) -> tuple[Link, ...]:
 
 
 def check_links(kernels: Sequence[Kernel], links: Sequence[Link]) -> None:
-    """Raise ValueError unless every port is joined once, to one of the same beats, and two of them to the outside."""
+    """Raise ValueError unless every port is joined once, to one of the same beats, and two of them to the outside.
+
+    A kernel takes from kernels before it.
+    """
     sources = Counter((link.source, link.source_port) for link in links)
     sinks = Counter((link.sink, link.sink_port) for link in links)
     wanted = [(OUTSIDE, 0), *((i, port) for i, kernel in enumerate(kernels) for port in range(len(kernel.outputs)))]
@@ -206,6 +209,8 @@ def check_links(kernels: Sequence[Kernel], links: Sequence[Link]) -> None:
         if OUTSIDE not in (link.source, link.sink):
             source, sink = kernels[link.source], kernels[link.sink]
             given, taken = source.outputs[link.source_port], sink.inputs[link.sink_port]
+            if link.source >= link.sink:
+                raise ValueError(f"{sink.name} takes from {source.name}, which does not come before it")
             if given != taken:
                 raise ValueError(f"{source.name} gives {given.beats} beats of {given.width} bits per image; "
                                  f"{sink.name} takes {taken.beats} of {taken.width}")

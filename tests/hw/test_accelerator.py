@@ -205,3 +205,9 @@ def test_every_joint_is_checked():
     assert refused(kernels, (*links, Link(0, OUTSIDE))) == not_given
     assert refused(kernels, (*links[:-1], Link(len(kernels) - 1, 0))) == (
         "not every port that takes beats is joined to one that gives them")
+    n = len(kernels)
+    assert refused((*kernels, last), (*links, Link(n, n))) == (
+        "accelerator_output takes from accelerator_output, which does not come before it")
+    turned = [Link(*(end if end == OUTSIDE else n - 1 - end for end in link[:2])) for link in links]
+    assert refused(kernels[::-1], turned) == (
+        "accelerator_pixels0_hand_out takes from accelerator_input, which does not come before it")
