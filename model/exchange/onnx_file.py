@@ -1,6 +1,7 @@
 """ONNX files, read with care: operators, order, sizes and numbers are checked before anything is executed."""
 
 import math
+import os
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,9 @@ from typing import Any
 import numpy as np
 
 from cbnn.model.files import read_bounded, read_part
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+"""Else onnxruntime, which qonnx imports, reports home and leaves files."""
 
 try:
     import onnx

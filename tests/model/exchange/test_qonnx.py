@@ -1,6 +1,8 @@
 """QONNX: networks computed as qonnx itself executes them, or refused with the node's name."""
 
 import os
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -165,6 +167,16 @@ def test_scores_order_as_qonnx_executes(name: str, seed: int, tmp_path: Path, ex
     ours = golden.scores(network, images)
     assert_alike(ours, executed(path, images / np.float32(255), shape is not None))
     assert len(np.unique(ours, axis=0)) > 2
+
+
+def test_nothing_but_the_network_is_left_on_the_disk(tmp_path: Path) -> None:
+    """Telemetry of onnxruntime keeps a file in the folder for temporary files, and one in the user's own folder."""
+    path = dense(0).write(tmp_path / "network.onnx")
+    code = f"from cbnn.model.exchange import qonnx; qonnx.load(qonnx.Path({str(path)!r}), in_shape=(4, 5, 1))"
+    places = dict.fromkeys(("TMPDIR", "HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"), str(tmp_path))
+    others = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
+    subprocess.run([sys.executable, "-c", code], env=others | places, check=True)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @st.composite
