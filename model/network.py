@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cbnn.model.checks import check_kind, check_range, check_tuple
 from cbnn.model.operators.matrix import MatrixParameters, MatrixShape
 from cbnn.model.operators.max_pool import PoolParameters, PoolShape
-from cbnn.model.operators.operator import OperatorShape, Parameters
+from cbnn.model.operators.operator import OperatorShape, Parameters, own_array
 from cbnn.model.slices import check_images
 from cbnn.model.topology import INPUT, Topology
 
@@ -30,7 +31,8 @@ class Network:
     Raises
     ------
     ValueError
-        When an array's presence, dtype, shape or range does not suit its node.
+        When something is of another type, or an array's presence, dtype, shape or range does not
+        suit its node.
     """
 
     topology: Topology
@@ -39,6 +41,8 @@ class Network:
     max_pixel: int = 0
 
     def __post_init__(self) -> None:
+        check_kind("topology", self.topology, Topology)
+        check_tuple("parameters", self.parameters, Parameters)
         topology = self.topology
         if len(self.parameters) != len(topology.nodes):
             raise ValueError(f"parameters of {len(self.parameters)} operators given; the topology has "
@@ -49,10 +53,11 @@ class Network:
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
         if self.pixel_table is not None:
+            check_kind("pixel lookup table", self.pixel_table, np.ndarray)
             _check_table(self.pixel_table, (1 << self.topology.input_bits) - 1)
+            object.__setattr__(self, "pixel_table", own_array(self.pixel_table))
         highest = self.n_pixel_values - 1
-        if type(self.max_pixel) is not int or not 0 <= self.max_pixel <= highest:
-            raise ValueError(f"max_pixel is {self.max_pixel!r}; it must be a whole number, 1 to {highest}")
+        check_range("max_pixel", self.max_pixel, 0, highest)
         object.__setattr__(self, "max_pixel", self.max_pixel or highest)
 
     @property
@@ -113,7 +118,6 @@ def _check_table(table: NDArray, highest: int) -> None:
     if table.min() < 0 or table.max() > highest:
         raise ValueError(f"the pixel lookup table spans {table.min()} to {table.max()}; sliced values span 0 to "
                          f"{highest}")
-    table.setflags(write=False)
 
 
 def random_network(topology: Topology, seed: int, by_place: bool = False) -> Network:

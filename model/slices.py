@@ -12,13 +12,16 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
+from cbnn.model.checks import check_tuple
+
 
 def check_kept(kept: tuple[int, ...], n_bits: int) -> None:
     """Raise ValueError unless `kept` lists existing slices, each once, the MSB first."""
+    check_tuple("kept slices", kept, int)
     if not kept:
         raise ValueError("no slice is kept; a network needs at least one")
     for b in kept:
-        if type(b) is not int or not 0 <= b < n_bits:
+        if not 0 <= b < n_bits:
             raise ValueError(f"slice {b} does not exist; pixels of {n_bits} bits have 0 to {n_bits - 1}")
     if list(kept) != sorted(set(kept), reverse=True):
         raise ValueError(f"kept slices {list(kept)} must be listed once each, the MSB first")
@@ -43,10 +46,10 @@ def parse_slices(text: str) -> tuple[int, ...]:
     for part in text.split(","):
         run = re.fullmatch(r" *([0-9]{1,4})(?:\.\.([0-9]{1,4}))? *", part)
         first, last = (int(run[1]), int(run[2] or run[1])) if run else (0, 1)
-        kept += range(first, last - 1, -1)
-        if first < last or kept != sorted(set(kept), reverse=True):
+        if first < last or (kept and kept[-1] <= first):
             raise ValueError(f"slices {text!r} are not written like 3, 4,3,2 or 4..2: "
                              "numbers of slices, the highest first")
+        kept += range(first, last - 1, -1)
     return tuple(kept)
 
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
+from cbnn.model.checks import check_kind, check_range, check_tuple
 from cbnn.model.operators.conv import Conv
 from cbnn.model.operators.dense import Dense
 from cbnn.model.operators.matrix import Matrix, MatrixShape
 from cbnn.model.operators.max_pool import MaxPool
 from cbnn.model.operators.operator import Operator, OperatorShape
-from cbnn.model.operators.tensor import MAX_SIDE, MAX_VALUES, Shape, Tensor
+from cbnn.model.operators.tensor import MAX_SIDE, MAX_VALUES, Shape, Tensor, check_shape
 from cbnn.model.slices import check_kept, parse_slices, slices_text
 
 MAX_BITS = 16
@@ -34,10 +35,19 @@ class Node:
     ----------
     operator : what it does
     inputs : the earlier nodes, or `INPUT`, whose outputs it takes
+
+    Raises
+    ------
+    ValueError
+        When they are of other types.
     """
 
     operator: Operator
     inputs: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        check_kind("operator of a node", self.operator, Operator)
+        check_tuple("inputs of a node", self.inputs, int)
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,7 @@ class Topology:
     Raises
     ------
     ValueError
-        When sizes do not fit each other, or the nodes are no chain; the message names the layer,
+        When types are others, sizes do not fit each other, or the nodes are no chain; the message names the layer,
         the value and the rule.
     """
 
@@ -70,17 +80,16 @@ class Topology:
     first_layer: FirstLayer = "sliced"
 
     def __post_init__(self) -> None:
-        if len(self.in_shape) != 3 or any(type(n) is not int or not 1 <= n <= MAX_SIDE for n in self.in_shape):
-            raise ValueError(f"input shape {self.in_shape} is not (height, width, colours), each 1 to {MAX_SIDE}")
+        check_shape("input shape", self.in_shape, MAX_SIDE)
         if (n := self.in_shape[0] * self.in_shape[1] * self.in_shape[2]) > MAX_VALUES:
             raise ValueError(f"input shape {self.in_shape} has {n} values; at most {MAX_VALUES} are supported")
-        if type(self.input_bits) is not int or not 1 <= self.input_bits <= MAX_BITS:
-            raise ValueError(f"input of {self.input_bits} bits; 1 to {MAX_BITS} are supported")
+        check_range("input_bits", self.input_bits, 1, MAX_BITS)
         check_kept(self.kept_slices, self.input_bits)
+        check_kind("first layer", self.first_layer, str)
         if self.first_layer not in ("sliced", "weighted"):
             raise ValueError(f"first layer is {self.first_layer!r}; it must be 'sliced' or 'weighted'")
-        if len(self.nodes) > MAX_NODES:
-            raise ValueError(f"the topology has {len(self.nodes)} operators; at most {MAX_NODES} are supported")
+        check_tuple("nodes", self.nodes, Node)
+        _check_count(len(self.nodes))
         self._check_edges()
         if self.n_weight_bits > MAX_WEIGHTS:
             raise ValueError(f"the network has {self.n_weight_bits} weights; at most {MAX_WEIGHTS} are supported")
@@ -130,6 +139,11 @@ class Topology:
         ValueError
             When the text is written otherwise, or its sizes do not fit each other.
         """
+        check_kind("topology", text, str)
+        if not text.isascii():
+            raise ValueError(f"topology {text!r} holds characters that are not ASCII")
+        if re.search("[0-9]{13}", text):
+            raise ValueError("a number of the topology has more than 12 digits")
         if in_shape is None:
             head, _, text = text.partition("-")
             match = _INPUT.fullmatch(head)
@@ -139,8 +153,7 @@ class Topology:
             height, width, colours, input_bits = map(int, match.groups()[:4])
             in_shape, first_layer = (height, width, colours), "weighted" if match[5] else "sliced"
             kept_slices = parse_slices(match[6]) if match[6] else None
-            if not 1 <= input_bits <= MAX_BITS:
-                raise ValueError(f"input of {input_bits} bits; 1 to {MAX_BITS} are supported")
+        check_range("input_bits", input_bits, 1, MAX_BITS)
         kept = tuple(range(input_bits - 1, -1, -1)) if kept_slices is None else kept_slices
         return cls.chain(in_shape, input_bits, kept, _parse_operators(text), first_layer)
 
@@ -252,13 +265,18 @@ class Topology:
         raise ValueError(f"no node takes what node {i} gives")
 
 
-_NUMBER = "([0-9]{1,12})"
-"""A longer one is out of any range, and past 4,300 digits Python would not read it."""
+_NUMBER = "([0-9]+)"
 _INPUT = re.compile(f"{_NUMBER}x{_NUMBER}x{_NUMBER}u{_NUMBER}(w?)(?::([0-9.,]+))?", re.IGNORECASE)
 _CONV = re.compile(f"{_NUMBER}C{_NUMBER}(?:S{_NUMBER})?(?:P{_NUMBER})?(?:B([01]))?")
 
 
+def _check_count(n: int) -> None:
+    if n > MAX_NODES:
+        raise ValueError(f"the topology has {n} operators; at most {MAX_NODES} are supported")
+
+
 def _parse_operators(text: str) -> list[Operator]:
+    _check_count(text.count("-") + 1)
     operators: list[Operator] = []
     for token in text.upper().split("-"):
         if match := _CONV.fullmatch(token):

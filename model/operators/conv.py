@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, replace
 
+from cbnn.model.checks import check_range
 from cbnn.model.operators.matrix import Matrix
-from cbnn.model.operators.operator import check_range
-from cbnn.model.operators.tensor import Shape
+from cbnn.model.operators.tensor import MAX_SIDE, Shape
 
 MAX_KERNEL = 64
 """Largest height and width of a kernel: the border classes of a larger one would fill the memory."""
@@ -23,9 +23,9 @@ class Conv(Matrix):
     pad_bit: int = 0
 
     def __post_init__(self) -> None:
-        check_range("out_channels of a convolution", self.out_channels)
+        check_range("out_channels of a convolution", self.out_channels, 1, MAX_SIDE)
         check_range("kernel of a convolution", self.kernel, 1, MAX_KERNEL)
-        check_range("stride of a convolution", self.stride)
+        check_range("stride of a convolution", self.stride, 1, MAX_SIDE)
         check_range(f"padding of a kernel of {self.kernel}", self.padding, 0, self.kernel - 1)
         check_range("pad_bit", self.pad_bit, 0, 1)
 

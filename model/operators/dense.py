@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, replace
 
+from cbnn.model.checks import check_kind, check_range
 from cbnn.model.operators.matrix import Matrix
-from cbnn.model.operators.operator import check_range
-from cbnn.model.operators.tensor import Shape
+from cbnn.model.operators.tensor import MAX_SIDE, Shape
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class Dense(Matrix):
     padding = pad_bit = 0
 
     def __post_init__(self) -> None:
-        check_range("out_features of a dense layer", self.out_features)
+        check_range("out_features of a dense layer", self.out_features, 1, MAX_SIDE)
+        check_kind("scores of a dense layer", self.scores, bool)
 
     @property
     def n_rows(self) -> int:

@@ -194,10 +194,10 @@ class MatrixShape(OperatorShape):
         for name in arrays.keys() - given:
             by_place = name == "thresholds" and arrays[name].size == self.n_places * self.mh > self.mh
             given[name] = arrays[name].reshape(-1, self.mh) if by_place else arrays[name]
-        return MatrixParameters(**given)
+        return MatrixParameters.taking(**given)
 
     def check(self, parameters: Parameters) -> None:
-        """Make arrays read-only; raise ValueError where presence, dtype, shape or range of one does not suit."""
+        """Raise ValueError where presence, dtype, shape or range of an array does not suit."""
         if not isinstance(parameters, MatrixParameters):
             raise ValueError("it takes parameters of a matrix")
         rows, scores = (self.mh,), self.operator.scores

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cbnn.model.operators.operator import Operator, OperatorShape, Parameters, check_array, check_range
+from cbnn.model.checks import check_range
+from cbnn.model.operators.operator import Operator, OperatorShape, Parameters, check_array
 from cbnn.model.operators.tensor import MAX_SIDE, Shape, Tensor
 
 
@@ -74,10 +75,10 @@ class PoolShape(OperatorShape):
 
     def parameters(self, arrays: Mapping[str, NDArray]) -> PoolParameters:
         """Return parameters of arrays of one axis."""
-        return PoolParameters(arrays["invert"].astype(np.bool_))
+        return PoolParameters.taking(invert=arrays["invert"].astype(np.bool_))
 
     def check(self, parameters: Parameters) -> None:
-        """Make arrays read-only; raise ValueError where dtype or shape of one does not suit."""
+        """Raise ValueError where dtype or shape of an array does not suit."""
         if not isinstance(parameters, PoolParameters):
             raise ValueError("it takes parameters of a pool")
         check_array("invert", parameters.invert, True, self.in_shape[2:], np.bool_, 0, 1)

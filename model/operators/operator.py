@@ -3,16 +3,40 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cbnn.model.operators.tensor import MAX_SIDE, Shape, Tensor
+from cbnn.model.checks import check_kind
+from cbnn.model.operators.tensor import Shape, Tensor
 
 
 class Parameters:
-    """What one operator learnt: a frozen dataclass of arrays, None where it has no such array."""
+    """What one operator learnt: a frozen dataclass of arrays, None where it has no such array.
+
+    The arrays are copies, and cannot be written.
+
+    Raises
+    ------
+    ValueError
+        When something else than arrays is given.
+    """
+
+    def __post_init__(self) -> None:
+        for name, array in self.arrays.items():
+            check_kind(name, array, np.ndarray)
+            object.__setattr__(self, name, own_array(array))
+
+    @classmethod
+    def taking(cls, **arrays: NDArray) -> Self:
+        """Return parameters that hold these arrays themselves, which nobody else may go on to use."""
+        parameters = object.__new__(cls)
+        for name, array in arrays.items():
+            (array if array.base is None else array.base).setflags(write=False)
+            array.setflags(write=False)
+            object.__setattr__(parameters, name, array)
+        return parameters
 
     @property
     def arrays(self) -> dict[str, NDArray]:
@@ -49,7 +73,7 @@ class OperatorShape(ABC):
 
     @abstractmethod
     def check(self, parameters: Parameters) -> None:
-        """Make arrays read-only; raise ValueError where presence, dtype, shape or range of one does not suit."""
+        """Raise ValueError where presence, dtype, shape or range of an array does not suit."""
 
     @abstractmethod
     def compute(self, parameters: Parameters, bits: NDArray[np.uint8]) -> NDArray:
@@ -71,7 +95,7 @@ class OperatorShape(ABC):
 
     @abstractmethod
     def parameters(self, arrays: Mapping[str, NDArray]) -> Parameters:
-        """Return parameters of arrays of one axis, by name, as storage has them."""
+        """Return parameters of arrays of one axis, by name, as storage has them; it takes the arrays over."""
 
 
 class Operator(ABC):
@@ -103,10 +127,10 @@ def check_array(name: str, array: NDArray | None, wanted: bool, shape: tuple[int
         raise ValueError(f"{name} are {array.dtype} {array.shape}; they must be {np.dtype(dtype)} {shape}")
     if array.min() < low or array.max() > high:
         raise ValueError(f"{name} span {array.min()} to {array.max()}; the range is {low} to {high}")
-    array.setflags(write=False)
 
 
-def check_range(name: str, value: int, low: int = 1, high: int = MAX_SIDE) -> None:
-    """Raise ValueError unless a number of a description is in its range."""
-    if not low <= value <= high:
-        raise ValueError(f"{name} is {value}; it must be {low} to {high}")
+def own_array(array: NDArray) -> NDArray:
+    """Return a copy that cannot be written."""
+    copy = np.array(array, order="C")
+    copy.setflags(write=False)
+    return copy

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from itertools import pairwise
 
+from cbnn.model.checks import check_kind, check_tuple
+
 Shape = tuple[int, int, int]
 """Height, width, channels."""
 
@@ -27,7 +29,7 @@ class Tensor:
     Raises
     ------
     ValueError
-        When there is no slice, or slices count otherwise.
+        When the shape is none, there is no slice, or slices count otherwise.
     """
 
     shape: Shape
@@ -35,6 +37,9 @@ class Tensor:
     shared: bool = True
 
     def __post_init__(self) -> None:
+        check_shape("shape of a tensor", self.shape, MAX_VALUES)
+        check_tuple("slices", self.slices, int)
+        check_kind("shared", self.shared, bool)
         falling = all(high >= low for high, low in pairwise(self.slices))
         powers = all(n > 0 and n & (n - 1) == 0 for n in self.slices)
         if not self.slices or self.slices[-1] != 1 or not (falling and powers) or not (self.shared or self.highest ==
@@ -62,3 +67,10 @@ class Tensor:
     def n_weighted(self) -> int:
         """Weights that meet a value: one per slice that has its own, else one."""
         return 1 if self.shared else len(self.slices)
+
+
+def check_shape(name: str, shape: Shape, most: int) -> None:
+    """Raise ValueError unless a shape is three integers of 1 to `most`."""
+    check_tuple(name, shape, int)
+    if len(shape) != 3 or not 1 <= min(shape) <= max(shape) <= most:
+        raise ValueError(f"{name} {shape} is not (height, width, channels), each 1 to {most}")

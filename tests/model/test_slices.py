@@ -1,5 +1,7 @@
 """Bit slices: what every pixel gives, and what is refused."""
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -29,13 +31,14 @@ def test_every_bit_lands_in_its_slice(case: tuple[int, set[int], list[int]]) -> 
     ((), "no slice is kept; a network needs at least one"),
     ((5,), "slice 5 does not exist; pixels of 5 bits have 0 to 4"),
     ((4, -1), "slice -1 does not exist; pixels of 5 bits have 0 to 4"),
-    ((2.0,), "slice 2.0 does not exist; pixels of 5 bits have 0 to 4"),
-    (("3",), "slice 3 does not exist; pixels of 5 bits have 0 to 4"),
-    ((True,), "slice True does not exist; pixels of 5 bits have 0 to 4"),
+    ((2.0,), "one of kept slices is of type float; it must be int"),
+    (("3",), "one of kept slices is of type str; it must be int"),
+    ((True,), "one of kept slices is of type bool; it must be int"),
+    ([4, 3], "kept slices is of type list; it must be tuple"),
     ((3, 4), "kept slices [3, 4] must be listed once each, the MSB first"),
     ((4, 4, 3), "kept slices [4, 4, 3] must be listed once each, the MSB first"),
 ])
-def test_bad_slices(kept: tuple, sentence: str) -> None:
+def test_bad_slices(kept: object, sentence: str) -> None:
     with pytest.raises(ValueError) as caught:
         check_kept(kept, 5)
     assert str(caught.value) == sentence
@@ -73,6 +76,13 @@ def test_slices_written_otherwise_are_one_sentence(text: str) -> None:
         parse_slices(text)
     assert str(caught.value) == (f"slices {text!r} are not written like 3, 4,3,2 or 4..2: "
                                  "numbers of slices, the highest first")
+
+
+def test_slices_one_by_one_are_read_at_once() -> None:
+    """Ten thousand in 10 ms, and not in 3 s, as where all that was read is sorted once more for every one."""
+    start = time.process_time()
+    assert len(parse_slices(",".join(map(str, range(9999, -1, -1))))) == 10_000
+    assert time.process_time() - start < 1
 
 
 @pytest.mark.parametrize(("kept", "text"), [((4, 3, 2), "4..2"), ((3,), "3"), ((7, 5), "7,5"), ((1, 0), "1..0")])

@@ -159,14 +159,15 @@ UNREADABLE = "is not <n>C<k>[S<s>][P<p>][B1], MP<k> or <n>FC"
      "node 1 (4FC) takes from [0, 0]; it must take from one node before it, or from -1, the input"),
     (nodes((Dense(4), 0), (Dense(4, scores=True), 0)),
      "node 0 (4FC) takes from [0]; it must take from one node before it, or from -1, the input"),
-    (lambda: Topology.parse("4FC", (8, 6), 5), "input shape (8, 6) is not (height, width, colours), each 1 to 1048576"),
+    (lambda: Topology.parse("4FC", (8, 6), 5),
+     "input shape (8, 6) is not (height, width, channels), each 1 to 1048576"),
     (lambda: Topology.parse("4FC", (8, 0, 1), 5),
-     "input shape (8, 0, 1) is not (height, width, colours), each 1 to 1048576"),
+     "input shape (8, 0, 1) is not (height, width, channels), each 1 to 1048576"),
     (lambda: Topology.parse("4FC", (8, 6.0, 1), 5),
-     "input shape (8, 6.0, 1) is not (height, width, colours), each 1 to 1048576"),
-    (lambda: Topology.parse("4FC", (8, 6, 1), 0, (0,)), "input of 0 bits; 1 to 16 are supported"),
-    (lambda: Topology.parse("4FC", (8, 6, 1), 17), "input of 17 bits; 1 to 16 are supported"),
-    (lambda: Topology.parse("4FC", (8, 6, 1), 5.0, (0,)), "input of 5.0 bits; 1 to 16 are supported"),
+     "one of input shape is of type float; it must be int"),
+    (lambda: Topology.parse("4FC", (8, 6, 1), 0, (0,)), "input_bits is 0; it must be 1 to 16"),
+    (lambda: Topology.parse("4FC", (8, 6, 1), 17), "input_bits is 17; it must be 1 to 16"),
+    (lambda: Topology.parse("4FC", (8, 6, 1), 5.0, (0,)), "input_bits is of type float; it must be int"),
     (lambda: Topology.parse("4FC", (8, 6, 1), 5, ()), "no slice is kept; a network needs at least one"),
     (lambda: Topology.parse("4FC", (8, 6, 1), 5, (5,)), "slice 5 does not exist; pixels of 5 bits have 0 to 4"),
     (lambda: Topology.parse("4FC", (8, 6, 1), 5).keep((1, 2)),
@@ -183,13 +184,19 @@ UNREADABLE = "is not <n>C<k>[S<s>][P<p>][B1], MP<k> or <n>FC"
     (parse("8C3S99999999999-4FC"), "stride of a convolution is 99999999999; it must be 1 to 1048576"),
     (parse("8C3-MP99999999999-4FC"), "size of a pool is 99999999999; it must be 2 to 1048576"),
     (parse("99999999999FC"), "out_features of a dense layer is 99999999999; it must be 1 to 1048576"),
-    (parse(f"{'9' * 5000}FC"), f"'{'9' * 5000}FC' in topology '{'9' * 5000}FC' {UNREADABLE}"),
+    (parse(f"{'9' * 5000}FC"), "a number of the topology has more than 12 digits"),
+    (parse(f"8C3-MP{10**12}-4FC"), "a number of the topology has more than 12 digits"),
+    (lambda: Topology.parse(f"8x6x1u{10**12}-4FC"), "a number of the topology has more than 12 digits"),
+    (parse("16C3\u017f2-4FC"), "topology '16C3\u017f2-4FC' holds characters that are not ASCII"),
+    (lambda: Topology.parse("8x\u0666x1u5-4FC"), "topology '8x\u0666x1u5-4FC' holds characters that are not ASCII"),
+    (parse(None), "topology is of type NoneType; it must be str"),
+    (lambda: Topology.parse("4FC", (8, 6, 1), 10**9), "input_bits is 1000000000; it must be 1 to 16"),
     (parse("65536FC-65536FC-3FC"), "the network has 4310892544 weights; at most 268435456 are supported"),
     (parse("1FC-" * 256 + "1FC"), "the topology has 257 operators; at most 256 are supported"),
     (lambda: Topology.parse("4FC", (999999, 999999, 1), 5),
      "input shape (999999, 999999, 1) has 999998000001 values; at most 67108864 are supported"),
     (lambda: Topology.parse("4FC", (9999999, 1, 1), 5),
-     "input shape (9999999, 1, 1) is not (height, width, colours), each 1 to 1048576"),
+     "input shape (9999999, 1, 1) is not (height, width, channels), each 1 to 1048576"),
     (lambda: Topology.parse("32C1-4FC", (4096, 4096, 1), 1),
      "layer 0: 32C1 gives 536870912 bits per image; at most 67108864 are supported"),
     (lambda: Topology.parse("4FC-4FC", (1, 1, 1), 1).scaled(float("nan")),
@@ -201,3 +208,9 @@ def test_refused(make: Callable[[], object], sentence: str) -> None:
     with pytest.raises(ValueError) as caught:
         make()
     assert str(caught.value) == sentence
+
+
+def test_a_topology_of_a_million_operators_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cbnn.model.topology.Dense", None)
+    with pytest.raises(ValueError, match=r"^the topology has 1000001 operators; at most 256 are supported$"):
+        Topology.parse("1x1x1u1-" + "1FC-" * 1_000_000 + "1FC")
