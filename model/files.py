@@ -5,6 +5,7 @@ whatever the bytes are.
 """
 
 import hashlib
+import json
 import math
 import os
 import secrets
@@ -60,13 +61,22 @@ def decode_json(content: bytes, kind: type[T], what: str = "JSON") -> T:
     ------
     ValueError
         When it is no JSON in UTF-8, or holds anything that the type does not say: other keys,
-        types, sizes or depths, numbers that are not finite. The sentence is to follow one that
-        names the file, and speaks of its `what`.
+        types, sizes or depths, numbers that are not finite, or a key twice. The sentence is to
+        follow one that names the file, and speaks of its `what`.
     """
     try:
-        return msgspec.json.decode(content, type=kind)
+        decoded = msgspec.json.decode(content, type=kind)
+        json.loads(bytes(content), object_pairs_hook=_once, parse_int=str, parse_float=str)
+        return decoded
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"its {what} is wrong: {_plain(error)}") from error
+
+
+def _once(pairs: list[tuple[str, object]]) -> None:
+    """Refuse a key that an object holds twice, of which msgspec takes the last."""
+    keys = [key for key, _ in pairs]
+    if len(keys) > len(set(keys)):
+        raise msgspec.ValidationError(f"an object holds `{max(keys, key=keys.count)}` twice")
 
 
 def visible(text: object) -> str:

@@ -3,7 +3,6 @@
 import io
 import json
 import re
-import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +25,8 @@ MAX_BYTES = 1 << 25
 268 million weights fit, twice those of VGG-16.
 """
 MAX_HEADER_BYTES = 1 << 16
+_NPY_HEADER = re.compile(rb"\x93NUMPY\x01\x00..\{'descr': '(\|u1|<i4)', 'fortran_order': False, "
+                         rb"'shape': \(([0-9]{1,18}),\), \} *\n", re.DOTALL)
 
 
 def save(network: Network, path: Path) -> None:
@@ -73,12 +74,14 @@ def load(path: Path) -> Network:
     content = read_bounded(path, MAX_BYTES)
     try:
         arrays = _arrays(content)
-        topology, max_pixel = _header(arrays.pop("header").tobytes())
+        topology, max_pixel = _header(_taken(arrays, "header", "bytes of the header", np.uint8).tobytes())
         parameters = tuple(_parameters(arrays, i, topology.names[i], shape) for i, shape in enumerate(topology.shapes))
-        pixel_table = arrays.pop("codes", None)
+        pixel_table = None
+        if "codes" in arrays:
+            pixel_table = _taken(arrays, "codes", "codes", np.int32).astype(np.int64)
         if arrays:
             raise ValueError(f"it holds {min(arrays)}, which no part of it uses")
-        return Network(topology, parameters, None if pixel_table is None else pixel_table.astype(np.int64), max_pixel)
+        return Network(topology, parameters, pixel_table, max_pixel)
     except KeyError as error:
         raise ValueError(f"{path} is not a cbnn network: it lacks {error}") from error
     except ValueError as error:
@@ -108,18 +111,15 @@ def _arrays(content: bytes) -> dict[str, NDArray]:
 
 
 def _array(name: str, content: bytes) -> NDArray:
-    """Array of one .npy, by hand: numpy would allocate whatever the header claims."""
-    file = io.BytesIO(content)
-    with _refusing(f"{name} is not a plain .npy array"), warnings.catch_warnings(action="error"):
-        if np.lib.format.read_magic(file) != (1, 0):
-            raise ValueError("only version 1.0 is written")
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-    body = content[file.tell():]
-    if dtype not in (np.dtype(np.uint8), np.dtype("<i4")) or len(shape) != 1:
-        raise ValueError(f"{name} is {dtype} {shape}; it must be uint8 or int32 and have one axis")
-    if shape[0] * dtype.itemsize != len(body):
-        raise ValueError(f"{name} claims {shape[0] * dtype.itemsize} bytes and holds {len(body)}")
-    return np.frombuffer(body, dtype)
+    """Array of one .npy, by hand: numpy would allocate whatever the header claims, and reads more than it writes."""
+    start = 10 + int.from_bytes(content[8:10], "little")
+    header = _NPY_HEADER.fullmatch(content[:start])
+    if not header:
+        raise ValueError(f"{name} is not an .npy array of uint8 or int32 with one axis")
+    dtype = np.dtype(header[1].decode())
+    if (claimed := int(header[2]) * dtype.itemsize) != len(content) - start:
+        raise ValueError(f"{name} claims {claimed} bytes and holds {len(content) - start}")
+    return np.frombuffer(content, dtype, offset=start)
 
 
 @contextmanager
@@ -129,6 +129,13 @@ def _refusing(sentence: str) -> Iterator[None]:
         yield
     except Exception as error:
         raise ValueError(sentence) from error
+
+
+def _taken(arrays: dict[str, NDArray], name: str, what: str, dtype: type) -> NDArray:
+    """Take an array out of all; messages call it `what`."""
+    if (array := arrays.pop(name)).dtype != dtype:
+        raise ValueError(f"{what} are {array.dtype}; they must be {np.dtype(dtype)}")
+    return array
 
 
 def _header(header: bytes) -> tuple[Topology, int]:
@@ -151,17 +158,17 @@ def _parameters(arrays: dict[str, NDArray], i: int, node: str, shape: OperatorSh
     """Take the arrays of node `i`, which messages call `node`, out of all."""
     given: dict[str, NDArray] = {}
     for name, n in shape.n_bits.items():
-        given[name] = _unpack(arrays.pop(f"{name}_{i}"), n, f"{name} of {node}")
+        what = f"{name} of {node}"
+        given[name] = _unpack(_taken(arrays, f"{name}_{i}", what, np.uint8), n, what)
     for name in shape.integers:
-        if (array := arrays.pop(f"{name}_{i}", None)) is not None:
-            if array.dtype != np.dtype("<i4"):
-                raise ValueError(f"{name} of {node} are {array.dtype}; they must be int32")
-            given[name] = array.astype(np.int64)
+        if f"{name}_{i}" in arrays:
+            given[name] = _taken(arrays, f"{name}_{i}", f"{name} of {node}", np.int32).astype(np.int64)
     return shape.parameters(given)
 
 
 def _unpack(packed: NDArray, n_bits: int, what: str) -> NDArray[np.uint8]:
-    if packed.dtype != np.uint8 or packed.shape != ((n_bits + 7) // 8,):
-        raise ValueError(f"{what} are {packed.dtype} {packed.shape}; {n_bits} packed bits are "
-                         f"uint8 {((n_bits + 7) // 8,)}")
+    if len(packed) != (n_bytes := (n_bits + 7) // 8):
+        raise ValueError(f"{what} are {len(packed)} bytes; {n_bits} packed bits are {n_bytes}")
+    if packed[-1] >> (n_bits - 1) % 8 + 1:
+        raise ValueError(f"{what} end with bits of 1 after the last of {n_bits}")
     return np.unpackbits(packed, count=n_bits, bitorder="little")

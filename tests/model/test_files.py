@@ -49,6 +49,7 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
     (b'{"n": true}', "expected `int`, got `bool` at `n`"), (b'{"n": 1.5}', "expected `int`, got `float` at `n`"),
     (b'{"n": 1, "x": 1e999}', "number out of range at `x`"), (b'{"x": 1}', "object missing required field `n`"),
     (b'{"n": 1, "m": 2}', "object contains unknown field `m`"), (b"[" * 99_999, "expected `object`, got `array`"),
+    (b'{"n": 1, "x": 2, "n": 3}', "an object holds `n` twice"),
     (b'{"n":' * 99_999, "expected `int`, got `object` at `n`")])
 def test_json_has_to_be_of_its_type(content: bytes, complaint: str) -> None:
     assert sentence(decode_json, content, Row) == f"its JSON is wrong: {complaint}"
