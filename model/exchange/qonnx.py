@@ -233,7 +233,8 @@ def _finish(path: Path, chain: Chain, state: Sums) -> None:
                          f"{OFFSET_LIMIT} are supported")
     whole = np.floor(above + 1e-9)
     rest = above - whole
-    if (np.diff(rest) > 1e-6).any():
+    # Parts that fall only make scores equal, of which the first wins, as it did.
+    if (rest - np.minimum.accumulate(rest) > 1e-6).any():
         raise ValueError(f"{path}: offsets of the classes differ by {rest.max():.3f} of a count; with whole numbers "
                          "another class could win")
     chain.operators.append(state.operator)

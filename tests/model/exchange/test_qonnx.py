@@ -306,6 +306,8 @@ def broken(name: str) -> Graph:
             "Mul", np.array([1, 2, 3], np.float32))
     if name == "parts":
         return g.sign().add("MatMul", g.weights(20, 3)).add("Add", np.array([0, 0.5, 1], np.float32))
+    if name == "small parts":
+        return g.sign().add("MatMul", g.weights(20, 4001)).add("Add", np.linspace(0, 6e-3, 4001, dtype=np.float32))
     if name == "far apart":
         return g.sign().add("MatMul", g.weights(20, 3)).add("Add", np.array([0, 3e38, 1], np.float32))
     if name == "not a number":
@@ -330,6 +332,7 @@ def broken(name: str) -> Graph:
     ("uneven", "the scores of the classes are scaled by 1 to 3"),
     ("far apart", "offsets of the classes are up to 1.5e+38 counts apart; at most 1073741824 are supported"),
     ("parts", "offsets of the classes differ by 0.500 of a count; with whole numbers another class could win"),
+    ("small parts", "offsets of the classes differ by 0.003 of a count; with whole numbers another class could win"),
     ("not a number", "holds values that are not finite"),
 ])
 def test_what_cannot_be_exact_is_refused(name: str, sentence: str, tmp_path: Path) -> None:
