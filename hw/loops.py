@@ -20,7 +20,7 @@ def loop(clk, rst, step, inner_end, index, end, values):
         outer index  0 0 0 1 1 1 0
         outer end    0 0 0 0 0 1 0
     """
-    last = values[-1]
+    last, stride = values[-1], values.step
 
     if inner_end is None:
         if end is not None:
@@ -34,7 +34,7 @@ def loop(clk, rst, step, inner_end, index, end, values):
                 if index == last:
                     index.next = 0
                 else:
-                    index.next = index + 1
+                    index.next = index + stride
     elif last == 0:
         @always_comb
         def find_end():
@@ -51,7 +51,7 @@ def loop(clk, rst, step, inner_end, index, end, values):
                 if index == last:
                     index.next = 0
                 else:
-                    index.next = index + 1
+                    index.next = index + stride
 
     return instances()
 

@@ -44,10 +44,11 @@ def issue_words(clk, rst, s_axis, advance, taken, unit):
     The flags come with the registered word, a cycle after the address.
     """
     go, word, weight_address, issued = taken
-    n_words, n_slices = unit.pass_words, len(unit.slice_weights)
-    last_word, last_slice, last_address = n_words - 1, n_slices - 1, unit.n_weight_words - 1
-    in_slice, slice_ = counter(n_words), counter(n_slices)
-    slice_start, slice_end, row_start, row_end = (Signal(bool(0)) for _ in range(4))
+    n_slices = len(unit.slice_weights)
+    loops = range(unit.pass_words), range(n_slices)
+    (in_slice, slice_), (slice_end, row_end) = loop_signals(*loops)
+    walking = nested_loops(clk, rst, go, (in_slice, slice_), (slice_end, row_end), loops)
+    slice_start, row_start = Signal(bool(0)), Signal(bool(0))
     flags = [go, row_start, row_end, s_axis.tlast]
     all_flags = ConcatSignal(*([slice_start, *flags] if n_slices > 1 else flags))
 
@@ -56,49 +57,40 @@ def issue_words(clk, rst, s_axis, advance, taken, unit):
         go.next = advance and s_axis.tvalid
         s_axis.tready.next = advance
 
-    @always_comb
-    def find_ends():
-        row_start.next = in_slice == 0 and slice_ == 0
-        slice_end.next = in_slice == last_word
-        row_end.next = in_slice == last_word and slice_ == last_slice
-
     @always(clk.posedge)
     def take():
         if advance:
             word.next = s_axis.tdata
-
-    if n_slices > 1:
-        @always_comb
-        def find_slice_start():
-            slice_start.next = in_slice == 0
 
     @always_seq(clk.posedge, reset=rst)
     def flag():
         if advance:
             issued.next = all_flags
 
-    @always_seq(clk.posedge, reset=rst)
-    def step():
-        if go:
-            if not slice_end:
-                in_slice.next = in_slice + 1
-            else:
-                in_slice.next = 0
-                if not row_end:
-                    slice_.next = slice_ + 1
-                else:
-                    slice_.next = 0
+    if n_slices == 1:
+        @always_comb
+        def find_start():
+            row_start.next = in_slice == 0
 
-    @always_seq(clk.posedge, reset=rst)
-    def step_address():
-        if go:
-            # All slices read the same weights, so the address falls back until the last of them.
-            if slice_end and not row_end:
-                weight_address.next = weight_address - last_word
-            elif weight_address == last_address:
-                weight_address.next = 0
-            else:
-                weight_address.next = weight_address + 1
+        addressing = nested_loops(clk, rst, go, (weight_address,), (None,), (range(unit.n_weight_words),))
+    else:
+        to_slice_start, last_address = unit.pass_words - 1, unit.n_weight_words - 1
+
+        @always_comb
+        def find_starts():
+            slice_start.next = in_slice == 0
+            row_start.next = in_slice == 0 and slice_ == 0
+
+        @always_seq(clk.posedge, reset=rst)
+        def step_address():
+            if go:
+                # All slices read the same weights, so the address falls back until the last of them.
+                if slice_end and not row_end:
+                    weight_address.next = weight_address - to_slice_start
+                elif weight_address == last_address:
+                    weight_address.next = 0
+                else:
+                    weight_address.next = weight_address + 1
 
     return instances()
 

@@ -17,9 +17,9 @@ from myhdl import Signal, always, always_comb, always_seq, block, instances, int
 
 from cbnn.hw.cost import memory_block_rams, memory_luts
 from cbnn.hw.delay import advance_when_free
-from cbnn.hw.stream import Kernel, Port, Schedule, counter
+from cbnn.hw.stream import Kernel, Port, Schedule
 from cbnn.hw.window.line_buffer import fill_level, line_buffer
-from cbnn.hw.window.window_walk import select_padding, walk_windows
+from cbnn.hw.window.window_walk import Walk, select_padding, walk_windows
 from cbnn.model.operators.conv import Conv
 from cbnn.model.operators.matrix import MatrixShape
 
@@ -201,24 +201,20 @@ def sliding_window(clk, rst, s_axis, m_axis, unit):
     Two cycles pass from the last word of a window coming in to its first word leaving. The line
     buffer is read synchronously, so that it may be block RAM.
     """
-    layer, depth, ports, word = unit.layer, unit.depth, unit.ports, unit.word
-    window_rows, window_columns = unit.n_windows
+    depth, ports = unit.depth, unit.ports
     advance, read = Signal(bool(0)), Signal(bool(0))
     write, available = Signal(bool(0)), Signal(bool(0))
-    row_end, window_end, image_end = Signal(bool(0)), Signal(bool(0)), Signal(bool(0))
     write_address = Signal(modbv(0)[depth.bit_length() - 1 :])
-    read_address = Signal(modbv(_start(unit) % depth)[depth.bit_length() - 1 :])
-    row, column = counter(window_rows), counter(window_columns)
-    kernel_row, kernel_column = counter(layer.kernel), counter(layer.kernel)
-    taps = [Signal(intbv(0)[word:]) for _ in range(ports)]
+    walk = Walk(unit)
+    (*_, column, row), (*_, row_end, image_end), read_address = walk.indices, walk.ends, walk.address
+    taps = [Signal(intbv(0)[unit.word :]) for _ in range(ports)]
     s_axis.tlast.read = True  # pixels are counted instead
 
     level_keeper = fill_level(clk, rst, write, row_end, read, row, column, available, s_axis.tready, unit)
-    walker = walk_windows(clk, rst, read, row, column, kernel_row, kernel_column, read_address,
-                          row_end, window_end, image_end, unit)
+    walker = walk_windows(clk, rst, read, walk, unit)
     rings = [line_buffer(clk, write, write_address, s_axis.tdata, advance, read_address, taps[port],
                          _port_offset(unit, port), depth) for port in range(ports)]
-    edges = [select_padding(clk, advance, row, column, kernel_row, kernel_column, taps, m_axis.tdata, unit)]
+    edges = [select_padding(clk, advance, walk, taps, m_axis.tdata, unit)]
 
     handshaking = advance_when_free(m_axis, advance)
 
@@ -240,11 +236,6 @@ def sliding_window(clk, rst, s_axis, m_axis, unit):
             m_axis.tlast.next = image_end
 
     return instances()
-
-
-def _start(unit: SlidingWindow) -> int:
-    """Address of the first window's first tap, perhaps above the image, relative to the image's first word."""
-    return -unit.layer.padding * (unit.row_words + unit.pixel_words)
 
 
 def _port_offset(unit: SlidingWindow, port: int) -> int:
