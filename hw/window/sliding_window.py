@@ -137,7 +137,7 @@ class SlidingWindow(Kernel):
         """Words of the image that have come once window row `i`, column `j` is complete."""
         return (self.end_rows[i] - 1) * self.row_words + self.end_columns[j] * self.pixel_words
 
-    LUT_CONSTANTS = (1.09, 1.13, 9.05)
+    LUT_CONSTANTS = (1.01, 1.19, 7.53)
     inputs = property(lambda self: (Port(self.word, self.in_shape[0] * self.row_words),))
     outputs = property(lambda self: (
         Port(self.word * self.ports, self.n_windows[0] * self.n_windows[1] * self.window_beats),))
@@ -168,8 +168,9 @@ class SlidingWindow(Kernel):
 
     @property
     def lut_terms(self) -> tuple[float, ...]:
-        """Ring; bits that leave; addresses and loops."""
-        return self.memory_luts, self.m_axis.width, (self.depth - 1).bit_length()
+        """Ring; bits that may be padding; addresses and loops."""
+        padded = self.m_axis.width if self.layer.padding else 0
+        return self.memory_luts, padded, (self.depth - 1).bit_length()
 
     @property
     def schedule(self) -> Schedule:

@@ -69,6 +69,15 @@ def walk_windows(clk, rst, read, walk, unit):
 def select_padding(clk, advance, walk, taps, m_tdata, unit):
     """Join the pixels read into a beat, with `pad_bit` in place of those outside the image."""
     layer, ports, width = unit.layer, unit.ports, unit.word
+
+    if layer.padding == 0:
+        @always_comb
+        def join():
+            for port in range(ports):
+                for i in range(width):
+                    m_tdata.next[port * width + i] = taps[port][i]
+        return join
+
     _, kernel_column, kernel_row, _, column, row = walk.indices
     pad_bit = bool(layer.pad_bit)
     row_masks = _inside(unit.n_windows[0], unit.in_shape[0], layer)
