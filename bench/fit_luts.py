@@ -7,10 +7,11 @@ Usage: python bench/fit_luts.py [FOLDER]. FOLDER keeps what was synthesised, so 
 """
 
 import json
+import random
 import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from cbnn.hw.classify import Classify
 from cbnn.hw.fifo import Fifo
 from cbnn.hw.folding import Folding
 from cbnn.hw.max_pool import MaxPool
+from cbnn.hw.mvtu.mvtu import Mvtu
 from cbnn.hw.replay_buffer import ReplayBuffer
 from cbnn.hw.verilog import generate
 from cbnn.hw.window.sliding_window import SlidingWindow
@@ -52,6 +54,14 @@ def window(name: str, text: str, in_shape: tuple[int, int, int], simd: int,
     return SlidingWindow.for_layer(name, Topology.parse(text, in_shape, bits).layers[0], simd)
 
 
+def matrix(name: str, pe: int, neuron_fold: int) -> Mvtu:
+    """Draw weights and thresholds of a matrix unit with many rows, which need more LUTs than all else of it."""
+    draw = random.Random(0)
+    unit = Mvtu(name, pe, 1, 1, neuron_fold, (1,), 1, n_vectors=4, ram_style="distributed")
+    rows = [sum(draw.randint(0, 2) << i * unit.threshold_width for i in range(pe)) for _ in range(neuron_fold)]
+    return replace(unit, weights=tuple(draw.getrandbits(pe) for _ in rows), thresholds=tuple(rows))
+
+
 KERNELS = (
     Fifo("fifo0", 1, 2, 8), Fifo("fifo1", 60, 2, 8), Fifo("fifo2", 8, 300, 900),
     Fifo("fifo3", 30, 64, 900),
@@ -70,6 +80,7 @@ KERNELS = (
     MaxPool("pool0", (4, 4, 2), 2, 2, (0,)), MaxPool("pool1", (8, 8, 64), 2, 64, (0,)),
     MaxPool("pool2", (16, 16, 32), 2, 4, (5,) * 8), MaxPool("pool3", (32, 32, 32), 2, 16, (0, 0)),
     Classify("classify0", 1, 0, 60_000, 40),
+    matrix("matrix0", 16, 128), matrix("matrix1", 8, 256),
 )
 """Kernels of unusual shapes, which networks seldom have."""
 

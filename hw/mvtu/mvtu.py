@@ -63,7 +63,7 @@ class Mvtu(Kernel):
     place_ends: tuple[tuple[int, ...], tuple[int, ...]] = ((0,), (0,))
     ram_style: str = "auto"
 
-    LUT_CONSTANTS = (10, 1.68, 0.89, 1.03, 1.03, 0.88, 1.02, 0.6, 2.13)
+    LUT_CONSTANTS = (9.75, 1.66, 0.92, 1.03, 1.14, 0.89, 1.03, 0.78, 0.96)
 
     @property
     def last(self) -> bool:
@@ -158,10 +158,12 @@ class Mvtu(Kernel):
         """XNOR-popcounts; with constant weights the bits of all rows, and of one; sums; ROMs.
 
         Rows share some logic of constant weights. The ROMs are of weights and of what rows need;
-        last are bits of their addresses.
+        last are bits of their addresses, half as much again where a count is no power of two, so
+        that it is compared with its end.
         """
         weights, rows = self.rom_shapes
-        addresses = self.n_weight_words.bit_length() + self.n_row_words.bit_length()
+        addresses = sum((n - 1).bit_length() * (1 if n & (n - 1) == 0 else 1.5)
+                        for n in (self.n_weight_words, self.n_row_words))
         unfolded = self.simd if self.n_weight_words == 1 else 0
         counting = (0, 0, 0) if unfolded else popcount_lut_terms(self.simd)
         return (*(self.pe * n for n in counting), self.pe * unfolded, unfolded,
