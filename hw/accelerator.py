@@ -1,6 +1,6 @@
 """The accelerator: which kernels a network becomes, in stream order.
 
-    s_axis -> frame guard -> [register slice]
+    s_axis -> frame guard -> [slice selection or register slice]
            -> [width converter] -> sliding window -> [width converter] -> buffer -> MVTU -> [max pool]  per convolution
            -> [width converter] -> buffer -> MVTU                                                       per dense layer
            -> scores and class -> register slice -> result marks -> m_axis
@@ -9,8 +9,8 @@ The frame guard makes a whole image of every frame, so that kernels never see an
 result marks say in `m_axis_tuser` which results are of images that the guard filled up or cut.
 Neither takes a cycle of an image, and neither is one of the `kernels`.
 
-The register slice in front is there to cut the paths through a converter. What a layer becomes, see
-`builders`.
+The register slice in front is there to cut the paths through a converter. Where the input is whole
+pixels, it selects the slices that are kept. What a layer becomes, see `builders`.
 """
 
 from collections import Counter
@@ -22,11 +22,12 @@ from myhdl import Signal
 
 from cbnn.hw.builders import node_kernels, tail_kernels
 from cbnn.hw.classify import Classify
-from cbnn.hw.folding import Folding
+from cbnn.hw.folding import Folding, pixel_bytes
 from cbnn.hw.frame_guard import FrameGuard
 from cbnn.hw.mvtu.mvtu import Mvtu
 from cbnn.hw.register_slice import RegisterSlice
 from cbnn.hw.result_marks import ResultMarks
+from cbnn.hw.slice_select import SliceSelect
 from cbnn.hw.stream import OUTSIDE, Kernel, Link, Port, Stream
 from cbnn.hw.verilog_names import check_name
 from cbnn.hw.width_converter import WidthConverter
@@ -147,7 +148,7 @@ def accelerator(network: Network | Topology, folding: Folding, name: str = "acce
     parameters = (None,) * len(topology.nodes) if isinstance(network, Topology) else network.parameters
     folding.check(topology)
     _check_size(folding)
-    entry = RegisterSlice(f"{name}_input", folding.input_width, topology.tensor.n_bits // folding.input_width)
+    taking = entry(f"{name}_input", topology, folding)
     kernels: list[Kernel] = []
     links: list[Link] = []
     # Where what every node gives comes from.
@@ -165,10 +166,11 @@ def accelerator(network: Network | Topology, folding: Folding, name: str = "acce
         # A pool is counted and folded with the layer that it follows.
         n_layers += isinstance(shape, MatrixShape)
         source, = node.inputs
-        before = entry if source == INPUT else kernels[ends[source]]
-        made = node_kernels(f"{name}_%s{n_layers - 1}", shape, parameters[i], folding.layers[n_layers - 1], before)
-        if before is entry and isinstance(made[0], WidthConverter):
-            made.insert(0, entry)  # anything else keeps what it takes in a memory of its own
+        before = taking if source == INPUT else kernels[ends[source]]
+        made = node_kernels(f"{name}_%s{n_layers - 1}", shape, parameters[i], folding.layers[n_layers - 1],
+                            folding.together(topology, n_layers - 1), before)
+        if before is taking and (folding.whole_bytes or isinstance(made[0], WidthConverter)):
+            made.insert(0, taking)  # anything else keeps what it takes in a memory of its own
         ends[i] = join(ends[source], made)
     scores = ends[len(topology.nodes) - 1]
     tail = tail_kernels(f"{name}_%s", topology.shapes[-1], parameters[-1], kernels[scores])
@@ -177,14 +179,24 @@ def accelerator(network: Network | Topology, folding: Folding, name: str = "acce
                        None if isinstance(network, Topology) else network)
 
 
+def entry(name: str, topology: Topology, folding: Folding) -> Kernel:
+    """Return what takes the input: a register slice, where pixels are whole bytes with the selection of slices."""
+    if not folding.whole_bytes:
+        return RegisterSlice(name, folding.input_width, topology.tensor.n_bits // folding.input_width)
+    value_bits = 8 * pixel_bytes(topology)
+    n_values = folding.input_width // value_bits
+    return SliceSelect(name, n_values, value_bits, topology.kept_slices[::-1], topology.tensor.n_values // n_values)
+
+
 def _check_size(folding: Folding) -> None:
     for i, layer in enumerate(folding.layers):
-        if layer.pe * layer.simd > MAX_XNORS:
-            raise ValueError(f"layer {i}: {layer.pe} PEs of {layer.simd} inputs make {layer.pe * layer.simd} XNORs "
+        width = layer.mmv * layer.simd
+        if layer.pe * width > MAX_XNORS:
+            raise ValueError(f"layer {i}: {layer.pe} PEs of {width} inputs make {layer.pe * width} XNORs "
                              f"per cycle; at most {MAX_XNORS} are supported")
-        if layer.fifo_depth * layer.simd > MAX_FIFO_BITS:
-            raise ValueError(f"layer {i}: a FIFO of {layer.fifo_depth} beats of {layer.simd} bits has "
-                             f"{layer.fifo_depth * layer.simd} bits; at most {MAX_FIFO_BITS} are supported")
+        if layer.fifo_depth * width > MAX_FIFO_BITS:
+            raise ValueError(f"layer {i}: a FIFO of {layer.fifo_depth} beats of {width} bits has "
+                             f"{layer.fifo_depth * width} bits; at most {MAX_FIFO_BITS} are supported")
 
 
 def chain(n_kernels: int) -> tuple[Link, ...]:

@@ -8,13 +8,14 @@
 The buffer is a FIFO, or, where the matrix unit takes every vector several times, a replay buffer.
 After a pool that gives wider beats than are taken, a FIFO holds its bursts.
 
-A tensor of several slices comes one slice after another: the window unit sends every window once
-per slice, and the matrix unit treats the slices as further words of the vector, so that cycles are
-proportional to the slices kept.
+A tensor of several slices comes slice by slice, or group by group of slices, see `slice_order`: the
+window unit sends every window once per group, and the matrix unit treats the groups as further words
+of the vector. So cycles are proportional to the bits of a window, at the same SIMD.
 """
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from cbnn.hw.max_pool import MaxPool
 from cbnn.hw.mvtu.mvtu import Mvtu
 from cbnn.hw.register_slice import RegisterSlice
 from cbnn.hw.replay_buffer import ReplayBuffer
+from cbnn.hw.slice_order import group_counts, lanes, ordered_weights
 from cbnn.hw.stream import Kernel, packed_beats
 from cbnn.hw.width_converter import WidthConverter
 from cbnn.hw.window.sliding_window import SlidingWindow
@@ -38,54 +40,83 @@ from cbnn.model.operators.operator import Operator, OperatorShape, Parameters
 
 
 def node_kernels(name: str, shape: OperatorShape, parameters: Parameters | None, folding: LayerFolding,
-                 before: Kernel) -> list[Kernel]:
-    """Return the kernels of one operator after the kernel `before`; `name` has a place for the kind of kernel.
+                 together: int, before: Kernel) -> list[Kernel]:
+    """Return the kernels of one operator after the kernel `before`.
 
-    Without `parameters` only cycles and sizes can be asked of them.
+    Parameters
+    ----------
+    name : has a place for the kind of kernel
+    parameters : without them only cycles and sizes can be asked of the kernels
+    together : slices of what enters that lie side by side
     """
-    return list(BUILDERS[type(shape.operator)](name, shape, parameters, folding, before))
+    return list(BUILDERS[type(shape.operator)](name, shape, parameters, folding, together, before))
 
 
 def _convolution(name: str, shape: OperatorShape, parameters: Parameters | None, folding: LayerFolding,
-                 before: Kernel) -> Iterator[Kernel]:
+                 together: int, before: Kernel) -> Iterator[Kernel]:
     """Windows in front of the matrix unit."""
     assert isinstance(shape, MatrixShape)
     pooled_from = (*before.in_shape[:2], before.size) if isinstance(before, MaxPool) else None
-    window = SlidingWindow.for_layer(name % "window", shape, folding.simd, pooled_from)
+    window = SlidingWindow.for_layer(name % "window", shape, folding.simd, together, folding.mmv, pooled_from)
     yield from widths_converted(name % "pixels", before, window.word)
     yield window
-    yield from _matrix(name, shape, parameters, folding, window)
+    yield from _matrix(name, shape, parameters, folding, together, window)
 
 
 def _matrix(name: str, shape: OperatorShape, parameters: Parameters | None, folding: LayerFolding,
-            before: Kernel) -> Iterator[Kernel]:
+            together: int, before: Kernel) -> Iterator[Kernel]:
     """Words, a buffer of them, and the matrix unit."""
     assert isinstance(shape, MatrixShape)
-    neuron_fold = shape.mh // folding.pe
-    for converter in widths_converted(name % "words", before, folding.simd):
+    width, neuron_fold = folding.mmv * folding.simd, shape.mh // folding.pe
+    for converter in widths_converted(name % "words", before, width):
         before = converter
         yield converter
-    yield _buffer(name % "buffer", folding, before.m_axis.beats, shape.n_windows, neuron_fold)
-    weights: tuple[int, ...] = ()
-    thresholds: tuple[int, ...] = ()
-    place_ends: tuple[tuple[int, ...], tuple[int, ...]] = ((0,), (0,))
-    score_width = signed_width(*_score_range(shape, parameters)) if shape.operator.scores else 0
-    if parameters is not None:
-        assert isinstance(parameters, MatrixParameters)
-        weights = _weight_words(shape, parameters, folding)
-        # Half the range more, and no offset, and so no score, is negative.
-        rows = parameters.thresholds if parameters.offsets is None else parameters.offsets + (1 << score_width - 1)
-        assert rows is not None
-        width = score_width or (shape.max_accumulator + 1).bit_length()
-        thresholds = packed_beats(_bits(rows.ravel(), width).reshape(-1, folding.pe * width))
-        place_ends = shape.place_ends if rows.ndim == 2 else place_ends
-    slice_weights = shape.tensor.slices if shape.tensor.shared else (1,)
-    yield Mvtu(name % "mvtu", folding.pe, folding.simd, shape.mw // folding.simd, neuron_fold, slice_weights,
-               shape.max_accumulator, shape.n_windows, score_width, weights, thresholds, place_ends, folding.ram_style)
+    n_beats = before.m_axis.beats
+    if neuron_fold == 1:
+        yield Fifo(name % "buffer", width, folding.fifo_depth, n_beats)
+    else:
+        yield ReplayBuffer(name % "buffer", width, folding.fifo_depth, n_beats, n_beats // shape.n_windows,
+                           neuron_fold)
+    unit = Mvtu(name % "mvtu", folding.pe, folding.simd, 1, neuron_fold, group_counts(shape, together),
+                shape.max_accumulator, shape.n_windows,
+                signed_width(*_score_range(shape, parameters)) if shape.operator.scores else 0,
+                ram_style=folding.ram_style, lanes=lanes(shape, together), mmv=folding.mmv)
+    unit = replace(unit, pass_words=shape.mw // unit.count.values)
+    yield unit if parameters is None else _with_contents(unit, shape, parameters, together)
+
+
+def _with_contents(unit: Mvtu, shape: MatrixShape, parameters: Parameters, together: int) -> Mvtu:
+    """Return a matrix unit with its weights, and with thresholds or offsets."""
+    assert isinstance(parameters, MatrixParameters)
+    # ROM words in the order of use: folds of rows outermost, then words; in a word PE 0 in the low bits.
+    ordered = ordered_weights(shape, parameters.weights, together)
+    folds = ordered.reshape(unit.neuron_fold, unit.pe, unit.pass_words, unit.count.values)
+    weights = packed_beats(folds.transpose(0, 2, 1, 3).reshape(-1, unit.pe * unit.count.values))
+    # Half the range more, and no offset, and so no score, is negative.
+    rows = parameters.thresholds if parameters.offsets is None else parameters.offsets + (1 << unit.score_width - 1)
+    assert rows is not None
+    place_ends = shape.place_ends if rows.ndim == 2 else unit.place_ends
+    if unit.mmv > 1:
+        rows, place_ends = _of_beats(rows, shape, unit.mmv)
+    bits = _bits(rows.ravel(), unit.threshold_width)
+    thresholds = packed_beats(bits.reshape(-1, unit.mmv * unit.pe * unit.threshold_width))
+    return replace(unit, weights=weights, thresholds=thresholds, place_ends=place_ends)
+
+
+def _of_beats(rows: NDArray[np.int64], shape: MatrixShape,
+              mmv: int) -> tuple[NDArray[np.int64], tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Return the thresholds of `mmv` neighbouring windows side by side, and where runs of beats end that share them."""
+    if rows.ndim == 1:
+        return np.tile(rows, mmv), ((0,), (0,))
+    row_ends, column_ends = shape.place_ends
+    runs = np.searchsorted(column_ends, np.arange(column_ends[-1] + 1)).reshape(-1, mmv)
+    ends = (*np.flatnonzero((runs[1:] != runs[:-1]).any(axis=1)).tolist(), len(runs) - 1)
+    by_place = rows.reshape(len(row_ends), len(column_ends), shape.mh)
+    return by_place[:, runs[list(ends)]], (row_ends, ends)
 
 
 def _pool(name: str, shape: OperatorShape, parameters: Parameters | None, folding: LayerFolding,
-          before: Kernel) -> Iterator[Kernel]:
+          _: int, before: Kernel) -> Iterator[Kernel]:
     assert isinstance(shape, PoolShape)
     groups = shape.in_shape[2] // folding.pe
     invert: tuple[int, ...] = (0,) * groups
@@ -93,10 +124,10 @@ def _pool(name: str, shape: OperatorShape, parameters: Parameters | None, foldin
         assert isinstance(parameters, PoolParameters)
         invert = packed_beats(parameters.invert.reshape(groups, folding.pe))
     beat_cycles = before.synapse_fold if isinstance(before, Mvtu) else 1
-    yield MaxPool(name % "pool", shape.in_shape, shape.operator.size, folding.pe, invert, beat_cycles)
+    yield MaxPool(name % "pool", shape.in_shape, shape.operator.size, folding.pe, invert, beat_cycles, folding.mmv)
 
 
-BUILDERS: dict[type[Operator], Callable[[str, OperatorShape, Parameters | None, LayerFolding, Kernel],
+BUILDERS: dict[type[Operator], Callable[[str, OperatorShape, Parameters | None, LayerFolding, int, Kernel],
                                         Iterator[Kernel]]] = {Conv: _convolution, Dense: _matrix, Pool: _pool}
 """What makes the kernels of every kind of operator."""
 
@@ -128,24 +159,11 @@ def widths_converted(name: str, before: Kernel, width: int) -> Iterator[Kernel]:
         yield WidthConverter(f"{name}_hand_out", common, width, before.m_axis.beats)
 
 
-def _buffer(name: str, folding: LayerFolding, n_beats: int, n_vectors: int, neuron_fold: int) -> Kernel:
-    """Hold beats in front of a matrix unit, and give them once per fold of rows."""
-    if neuron_fold == 1:
-        return Fifo(name, folding.simd, folding.fifo_depth, n_beats)
-    return ReplayBuffer(name, folding.simd, folding.fifo_depth, n_beats, n_beats // n_vectors, neuron_fold)
-
-
 def _score_range(shape: MatrixShape, parameters: Parameters | None) -> tuple[int, int]:
     """Bounds of the scores of a last layer."""
     given = parameters.offsets if isinstance(parameters, MatrixParameters) else None
     offsets = [0] if given is None else given.tolist()
     return min(offsets), max(offsets) + shape.max_accumulator
-
-
-def _weight_words(shape: MatrixShape, parameters: MatrixParameters, folding: LayerFolding) -> tuple[int, ...]:
-    """ROM words in the order of use: folds of rows outermost, then words; in a word PE 0 in the low bits."""
-    folds = parameters.weights.reshape(shape.mh // folding.pe, folding.pe, shape.mw // folding.simd, folding.simd)
-    return packed_beats(folds.transpose(0, 2, 1, 3).reshape(-1, folding.pe * folding.simd))
 
 
 def _bits(values: NDArray[np.int64], width: int) -> NDArray[np.uint8]:

@@ -3,7 +3,7 @@
     {"Defaults": {}, "MVAU_hls_0": {"PE": 16, "SIMD": 49, "ram_style": "block"}, "LabelSelect_hls_0": {"PE": 1}, ...}
 
 Its matrix units were called StreamingFCLayer_Batch, MatrixVectorActivation and MVAU over the years. SIMD of a first
-layer that takes pixels of several bits counts pixels and colours there, bits here, since slices come one after another.
+layer that takes pixels of several bits counts pixels and colours there, bits here.
 Other kernels need no folding here, and their entries are passed over; so are FIFO depths, which count other beats.
 """
 
@@ -12,7 +12,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from cbnn.hw.folding import OWN_NODE, RAM_STYLES, Folding, bits_per_weight, next_divisor
+from cbnn.hw.folding import OWN_NODE, RAM_STYLES, Folding, bits_per_weight
+from cbnn.hw.slice_order import divisors
 from cbnn.model.files import MAX_JSON_BYTES, decode_json, read_bounded, write_atomically
 from cbnn.model.topology import Topology
 
@@ -59,9 +60,18 @@ def _whole(i: int, unit: dict[str, Any], key: str) -> int:
 
 
 def save(folding: Folding, topology: Topology, path: Path) -> None:
-    """Write a folding for FINN, atomically; of a first layer of pixels SIMD is the least that is as fast."""
+    """Write a folding for FINN, atomically; of a first layer of pixels SIMD is the least that is as fast.
+
+    Raises
+    ------
+    ValueError
+        When a layer works on several windows at once, for which FINN's matrix units have no key.
+    """
     nodes: dict[str, Any] = {"Defaults": {}}
     for i, (layer, shape) in enumerate(zip(folding.layers, topology.layers, strict=True)):
-        simd = next_divisor(shape.slice_inputs, -(-layer.simd // bits_per_weight(shape)))
+        if layer.mmv > 1:
+            raise ValueError(f"layer {i} works on {layer.mmv} windows at once; FINN's folding files cannot say so")
+        least = -(-layer.simd // bits_per_weight(shape))
+        simd = next(n for n in divisors(shape.mw) if n >= least)
         nodes[f"MVAU_hls_{i}"] = {"PE": layer.pe, "SIMD": simd, "ram_style": layer.ram_style}
     write_atomically(path, json.dumps(nodes, indent=2).encode() + b"\n")

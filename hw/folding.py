@@ -1,24 +1,30 @@
-"""How a network is laid out on hardware: PE, SIMD and FIFO depth of every layer.
+"""How a network is laid out on hardware: PE, SIMD, MMV and FIFO depth of every layer.
 
 On disk a folding is JSON with FINN's key names; `finn_folding` reads and writes FINN's own::
 
     {"Input": {"SIMD": 8},
      "MVTU_0": {"PE": 16, "SIMD": 9, "inFIFODepths": [2]},
      "MVTU_1": {"PE": 8, "SIMD": 16, "inFIFODepths": [2], "ram_style": "block"}}
+
+SIMD counts bits. A tensor of several slices can be taken in three ways, which SIMD chooses, see
+`slices_together`: slice after slice, in groups of slices side by side, or all slices at once.
 """
 
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import gcd
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 
+from cbnn.hw.slice_order import divisors, simd_choices, slices_together
 from cbnn.model.files import MAX_JSON_BYTES, decode_json, read_bounded, write_atomically
 from cbnn.model.operators.matrix import MatrixShape
-from cbnn.model.topology import INPUT, Topology
+from cbnn.model.operators.max_pool import PoolShape
+from cbnn.model.topology import Topology
 
 MAX_INPUT_WIDTH = 64
 """Most elements of the input per beat by default."""
@@ -41,10 +47,13 @@ class LayerFolding:
     Attributes
     ----------
     pe : rows worked on at once; divides mh
-    simd : inputs worked on at once; divides the inputs of one window in one slice
+    simd : bits of a window worked on at once; divides the bits of a window in all slices
     fifo_depth : beats that the FIFO in front of the unit holds
     ram_style : where weights and thresholds are: "block" (block RAM), "distributed" (LUTs), or
         "auto", by their size
+    mmv : neighbouring windows of a row worked on at once (FINN's MMV, multiple matrix vectors);
+        above 1 only where all rows and whole windows are, since until then more PE or SIMD do the
+        same
 
     Raises
     ------
@@ -56,12 +65,16 @@ class LayerFolding:
     simd: int
     fifo_depth: int
     ram_style: str = "auto"
+    mmv: int = 1
 
     def __post_init__(self) -> None:
-        for name, high in (("pe", MAX_FOLD), ("simd", MAX_FOLD), ("fifo_depth", MAX_FIFO_DEPTH)):
+        for name, high in (("pe", MAX_FOLD), ("simd", MAX_FOLD), ("fifo_depth", MAX_FIFO_DEPTH), ("mmv", MAX_FOLD)):
             _check_whole(name, getattr(self, name), high)
         if self.ram_style not in RAM_STYLES:
             raise ValueError(f"ram_style is {self.ram_style!r}; it must be one of {', '.join(RAM_STYLES)}")
+
+    def __str__(self) -> str:
+        return f"({self.pe},{self.simd}{f',{self.mmv}' if self.mmv > 1 else ''})"
 
 
 @dataclass(frozen=True)
@@ -71,7 +84,10 @@ class Folding:
     Attributes
     ----------
     layers : folding of every layer, in order
-    input_width : elements (bits of kept slices) of the input per beat
+    input_width : bits of the input per beat
+    whole_bytes : False: the input is the kept slices only, packed. True: it is whole pixels, every
+        colour in as many bytes as its bits need, and the kept slices are selected on chip; they lie
+        side by side then
 
     Raises
     ------
@@ -81,38 +97,40 @@ class Folding:
 
     layers: tuple[LayerFolding, ...]
     input_width: int
+    whole_bytes: bool = False
 
     def __post_init__(self) -> None:
         _check_whole("input_width", self.input_width, MAX_FOLD)
 
     @classmethod
-    def of(cls, topology: Topology, pe_simd: tuple[tuple[int, int], ...], input_width: int | None = None) -> "Folding":
-        """Build the folding with these (PE, SIMD) pairs, FIFOs that never cost a cycle, and a checked fit.
+    def of(cls, topology: Topology, numbers: Sequence[tuple[int, ...]], input_width: int | None = None,
+           whole_bytes: bool = False) -> "Folding":
+        """Build the folding of these (PE, SIMD) or (PE, SIMD, MMV), with FIFOs that never cost a cycle, and check it.
 
-        `input_width` is by default the widest divisor of one slice's pixels that fits a beat of 64
-        bits; where there is one that is a multiple or a divisor of what the first layer takes at
-        once, the widest such.
+        `input_width` is by default the one of `default_input_width`.
         """
-        if len(pe_simd) != len(topology.layers):
-            raise ValueError(f"the folding is of {len(pe_simd)} layers; the network has {len(topology.layers)}")
-        units = [_layer_folding(i, pe, simd, 2) for i, (pe, simd) in enumerate(pe_simd)]
-        layers = tuple(_layer_folding(i, unit.pe, unit.simd, default_fifo_depth(shape, unit.simd))
+        if len(numbers) != len(topology.layers):
+            raise ValueError(f"the folding is of {len(numbers)} layers; the network has {len(topology.layers)}")
+        units = [_layer_folding(i, pe, simd, 2, mmv=mmv) for i, (pe, simd, *rest) in enumerate(numbers)
+                 for mmv in rest or [1]]
+        layers = tuple(_layer_folding(i, unit.pe, unit.simd, default_fifo_depth(shape, unit.simd), mmv=unit.mmv)
                        for i, (shape, unit) in enumerate(zip(topology.layers, units, strict=True)))
-        width = default_input_width(topology, layers[0].simd) if input_width is None else input_width
-        folding = cls(layers, width)
+        if input_width is None:
+            input_width = default_input_width(topology, layers[0], whole_bytes)
+        folding = cls(layers, input_width, whole_bytes)
         folding.check(topology)
         return folding
 
     @classmethod
     def at_least(cls, topology: Topology, pe_simd: Sequence[tuple[int, int]],
                  ram_styles: Sequence[str] | None = None) -> "Folding":
-        """Build the folding that is at least so parallel: the next divisor where one leaves a remainder.
+        """Build the folding that is at least so parallel: the next that divides where one leaves a remainder.
 
         SIMD counts weights, see `bits_per_weight`.
         """
         if len(pe_simd) != len(topology.layers):
             raise ValueError(f"the folding is of {len(pe_simd)} layers; the network has {len(topology.layers)}")
-        pairs = tuple((next_divisor(shape.mh, pe), next_divisor(shape.slice_inputs, simd * bits_per_weight(shape)))
+        pairs = tuple((_next(divisors(shape.mh), pe), _next(simd_choices(shape), simd * bits_per_weight(shape)))
                       for shape, (pe, simd) in zip(topology.layers, pe_simd, strict=True))
         folding = cls.of(topology, pairs)
         styles = ram_styles or ("auto",) * len(pairs)
@@ -120,38 +138,45 @@ class Folding:
                    folding.input_width)
 
     @classmethod
-    def parse(cls, text: str, topology: Topology, input_width: int | None = None) -> "Folding":
-        """Read ``(16,9)(8,16)(10,8)``: one (PE, SIMD) per layer, as the literature writes it."""
-        if not re.fullmatch(r"(\([0-9]{1,12},[0-9]{1,12}\))+", text.replace(" ", "")):
-            raise ValueError(f"folding {text!r} is not written like (16,9)(8,16)(10,8): one (PE,SIMD) per layer")
-        pairs = re.findall(r"\((\d+),(\d+)\)", text.replace(" ", ""))
-        return cls.of(topology, tuple((int(pe), int(simd)) for pe, simd in pairs), input_width)
+    def parse(cls, text: str, topology: Topology, input_width: int | None = None,
+              whole_bytes: bool = False) -> "Folding":
+        """Read ``(16,9)(8,16)(10,8)``: one (PE, SIMD) per layer, as the literature writes it, or (PE, SIMD, MMV)."""
+        number = "[0-9]{1,12}"
+        if not re.fullmatch(rf"(\({number},{number}(,{number})?\))+", text.replace(" ", "")):
+            raise ValueError(f"folding {text!r} is not written like (16,9)(8,16)(10,8): one (PE,SIMD) per layer, or "
+                             "(PE,SIMD,MMV)")
+        numbers = [tuple(map(int, unit.split(","))) for unit in re.findall(r"\(([0-9,]+)\)", text.replace(" ", ""))]
+        return cls.of(topology, numbers, input_width, whole_bytes)
 
     def __str__(self) -> str:
-        return "".join(f"({layer.pe},{layer.simd})" for layer in self.layers)
+        return "".join(map(str, self.layers))
 
     def with_fifo_depths(self, depths: Sequence[int]) -> "Folding":
         """Return the same folding with other FIFOs, one depth per layer."""
-        layers = tuple(replace(layer, fifo_depth=n) for layer, n in zip(self.layers, depths, strict=True))
-        return Folding(layers, self.input_width)
+        return replace(self, layers=tuple(replace(layer, fifo_depth=n)
+                                          for layer, n in zip(self.layers, depths, strict=True)))
+
+    def together(self, topology: Topology, i: int) -> int:
+        """Slices side by side in what layer `i` takes: all of whole bytes, else as many as its SIMD asks for."""
+        shape = topology.layers[i]
+        return shape.n_slices if self.whole_bytes and i == 0 else slices_together(shape, self.layers[i].simd)
 
     def check(self, topology: Topology) -> None:
-        """Raise ValueError unless every layer of `topology` folds evenly."""
+        """Raise ValueError unless every layer of `topology` folds evenly; the sentence names numbers that would."""
         if len(self.layers) != len(topology.layers):
             raise ValueError(f"the folding is of {len(self.layers)} layers; the network has {len(topology.layers)}")
+        pools = pools_after(topology)
         for i, (shape, layer) in enumerate(zip(topology.layers, self.layers, strict=True)):
-            if shape.mh % layer.pe:
-                raise ValueError(f"layer {i}: {shape.mh} rows do not fold onto {layer.pe} PEs")
-            if shape.slice_inputs % layer.simd:
-                raise ValueError(f"layer {i}: {shape.slice_inputs} inputs do not fold into words of {layer.simd}")
-        check_input_width(topology, self.input_width)
+            _check_layer(f"layer {i}", shape, pools[i], layer, self.whole_bytes and i == 0)
+        check_input_width(topology, self.input_width, self.whole_bytes)
 
     def save(self, path: Path) -> None:
         """Write as JSON, atomically."""
-        nodes = {"Input": {"SIMD": self.input_width}} | {
-            f"MVTU_{i}": {"PE": layer.pe, "SIMD": layer.simd, "inFIFODepths": [layer.fifo_depth],
-                          "ram_style": layer.ram_style}
-            for i, layer in enumerate(self.layers)}
+        nodes: dict[str, dict[str, Any]] = {"Input": {"SIMD": self.input_width}
+                                            | ({"whole_bytes": True} if self.whole_bytes else {})}
+        nodes |= {f"MVTU_{i}": {"PE": layer.pe, "SIMD": layer.simd, "inFIFODepths": [layer.fifo_depth],
+                                "ram_style": layer.ram_style} | ({"MMV": layer.mmv} if layer.mmv > 1 else {})
+                  for i, layer in enumerate(self.layers)}
         write_atomically(path, json.dumps(nodes, indent=2).encode() + b"\n")
 
     @classmethod
@@ -173,15 +198,14 @@ class Folding:
             if missing := [name for name in names if name not in nodes]:
                 raise ValueError(f"it lacks {missing[0]!r}, a layer of this network")
             units = [_decoded(name, nodes[name], _Unit) for name in names]
-            width = _decoded("Input", nodes["Input"], _Input).SIMD if "Input" in nodes else None
+            entry = _decoded("Input", nodes["Input"], _Input) if "Input" in nodes else _Input(None)
         except ValueError as error:
             raise ValueError(f"{path} is not a folding of this network: {error}") from error
-        pairs = tuple((unit.PE, unit.SIMD) for unit in units)
-        folding = cls.of(topology, pairs, width)
+        folding = cls.of(topology, [(unit.PE, unit.SIMD, unit.MMV) for unit in units], entry.SIMD, entry.whole_bytes)
         layers = tuple(_layer_folding(i, layer.pe, layer.simd, (unit.inFIFODepths or [layer.fifo_depth])[0],
-                                      unit.ram_style)
+                                      unit.ram_style, layer.mmv)
                        for i, (layer, unit) in enumerate(zip(folding.layers, units, strict=True)))
-        return cls(layers, folding.input_width)
+        return replace(folding, layers=layers)
 
 
 class _Unit(msgspec.Struct, forbid_unknown_fields=True):
@@ -191,12 +215,14 @@ class _Unit(msgspec.Struct, forbid_unknown_fields=True):
     SIMD: Any
     inFIFODepths: Annotated[list[Any], msgspec.Meta(min_length=1, max_length=1)] | None = None  # noqa: N815
     ram_style: Any = "auto"
+    MMV: Any = 1
 
 
 class _Input(msgspec.Struct, forbid_unknown_fields=True):
     """The input on disk."""
 
     SIMD: Any
+    whole_bytes: bool = False
 
 
 def _decoded(name: str, content: msgspec.Raw, kind: type[T]) -> T:
@@ -206,11 +232,59 @@ def _decoded(name: str, content: msgspec.Raw, kind: type[T]) -> T:
         raise ValueError(f"{name}: {error}") from error
 
 
-def _layer_folding(index: int, pe: int, simd: int, fifo_depth: int, ram_style: str = "auto") -> LayerFolding:
+def _layer_folding(index: int, pe: int, simd: int, fifo_depth: int, ram_style: str = "auto",
+                   mmv: int = 1) -> LayerFolding:
     try:
-        return LayerFolding(pe, simd, fifo_depth, ram_style)
+        return LayerFolding(pe, simd, fifo_depth, ram_style, mmv)
     except ValueError as error:
         raise ValueError(f"layer {index}: {error}") from error
+
+
+def _check_layer(name: str, shape: MatrixShape, pool: PoolShape | None, layer: LayerFolding,
+                 whole_bytes: bool) -> None:
+    """Raise ValueError unless a layer folds evenly; see `Folding.check`."""
+    n = shape.n_slices * shape.slice_inputs
+    if shape.mh % layer.pe:
+        raise ValueError(f"{name}: {shape.mh} rows do not fold onto {layer.pe} PEs; "
+                         f"{_nearest(divisors(shape.mh), layer.pe)} would")
+    if layer.simd not in (choices := simd_choices(shape, whole_bytes)):
+        inputs = f"{n} inputs" if shape.n_slices == 1 else f"{n} inputs ({shape.n_slices} slices)"
+        raise ValueError(f"{name}: {inputs} do not fold into words of {layer.simd}; {_nearest(choices, layer.simd)} "
+                         "would")
+    if layer.mmv > 1:
+        if layer.mmv not in (counts := mmv_choices(shape, pool)):
+            raise ValueError(f"{name}: rows of {shape.in_shape[1]} pixels and {shape.out_shape[1]} windows do not fold "
+                             f"into {layer.mmv} windows at once; {_nearest(counts, layer.mmv)} would")
+        if (layer.pe, layer.simd) != (shape.mh, n):
+            raise ValueError(f"{name}: {layer.mmv} windows at once need all {shape.mh} PEs and a SIMD of {n}; they are "
+                             f"{layer.pe} and {layer.simd}")
+
+
+def _nearest(choices: Sequence[int], value: int) -> str:
+    """Name the choices next to a value, below and above."""
+    below = [str(n) for n in choices if n < value][-1:]
+    above = [str(n) for n in choices if n > value][:1]
+    return " or ".join(below + above)
+
+
+def mmv_choices(shape: MatrixShape, pool: PoolShape | None) -> list[int]:
+    """Return how many neighbouring windows a layer can work on at once, rising.
+
+    They divide the pixels of a row and the windows of one, so that neither a beat that enters nor
+    one that leaves reaches over its row. A pool after the layer takes whole pools per beat, or
+    whole beats per pool.
+    """
+    if not shape.operator.slides:
+        return [1]
+    size = pool.operator.size if pool else 1
+    return [n for n in divisors(gcd(shape.in_shape[1], shape.out_shape[1])) if n % size == 0 or size % n == 0]
+
+
+def pools_after(topology: Topology) -> list[PoolShape | None]:
+    """Return the pool that takes what a layer gives, None where there is none, for every layer."""
+    takers = [topology.shapes[topology.taker(i)] if i < len(topology.nodes) - 1 else None
+              for i, shape in enumerate(topology.shapes) if isinstance(shape, MatrixShape)]
+    return [shape if isinstance(shape, PoolShape) else None for shape in takers]
 
 
 def bits_per_weight(shape: MatrixShape) -> int:
@@ -218,9 +292,9 @@ def bits_per_weight(shape: MatrixShape) -> int:
     return shape.n_slices // shape.tensor.n_weighted
 
 
-def next_divisor(n: int, least: int) -> int:
-    """Return the least divisor of `n` that is not below `least`; `n` where there is none."""
-    return next(d for d in range(min(least, n), n + 1) if n % d == 0)
+def _next(choices: Sequence[int], least: int) -> int:
+    """Return the lowest choice that is not below `least`; the highest where there is none."""
+    return next((n for n in choices if n >= least), choices[-1])
 
 
 def _check_whole(name: str, value: object, high: int) -> None:
@@ -237,23 +311,44 @@ def default_fifo_depth(shape: MatrixShape, simd: int) -> int:
 
 
 def takes_pixels(topology: Topology) -> bool:
-    """Whether the input comes pixel by pixel, as windows need it, or slice by slice, as one matrix over all does."""
-    shape = topology.shapes[topology.taker(INPUT)]
-    return isinstance(shape, MatrixShape) and shape.operator.slides
+    """Whether the input comes pixel by pixel, as windows need it, or as one matrix over all of it takes it."""
+    return topology.layers[0].operator.slides
 
 
-def check_input_width(topology: Topology, input_width: int) -> None:
-    """Raise ValueError unless the kept slices of an image fill whole beats of so many elements."""
+def pixel_bytes(topology: Topology) -> int:
+    """Bytes of a colour of a pixel, where the input is whole bytes."""
+    return (topology.input_bits + 7) // 8
+
+
+def check_input_width(topology: Topology, input_width: int, whole_bytes: bool = False) -> None:
+    """Raise ValueError unless an image fills whole beats of so many bits; whole colours of it, of whole bytes."""
     _check_whole("input_width", input_width, MAX_FOLD)
-    n = topology.tensor.n_bits
-    if n % input_width:
-        raise ValueError(f"input: {n} elements do not fold into beats of {input_width}")
+    n, unit = topology.tensor.n_bits, 1
+    if whole_bytes:
+        unit = 8 * pixel_bytes(topology)
+        n = topology.tensor.n_values * unit
+    if n % input_width or input_width % unit:
+        what = f"{n // unit} colours of {unit} bits" if whole_bytes else f"{n} elements"
+        choices = [unit * d for d in divisors(n // unit)]
+        raise ValueError(f"input: {what} do not fold into beats of {input_width}; {_nearest(choices, input_width)} "
+                         "would")
 
 
-def default_input_width(topology: Topology, simd: int) -> int:
-    """Return the elements of the input per beat, see `Folding.of`, where the first layer takes `simd` at once."""
-    height, width, colours = topology.in_shape
-    taken = colours if takes_pixels(topology) else simd
-    widths = [n for n in range(1, MAX_INPUT_WIDTH + 1) if height * width * colours % n == 0]
-    # Anything else needs a converter to a common multiple and back.
-    return max([n for n in widths if n % taken == 0] or [n for n in widths if taken % n == 0])
+def default_input_width(topology: Topology, first: LayerFolding, whole_bytes: bool = False) -> int:
+    """Return the bits of the input per beat where the first layer folds like this.
+
+    It is the widest divisor of the input that fits a beat of 64 bits, or what the first layer takes
+    at once where that is wider; where there is one that is a multiple or a divisor of what is
+    taken, the widest such, since anything else needs a converter to a common multiple and back.
+    """
+    shape = topology.layers[0]
+    together = shape.n_slices if whole_bytes else slices_together(shape, first.simd)
+    taken = first.mmv * together * topology.in_shape[2] if shape.operator.slides else first.simd
+    # Of packed slices one after another a beat holds bits of one slice.
+    n, bits, given = topology.tensor.n_values * (1 if together == 1 else shape.n_slices), 1, 1
+    if whole_bytes:
+        n, bits, given = topology.tensor.n_values, 8 * pixel_bytes(topology), shape.n_slices
+    most = max(MAX_INPUT_WIDTH // bits, taken // given if together > 1 or first.mmv > 1 else 1)
+    counts = [d for d in divisors(n) if d <= most]
+    fitting = [d for d in counts if d * given % taken == 0] or [d for d in counts if taken % (d * given) == 0]
+    return max(fitting or counts) * bits

@@ -6,16 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cbnn.hw.accelerator import Accelerator
-from cbnn.hw.folding import takes_pixels
+from cbnn.hw.folding import pixel_bytes, takes_pixels
+from cbnn.hw.slice_order import in_order, out_of_order
 from cbnn.hw.stream import packed_beats
 from cbnn.model.slices import bit_slices
 
 
 def input_beats(accelerator: Accelerator, images: NDArray) -> list[int]:
-    """`s_axis_tdata` of every beat of every image, kept slices only, in the order that the first layer takes them.
-
-    For a convolution that is row, column, slice (MSB first), colour; for a dense layer slice, row,
-    column, colour.
+    """`s_axis_tdata` of every beat of every image, see `input_order`.
 
     Parameters
     ----------
@@ -29,32 +27,55 @@ def input_beats(accelerator: Accelerator, images: NDArray) -> list[int]:
     """
     if accelerator.network is None:
         raise ValueError("the accelerator of a topology without weights takes no images")
-    slices = bit_slices(accelerator.network.look_up(images), accelerator.topology.kept_slices)
-    if takes_pixels(accelerator.topology):
-        slices = slices.transpose(0, 2, 3, 1, 4)
-    return list(packed_beats(slices.reshape(-1, accelerator.folding.input_width)))
+    slices = bit_slices(accelerator.network.look_up(images), _slices(accelerator))
+    stream = in_order(slices, _together(accelerator), takes_pixels(accelerator.topology))
+    return list(packed_beats(stream.reshape(-1, accelerator.folding.input_width)))
 
 
 def input_images(accelerator: Accelerator, beats: Sequence[int]) -> NDArray[np.int64]:
-    """Return the images (N, height, width, colours) that beats hold; their pruned bits are 0.
+    """Return the images (N, height, width, colours) that beats hold; slices that they lack are 0.
 
     It undoes `input_beats`, and tells what is expected of an image that the frame guard filled up.
     """
     topology, width = accelerator.topology, accelerator.folding.input_width
-    n_bytes = (width + 7) // 8
+    n_bytes, kept = (width + 7) // 8, _slices(accelerator)
     packed = np.frombuffer(b"".join(beat.to_bytes(n_bytes, "little") for beat in beats), np.uint8)
     bits = np.unpackbits(packed.reshape(-1, n_bytes), axis=1, count=width, bitorder="little")
-    (height, columns, colours), n_slices = topology.in_shape, len(topology.kept_slices)
-    if takes_pixels(topology):
-        slices = bits.reshape(-1, height, columns, n_slices, colours).transpose(0, 3, 1, 2, 4)
-    else:
-        slices = bits.reshape(-1, n_slices, height, columns, colours)
-    weights = np.left_shift(1, np.array(topology.kept_slices, np.int64))
-    return (slices * weights[:, np.newaxis, np.newaxis, np.newaxis]).sum(axis=1)
+    slices = out_of_order(bits.reshape(-1, len(kept) * topology.tensor.n_values), (len(kept), *topology.in_shape),
+                          _together(accelerator), takes_pixels(topology))
+    return (slices * np.left_shift(1, np.array(kept, np.int64))[:, *[np.newaxis] * 3]).sum(axis=1)
+
+
+def _slices(accelerator: Accelerator) -> tuple[int, ...]:
+    """Slices on the bus, the highest first."""
+    topology = accelerator.topology
+    if accelerator.folding.whole_bytes:
+        return tuple(reversed(range(8 * pixel_bytes(topology))))
+    return topology.kept_slices
+
+
+def _together(accelerator: Accelerator) -> int:
+    """Slices side by side on the bus."""
+    if accelerator.folding.whole_bytes:
+        return len(_slices(accelerator))
+    return accelerator.folding.together(accelerator.topology, 0)
 
 
 def input_order(accelerator: Accelerator) -> str:
-    """How the elements of an image come, in words."""
-    inner = "row, column, slice (MSB first), colour" if takes_pixels(accelerator.topology) else (
-        "slice (MSB first), row, column, colour")
-    return f"{inner}; element 0 in bit 0"
+    """How the bits of an image come, in words.
+
+    That is the order in which the first layer takes them: of packed slices row, column, slice,
+    colour for a convolution, slice, row, column, colour for a dense layer, or the same with groups
+    of slices that lie side by side.
+    """
+    together, n = _together(accelerator), len(_slices(accelerator))
+    if accelerator.folding.whole_bytes:
+        return (f"row, column, colour, {pixel_bytes(accelerator.topology)} byte(s) per colour, the lowest bit first; "
+                "element 0 in bit 0")
+    if together == 1:
+        outer, inner = "slice (MSB first)", ""
+    else:
+        outer = f"group of {together} slices (MSB first)" if together < n else ""
+        inner = "slice" + (" of the group" if together < n else "") + " (LSB first)"
+    place = ["row, column", outer] if takes_pixels(accelerator.topology) else [outer, "row, column"]
+    return ", ".join(filter(None, [*place, "colour", inner])) + "; element 0 in bit 0"

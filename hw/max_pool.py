@@ -18,12 +18,14 @@ from cbnn.hw.stream import Kernel, Port, Schedule, counter
 class MaxPool(Kernel):
     """OR over size x size pixels, in steps of `size`; rows and columns that fill no pool are dropped.
 
-    What enters and leaves: pixels row by row, `pe` channels per beat.
+    What enters: pixels row by row, `pe` channels of `mmv` neighbouring ones per beat. What leaves: the same, of as many
+    pooled pixels as a beat completes.
 
     Attributes
     ----------
     invert : one word of `pe` bits per group of channels: which of them are inverted once pooled
     beat_cycles : cycles from one beat to the next that the unit in front of it gives
+    mmv : a multiple or a divisor of `size`; divides the columns
     """
 
     in_shape: tuple[int, int, int]
@@ -31,6 +33,7 @@ class MaxPool(Kernel):
     pe: int
     invert: tuple[int, ...]
     beat_cycles: int = 1
+    mmv: int = 1
 
     LUT_CONSTANTS = (1.16, 0.69, 2.8)
 
@@ -40,12 +43,27 @@ class MaxPool(Kernel):
         return self.in_shape[2] // self.pe
 
     @property
-    def out_shape(self) -> tuple[int, int]:
-        """Rows and columns that leave."""
-        return self.in_shape[0] // self.size, self.in_shape[1] // self.size
+    def columns(self) -> int:
+        """Columns of beats, of each group of channels."""
+        return self.in_shape[1] // self.mmv
 
-    inputs = property(lambda self: (Port(self.pe, self.in_shape[0] * self.in_shape[1] * self.groups),))
-    outputs = property(lambda self: (Port(self.pe, self.out_shape[0] * self.out_shape[1] * self.groups),))
+    @property
+    def pool_columns(self) -> int:
+        """Columns of beats in a pool, or in several ones side by side."""
+        return max(1, self.size // self.mmv)
+
+    @property
+    def pools(self) -> int:
+        """Pools side by side in a beat."""
+        return max(1, self.mmv // self.size)
+
+    @property
+    def out_beats(self) -> tuple[int, int]:
+        """Rows and columns of beats that leave, of each group of channels."""
+        return self.in_shape[0] // self.size, self.columns // self.pool_columns
+
+    inputs = property(lambda self: (Port(self.mmv * self.pe, self.in_shape[0] * self.columns * self.groups),))
+    outputs = property(lambda self: (Port(self.pools * self.pe, self.out_beats[0] * self.out_beats[1] * self.groups),))
 
     @property
     def interval_cycles(self) -> int:
@@ -55,20 +73,19 @@ class MaxPool(Kernel):
     @property
     def latency_cycles(self) -> int:
         """A beat leaves the cycle after the one that completes it."""
-        height, width = (n // self.size * self.size for n in self.in_shape[:2])
-        return ((height - 1) * self.in_shape[1] + width) * self.groups
+        rows, columns = self.out_beats
+        return ((rows * self.size - 1) * self.columns + columns * self.pool_columns) * self.groups
 
     @property
     def memory_luts(self) -> int:
         """LUTs of the partial results."""
-        return ram_luts(self.in_shape[1] // self.size * self.groups, self.pe)
+        return ram_luts(self.out_beats[1] * self.groups, self.pools * self.pe)
 
     @property
     def lut_terms(self) -> tuple[float, ...]:
         """Partial results; OR and multiplexer; counters of rows, columns and partial results."""
-        height, width, _ = self.in_shape
-        counts = height, width, width // self.size * self.groups
-        return self.memory_luts, self.pe, sum((n - 1).bit_length() for n in counts)
+        counts = self.in_shape[0], self.columns, self.out_beats[1] * self.groups
+        return self.memory_luts, self.mmv * self.pe, sum((n - 1).bit_length() for n in counts)
 
     @property
     def schedule(self) -> Schedule:
@@ -78,7 +95,8 @@ class MaxPool(Kernel):
     @property
     def _ends(self) -> NDArray[np.bool_]:
         """Whether a beat that enters completes a pool."""
-        rows, columns = (np.arange(n) % self.size == self.size - 1 for n in self.in_shape[:2])
+        rows, columns = (np.arange(n) % size == size - 1 for n, size in
+                         ((self.in_shape[0], self.size), (self.columns, self.pool_columns)))
         return np.repeat(np.outer(rows, columns).ravel(), self.groups)
 
     def most_waiting(self, width: int) -> int:
@@ -88,8 +106,8 @@ class MaxPool(Kernel):
         or as slowly as handing out takes on average.
         """
         period, left = self.s_axis.beats, self.m_axis.beats
-        piece_cycles = self.pe * period  # a cycle is `period * width` units of time
-        enter_cycles = max(self.beat_cycles * period * width, self.pe * left)
+        piece_cycles = self.m_axis.width * period  # a cycle is `period * width` units of time
+        enter_cycles = max(self.beat_cycles * period * width, self.m_axis.width * left)
         unit = gcd(enter_cycles, piece_cycles)
         ends = np.flatnonzero(self._ends)
         come = np.concatenate([ends, ends + period]) * (enter_cycles // unit)
@@ -111,15 +129,17 @@ def max_pool(clk, rst, s_axis, m_axis, unit):
         row 0  1 0 0 0    partial results 1 0
         row 1  0 0 0 1    results         1 1
     """
-    size, pe, groups = unit.size, unit.pe, unit.groups
-    pool_columns, last_sub = unit.in_shape[1] // size, size - 1
-    partial = [Signal(intbv(0)[pe:]) for _ in range(pool_columns * groups)]
-    invert = unit.invert if len(unit.invert) > 1 else unit.invert * 2
+    size, width, groups = unit.size, unit.m_axis.width, unit.groups
+    last_sub_row, last_sub_column = size - 1, unit.pool_columns - 1
+    partial = [Signal(intbv(0)[width:]) for _ in range(unit.out_beats[1] * groups)]
+    # The pools of a beat have the same channels. A table of one entry would not convert, so it has two.
+    invert = tuple(sum(word << i * unit.pe for i in range(unit.pools)) for word in unit.invert) * (1 + (groups == 1))
     advance, go = Signal(bool(0)), Signal(bool(0))
     pool_start, pool_end, dropped, image_end = (Signal(bool(0)) for _ in range(4))
-    group, sub_row, sub_column = counter(groups), counter(size), counter(size)
-    address = counter(pool_columns * groups)
-    flip, earlier, merged = (Signal(intbv(0)[pe:]) for _ in range(3))
+    group, sub_row, sub_column = counter(groups), counter(size), counter(unit.pool_columns)
+    address = counter(unit.out_beats[1] * groups)
+    flip, earlier, merged = (Signal(intbv(0)[width:]) for _ in range(3))
+    beat = s_axis.tdata if unit.mmv == 1 else Signal(intbv(0)[width:])
     s_axis.tlast.read = True  # pixels are counted instead
 
     walk = Walk(group, sub_row, sub_column, address, dropped, image_end)
@@ -135,7 +155,7 @@ def max_pool(clk, rst, s_axis, m_axis, unit):
     @always_comb
     def find_pool():
         pool_start.next = sub_row == 0 and sub_column == 0
-        pool_end.next = sub_row == last_sub and sub_column == last_sub and not dropped
+        pool_end.next = sub_row == last_sub_row and sub_column == last_sub_column and not dropped
 
     @always_comb
     def look():
@@ -145,12 +165,15 @@ def max_pool(clk, rst, s_axis, m_axis, unit):
     def look_up():
         flip.next = invert[group]
 
+    if unit.mmv > 1:
+        merging_beat = merge_pixels(s_axis.tdata, beat, unit)
+
     @always_comb
     def merge():
         if pool_start:
-            merged.next = s_axis.tdata
+            merged.next = beat
         else:
-            merged.next = s_axis.tdata | earlier
+            merged.next = beat | earlier
 
     @always(clk.posedge)
     def store():
@@ -169,6 +192,23 @@ def max_pool(clk, rst, s_axis, m_axis, unit):
             m_axis.tlast.next = image_end
 
     return instances()
+
+
+@block
+def merge_pixels(pixels, beat, unit):
+    """OR the pixels of a beat that are of the same pool: of four pixels and pools of two, 0 1 0 0 becomes 1 0."""
+    pools, n_pixels, pe = unit.pools, unit.mmv // unit.pools, unit.pe
+
+    @always_comb
+    def merge():
+        for pool in range(pools):
+            for channel in range(pe):
+                merged = intbv(0)[1:]
+                for i in range(n_pixels):
+                    merged[:] = merged | pixels[(pool * n_pixels + i) * pe + channel]
+                beat.next[pool * pe + channel] = merged
+
+    return merge
 
 
 class Walk(NamedTuple):
@@ -200,9 +240,10 @@ def walk_pools(clk, rst, go, walk, unit):
         dropped     0 0 0 0 1
     """
     group, sub_row, sub_column, address, dropped, image_end = walk
-    size, groups, last_sub = unit.size, unit.groups, unit.size - 1
-    n_rows, n_columns = unit.in_shape[0], unit.in_shape[1]
-    last_row, last_column = n_rows // size * size - 1, n_columns // size * size - 1
+    size, groups = unit.size, unit.groups
+    last_sub_row, last_sub_column = size - 1, unit.pool_columns - 1
+    n_rows, n_columns = unit.in_shape[0], unit.columns
+    last_row, last_column = unit.out_beats[0] * size - 1, unit.out_beats[1] * unit.pool_columns - 1
     to_pixel_start = groups - 1
     loops = range(groups), range(n_columns), range(n_rows)
     (_, column, row), (group_end, column_end, raster_end) = loop_signals(*loops)
@@ -216,7 +257,7 @@ def walk_pools(clk, rst, go, walk, unit):
         def drop_rows():
             row_dropped.next = row > last_row
 
-    if n_columns % size:
+    if last_column < n_columns - 1:
         @always_comb
         def drop_columns():
             column_dropped.next = column > last_column
@@ -229,7 +270,7 @@ def walk_pools(clk, rst, go, walk, unit):
     @always_seq(clk.posedge, reset=rst)
     def step_columns():
         if go and group_end:
-            if column_end or sub_column == last_sub:
+            if column_end or sub_column == last_sub_column:
                 sub_column.next = 0
             else:
                 sub_column.next = sub_column + 1
@@ -237,7 +278,7 @@ def walk_pools(clk, rst, go, walk, unit):
     @always_seq(clk.posedge, reset=rst)
     def step_rows():
         if go and column_end:
-            if raster_end or sub_row == last_sub:
+            if raster_end or sub_row == last_sub_row:
                 sub_row.next = 0
             else:
                 sub_row.next = sub_row + 1
@@ -250,7 +291,7 @@ def walk_pools(clk, rst, go, walk, unit):
             elif not group_end:
                 if not dropped:
                     address.next = address + 1
-            elif sub_column != last_sub:
+            elif sub_column != last_sub_column:
                 # The next pixel of a pool has the same partial results.
                 if not dropped:
                     address.next = address - to_pixel_start

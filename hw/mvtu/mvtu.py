@@ -2,8 +2,10 @@
 
 A vector enters in words of SIMD bits, once per fold of rows, as the replay buffer in front gives it.
 The unit takes a word in every cycle, with no idle cycle between folds, vectors or images. The
-structure is FINN's (Umuroglu et al., FPGA 2017); Horner's rule over bit slices is added for weighted
-first layers.
+structure is FINN's (Umuroglu et al., FPGA 2017). Added are Horner's rule over bit slices that share
+weights, where these come one after another, and weighted counts, where they come side by side.
+
+Several windows can be worked on at once: there is a row of processing elements for each of them.
 """
 
 from dataclasses import dataclass
@@ -14,15 +16,11 @@ from myhdl import Signal, always, always_comb, always_seq, block, instances, int
 from cbnn.hw.cost import RomShape, in_block_ram
 from cbnn.hw.delay import advance_when_free, delay
 from cbnn.hw.instance import Place, instance
-from cbnn.hw.mvtu.processing_element import element_stages, processing_element
+from cbnn.hw.mvtu.processing_element import ACCUMULATOR_STAGES, processing_element
 from cbnn.hw.mvtu.rom import rom, rom_submodules
 from cbnn.hw.mvtu.sequencer import Flags, Issued, find_row, find_shift, issue_words
-from cbnn.hw.mvtu.xnor_popcount import (
-    Counters,
-    popcount_lut_terms,
-    popcount_stages,
-    xnor_popcount,
-)
+from cbnn.hw.mvtu.weighted_count import WordCount, weighted_count
+from cbnn.hw.mvtu.xnor_popcount import Counters, xnor_popcount
 from cbnn.hw.stream import Kernel, Port, Rom, Schedule, counter
 
 
@@ -30,24 +28,28 @@ from cbnn.hw.stream import Kernel, Port, Rom, Schedule, counter
 class Mvtu(Kernel):
     """One layer's matrix.
 
-    What enters: vectors, `simd` bits per beat, each as often as there are folds of rows. What leaves: rows, `pe` per
-    beat: a bit each, or, of the last layer, the score.
+    What enters: vectors, `simd` bits of each of `mmv` neighbouring ones per beat, each as often as there are folds of
+    rows. What leaves: rows, `pe` per vector and beat: a bit each, or, of the last layer, the score. The first vector
+    has the lowest bits.
 
     Attributes
     ----------
     pass_words : words of a vector that have weights of their own
     neuron_fold : folds of rows
-    slice_weights : what each bit slice counts, the MSB first, where slices share their weights; else (1,)
+    slice_weights : what each bit slice, or the lowest of each group side by side, counts, the highest first, where
+        slices share their weights; else (1,)
     maximum : the largest sum of a row
     n_vectors : vectors per image
     score_width : bits of a score, in the last layer; 0 in the others
-    weights : one word of pe * simd bits per cycle of a pass over the matrix, rows outermost; empty where only
-        cycles are asked for
-    thresholds : one word of pe thresholds per fold of rows, place by place; in the last layer of pe offsets, which are
-        added to the sums, of `score_width` bits each and not negative
-    place_ends : last row of windows, and last column, of each run that has thresholds of its own; one run of each where
-        all windows share theirs
+    weights : one word of pe * simd bits, or less where lanes share them, per cycle of a pass over the matrix, rows
+        outermost; empty where only cycles are asked for
+    thresholds : one word of mmv * pe thresholds per fold of rows, place by place; in the last layer of pe offsets,
+        which are added to the sums, of `score_width` bits each and not negative
+    place_ends : last row of windows, and last column of beats, of each run that has thresholds of its own; one run of
+        each where all windows share theirs
     ram_style : where the ROMs are: "block", "distributed" (LUTs), or "auto", by their size
+    lanes : what slices side by side count, see `WordCount`
+    mmv : vectors at once; above 1 only where one beat holds them whole, and all rows are worked on
     """
 
     pe: int
@@ -62,6 +64,8 @@ class Mvtu(Kernel):
     thresholds: tuple[int, ...] = ()
     place_ends: tuple[tuple[int, ...], tuple[int, ...]] = ((0,), (0,))
     ram_style: str = "auto"
+    lanes: tuple[int, ...] = (1,)
+    mmv: int = 1
 
     LUT_CONSTANTS = (9.75, 1.66, 0.92, 1.03, 1.14, 0.89, 1.03, 0.78, 0.96)
 
@@ -106,12 +110,14 @@ class Mvtu(Kernel):
         """Bits of a threshold, which can be one above the largest sum, or of an offset."""
         return self.score_width or (self.maximum + 1).bit_length()
 
-    inputs = property(lambda self: (Port(self.simd, self.n_vectors * self.synapse_fold * self.neuron_fold),))
-    outputs = property(lambda self: (Port(self.pe * max(1, self.score_width), self.n_vectors * self.neuron_fold),))
+    n_beats = property(lambda self: self.n_vectors // self.mmv * self.neuron_fold)
+    inputs = property(lambda self: (Port(self.mmv * self.simd, self.n_beats * self.synapse_fold),))
+    outputs = property(lambda self: (Port(self.mmv * self.pe * max(1, self.score_width), self.n_beats),))
+    count = property(lambda self: WordCount(self.simd, self.lanes))
 
     @property
     def interval_cycles(self) -> int:
-        """Exactly SF * NF per vector."""
+        """Exactly SF * NF per vector, or per group of vectors at once."""
         return self.s_axis.beats
 
     @property
@@ -122,12 +128,12 @@ class Mvtu(Kernel):
     @property
     def flag_cycles(self) -> int:
         """From a word and its flags to the count, with which flags, and what the row needs, must be in time."""
-        return self.weight_cycles - 1 + popcount_stages(self.simd)
+        return self.weight_cycles - 1 + self.count.stages
 
     @property
     def pipeline_cycles(self) -> int:
         """From the last word of a row to its result."""
-        return self.weight_cycles + element_stages(self.simd)
+        return self.weight_cycles + self.count.stages + ACCUMULATOR_STAGES
 
     @property
     def latency_cycles(self) -> int:
@@ -142,10 +148,11 @@ class Mvtu(Kernel):
     @property
     def rom_shapes(self) -> tuple[RomShape, RomShape]:
         """Of weights, and of what every row needs; that is in block RAM only where it still comes in time."""
-        weights = RomShape(*(size := (self.n_weight_words, self.pe * self.simd)), in_block_ram(*size, self.ram_style))
-        size = self.n_row_words, self.pe * (self.sum_width if self.starts else self.threshold_width)
+        size = self.n_weight_words, self.pe * self.count.values
+        weights = RomShape(*size, in_block_ram(*size, self.ram_style))
+        size = self.n_row_words, self.mmv * self.pe * (self.sum_width if self.starts else self.threshold_width)
         rows = RomShape(*size, in_block_ram(*size, self.ram_style))
-        in_time = weights.read_cycles - 1 + popcount_stages(self.simd) + (not self.starts) >= rows.read_cycles
+        in_time = weights.read_cycles - 1 + self.count.stages + (not self.starts) >= rows.read_cycles
         return weights, rows if in_time else RomShape(*size, block_ram=False)
 
     @property
@@ -164,10 +171,11 @@ class Mvtu(Kernel):
         weights, rows = self.rom_shapes
         addresses = sum((n - 1).bit_length() * (1 if n & (n - 1) == 0 else 1.5)
                         for n in (self.n_weight_words, self.n_row_words))
-        unfolded = self.simd if self.n_weight_words == 1 else 0
-        counting = (0, 0, 0) if unfolded else popcount_lut_terms(self.simd)
-        return (*(self.pe * n for n in counting), self.pe * unfolded, unfolded,
-                self.pe * self.element_bits, weights.luts, rows.luts, addresses)
+        elements = self.mmv * self.pe
+        unfolded = self.mmv * self.simd if self.n_weight_words == 1 else 0
+        nines, rest, added = (0, 0, 0) if unfolded else self.count.popcount_lut_terms
+        return (elements * nines, elements * rest, elements * (added + self.count.added_bits), self.pe * unfolded,
+                unfolded, elements * self.element_bits, weights.luts, rows.luts, addresses)
 
     @property
     def roms(self) -> tuple[Rom, ...]:
@@ -176,7 +184,8 @@ class Mvtu(Kernel):
         name, words = "thresholds" if not self.starts else "starts", self.thresholds
         if self.starts and not self.last:
             width, above = self.threshold_width, 1 << self.threshold_width
-            words = tuple(sum((above - (word >> i * width) % above) << i * (width + 1) for i in range(self.pe))
+            words = tuple(sum((above - (word >> i * width) % above) << i * (width + 1)
+                              for i in range(self.mmv * self.pe))
                           for word in self.thresholds)
         return (Rom(f"{self.name}_weights", weights.width, self.weights, weights.block_ram),
                 Rom(f"{self.name}_{name}", rows.width, words, rows.block_ram))
@@ -192,6 +201,11 @@ class Mvtu(Kernel):
         return f"{self.name}_popcount"
 
     @property
+    def count_module(self) -> str:
+        """Module name of what counts a word: a popcount, or one for every lane, and what adds them."""
+        return self.popcount_module if len(self.lanes) == 1 else f"{self.name}_count"
+
+    @property
     def counters(self) -> Counters:
         """Fixed circuits of its XNOR-popcounts, one module of each for all units of the accelerator.
 
@@ -202,13 +216,17 @@ class Mvtu(Kernel):
     def submodules(self) -> dict:
         """Return what constructs the XNOR-popcount and the processing element."""
         clk, advance, valid, first = (Signal(bool(0)) for _ in range(4))
-        inputs, weights = Signal(intbv(0)[self.simd :]), Signal(intbv(0)[self.simd :])
-        count = Signal(intbv(0, min=0, max=self.simd + 1))
+        inputs, weights, word = (Signal(intbv(0)[n:]) for n in (self.simd, *[self.count.values] * 2))
+        count, agreements = (Signal(intbv(0, min=0, max=n + 1)) for n in (self.count.highest, self.count.values))
         shift, row, result = self.element_signals()
-        return {**rom_submodules(self.roms), **self.counters.modules(self.simd),
-                self.popcount_module: lambda: xnor_popcount(clk, advance, weights, inputs, count, self.counters),
-                self.element_module: lambda: processing_element(
-                    clk, advance, valid, first, shift, inputs, weights, row, result, self)}
+        modules = {**rom_submodules(self.roms), **self.counters.modules(self.count.values),
+                   self.popcount_module: lambda: xnor_popcount(clk, advance, weights, word, agreements, self.counters),
+                   self.element_module: lambda: processing_element(
+                       clk, advance, valid, first, shift, inputs, weights, row, result, self)}
+        if len(self.lanes) > 1:
+            modules[self.count_module] = lambda: weighted_count(
+                clk, advance, weights, inputs, count, self.popcount_module, self.counters, self.lanes)
+        return modules
 
     @property
     def kept_modules(self) -> frozenset[str]:
@@ -243,12 +261,12 @@ def mvtu(clk, rst, s_axis, m_axis, unit):
     A vector comes once per fold of rows, word by word. A beat leaves for each fold: a bit or a score
     per processing element, element 0 lowest.
     """
-    pe, simd = unit.pe, unit.simd
+    width = unit.mmv * unit.simd
     # go: a word is worked on. Test benches count these cycles, so it is a signal of the module.
     advance, go = Signal(bool(0)), Signal(bool(0))
     # The word waits for its weights, which block RAM gives a cycle or two later than LUTs.
-    words = [Signal(intbv(0)[simd:]) for _ in range(unit.weight_cycles)]
-    word, weight_word = words[-1], Signal(intbv(0)[pe * simd :])
+    words = [Signal(intbv(0)[width:]) for _ in range(unit.weight_cycles)]
+    word, weight_word = words[-1], Signal(intbv(0)[unit.pe * unit.count.values :])
     row_word = Signal(intbv(0)[unit.roms[1].width :])
     weight_address = counter(unit.n_weight_words)
     n_flags = 4 if unit.starts else 5
@@ -292,28 +310,31 @@ def mvtu(clk, rst, s_axis, m_axis, unit):
 def compute_rows(clk, advance, flags, shift, words, m_tdata, unit):
     """Instantiate the processing elements side by side and join their results into a beat.
 
-    `words` are the inputs, which all elements share, then what every element takes its part of:
-    the weights, and what the rows need. Element 0 has the lowest bits.
+    `words` are the inputs, which all elements of a vector share, then the weights, of which every
+    row takes its part, whatever the vector, and what the rows need. Element 0 has the lowest bits.
     """
     word, weight_word, row_word = words
     valid, first = flags.valid, flags.first
-    pe, simd, width = unit.pe, unit.simd, len(row_word) // unit.pe
-    results = [unit.element_signals()[2] for _ in range(pe)]
+    simd, values, n_elements = unit.simd, unit.count.values, unit.mmv * unit.pe
+    width = len(row_word) // n_elements
+    vectors = [word((i + 1) * simd, i * simd) for i in range(unit.mmv)] if unit.mmv > 1 else [word]
+    weights = [weight_word((i + 1) * values, i * values) for i in range(unit.pe)]
+    results = [unit.element_signals()[2] for _ in range(n_elements)]
     result_width = len(results[0])
     elements = [instance(Place(unit.element_module, f"element_{i}"), processing_element,
-                         clk, advance, valid, first, shift, word, weight_word((i + 1) * simd, i * simd),
-                         row_word((i + 1) * width, i * width), results[i], unit) for i in range(pe)]
+                         clk, advance, valid, first, shift, vectors[i // unit.pe], weights[i % unit.pe],
+                         row_word((i + 1) * width, i * width), results[i], unit) for i in range(n_elements)]
 
     if unit.last:
         @always_comb
         def assemble():
-            for i in range(pe):
+            for i in range(n_elements):
                 for i_bit in range(result_width):
                     m_tdata.next[i * result_width + i_bit] = results[i][i_bit]
     else:
         @always_comb
         def assemble():
-            for i in range(pe):
+            for i in range(n_elements):
                 m_tdata.next[i] = results[i]
 
     return instances()

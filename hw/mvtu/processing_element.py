@@ -3,12 +3,11 @@
 from myhdl import Signal, always, always_comb, block, instances, intbv, modbv
 
 from cbnn.hw.instance import Place, instance
-from cbnn.hw.mvtu.xnor_popcount import popcount_stages, xnor_popcount
+from cbnn.hw.mvtu.weighted_count import weighted_count
+from cbnn.hw.mvtu.xnor_popcount import xnor_popcount
 
-
-def element_stages(simd: int) -> int:
-    """Cycles from the last word of a row entering to its result."""
-    return popcount_stages(simd) + 2
+ACCUMULATOR_STAGES = 2
+"""Cycles from the count of the last word of a row to the row's result: add, and decide."""
 
 
 @block
@@ -27,11 +26,15 @@ def processing_element(clk, advance, valid, first, shift, inputs, weights, row, 
     sum, a cycle after the count, and is the threshold, or is added.
     """
     sum_width = unit.sum_width
-    count = Signal(intbv(0, min=0, max=len(inputs) + 1))
+    count = Signal(intbv(0, min=0, max=unit.count.highest + 1))
     accumulator, carried = Signal(modbv(0)[sum_width:]), Signal(modbv(0)[sum_width:])
     top_bit, scores = sum_width - 1, isinstance(result.val, intbv)
-    counting = instance(Place(unit.popcount_module, "count_agreement"), xnor_popcount,
-                        clk, advance, weights, inputs, count, unit.counters)
+    place = Place(unit.count_module, "count_agreement")
+    if len(unit.lanes) == 1:
+        counting = instance(place, xnor_popcount, clk, advance, weights, inputs, count, unit.counters)
+    else:
+        counting = instance(place, weighted_count, clk, advance, weights, inputs, count, unit.popcount_module,
+                            unit.counters, unit.lanes)
 
     # What is added is chosen before the one adder, a LUT per bit; two adders and a choice may take more.
     if shift is None:

@@ -23,22 +23,32 @@ FAN_IN = 4
 
 def popcount_stages(simd: int) -> int:
     """Return the cycles from inputs to count: one for the nines, and one for every level of adders."""
-    stages, counts = 1, -(-simd // NINE)
-    while counts > 1:
-        stages, counts = stages + 1, -(-counts // FAN_IN)
-    return stages
+    return 1 + adder_levels(-(-simd // NINE))
+
+
+def adder_levels(n: int) -> int:
+    """Return the levels of adders that make one of `n` numbers."""
+    levels = 0
+    while n > 1:
+        levels, n = levels + 1, -(-n // FAN_IN)
+    return levels
 
 
 def popcount_lut_terms(simd: int) -> tuple[int, int, int]:
     """Return what its LUTs are in proportion to: nines of bits, bits beyond them, bits added."""
     n_nines = (simd + 1) // NINE
     rest = max(0, simd - NINE * n_nines)
-    widths, adders = [4] * n_nines + [rest.bit_length()] * (rest > 0), 0
+    return n_nines, rest, added_bits([4] * n_nines + [rest.bit_length()] * (rest > 0))
+
+
+def added_bits(widths: list[int]) -> int:
+    """Return the bits that adders add where numbers of these widths become one."""
+    adders = 0
     while len(widths) > 1:
         groups = [widths[i : i + FAN_IN] for i in range(0, len(widths), FAN_IN)]
         adders += sum(sum(sorted(group)[:-1]) + len(group) // 3 for group in groups)
         widths = [max(group) + (len(group) - 1).bit_length() for group in groups]
-    return n_nines, rest, adders
+    return adders
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,11 @@
 
 The line buffer is a ring of words. Rows are freed as soon as no window needs them, and rows of the next image are
 taken in while the last windows of this one leave, so that images follow each other without a gap. Padding costs no
-cycle: words outside the image are replaced on their way out. In the first layer a pixel holds several bit slices,
-and every window leaves once per slice.
+cycle: pixels outside the image are replaced on their way out. Where slices of a tensor come one after another, or
+group by group, every window leaves once per slice, or group.
 
-A unit that must deliver several pixels per cycle keeps a copy of the ring per pixel, all read at once.
+A unit that must deliver several words per cycle keeps a copy of the ring per word, all read at once. One that gives
+several neighbouring windows per cycle has words of as many pixels, so that it also takes as many.
 """
 
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from cbnn.hw.cost import memory_block_rams, memory_luts
 from cbnn.hw.delay import advance_when_free
 from cbnn.hw.stream import Kernel, Port, Schedule
 from cbnn.hw.window.line_buffer import fill_level, line_buffer
+from cbnn.hw.window.neighbours import join_windows
 from cbnn.hw.window.window_walk import Walk, select_padding, walk_windows
 from cbnn.model.operators.conv import Conv
 from cbnn.model.operators.matrix import MatrixShape
@@ -28,14 +30,18 @@ from cbnn.model.operators.matrix import MatrixShape
 class SlidingWindow(Kernel):
     """Windows of one convolution.
 
-    What enters: pixels row by row; of each pixel every slice, MSB first; of each slice all channels, `word` per beat.
-    What leaves: windows row by row; of each window every slice; of each slice rows, columns, channels,
-    ``ports * word`` bits per beat.
+    What enters: pixels row by row; of each pixel every slice, or group of slices side by side, the highest first; of
+    these all channels, `word` bits per beat. What leaves: windows row by row; of each window every slice, or group;
+    of these rows, columns, channels, ``ports * word`` bits per beat.
+
+    With `mmv` above 1 a word has as many neighbouring pixels, and a beat as many neighbouring windows, whole.
 
     Attributes
     ----------
-    word : bits of the line buffer's words; divides the channels
-    ports : pixels delivered per cycle; above 1 only where `word` holds all channels
+    in_shape : rows, columns, and bits of a pixel in one slice, or group of slices
+    n_slices : slices, or groups, that come one after another
+    word : bits of the line buffer's words; divides the bits of a pixel, or is `mmv` times these
+    ports : words delivered per cycle; above 1 only where `word` holds a whole pixel
     pooled_from : rows and columns before the pooling that pixels come from, and its size, where they do; they come
         in bursts then
     """
@@ -46,49 +52,60 @@ class SlidingWindow(Kernel):
     word: int
     ports: int
     pooled_from: tuple[int, int, int] | None = None
+    mmv: int = 1
 
     @staticmethod
-    def word_of(shape: MatrixShape, simd: int) -> int:
+    def word_of(shape: MatrixShape, simd: int, together: int, mmv: int) -> int:
         """Bits of a word of the line buffer of a layer's unit, which it takes per beat."""
-        channels = shape.in_shape[2]
-        return simd if channels % simd == 0 else channels
+        bits = together * shape.in_shape[2]
+        return simd if bits % simd == 0 and mmv == 1 else mmv * bits
 
     @classmethod
     @lru_cache(4096)
-    def for_layer(cls, name: str, shape: MatrixShape, simd: int,
+    def for_layer(cls, name: str, shape: MatrixShape, simd: int, together: int = 1, mmv: int = 1,
                   pooled_from: tuple[int, int, int] | None = None) -> "SlidingWindow":
-        """Build the narrowest unit that delivers `simd` inputs per cycle to the matrix unit of a convolution."""
+        """Build the narrowest unit that gives a matrix unit its words of `simd` bits, for `mmv` windows at once.
+
+        So many slices lie side by side `together`.
+        """
         layer = cast(Conv, shape.operator)
-        word = cls.word_of(shape, simd)
-        ports = next(n for n in _port_counts(layer.kernel) if n * word >= simd)
-        return cls(name, shape.in_shape, layer, shape.n_slices, word, ports, pooled_from)
+        word = cls.word_of(shape, simd, together, mmv)
+        if mmv == 1:
+            ports = next(n for n in _port_counts(layer.kernel) if n * word >= simd)
+        else:
+            ports = layer.kernel * len(_span_words(layer, mmv))
+        height, width, channels = shape.in_shape
+        return cls(name, (height, width, together * channels), layer, shape.n_slices // together, word, ports,
+                   pooled_from, mmv)
 
     @property
     def words_per_tap(self) -> int:
-        """Words that the channels of one pixel and slice fill."""
-        return self.in_shape[2] // self.word
+        """Words that one pixel, or `mmv` pixels, fill in one slice, or group."""
+        return self.mmv * self.in_shape[2] // self.word
 
     @property
     def pixel_words(self) -> int:
-        """Words of a pixel, all slices."""
+        """Words of a pixel, or of `mmv` pixels, all slices."""
         return self.n_slices * self.words_per_tap
 
     @property
     def row_words(self) -> int:
         """Words of a row of the image."""
-        return self.in_shape[1] * self.pixel_words
+        return self.in_shape[1] // self.mmv * self.pixel_words
 
     @property
     def window_beats(self) -> int:
-        """Beats of a window, all slices."""
+        """Beats of a window, or of `mmv` windows, all slices."""
+        if self.mmv > 1:
+            return 1
         return self.layer.kernel**2 // self.ports * self.pixel_words
 
     @cached_property
     def n_windows(self) -> tuple[int, int]:
-        """Rows and columns of windows."""
+        """Rows and columns of windows, of which `mmv` in a row count as one."""
         edge = 2 * self.layer.padding - self.layer.kernel
         height, width, _ = self.in_shape
-        return (height + edge) // self.layer.stride + 1, (width + edge) // self.layer.stride + 1
+        return (height + edge) // self.layer.stride + 1, ((width + edge) // self.layer.stride + 1) // self.mmv
 
     @cached_property
     def first_rows(self) -> tuple[int, ...]:
@@ -97,13 +114,14 @@ class SlidingWindow(Kernel):
 
     @cached_property
     def end_rows(self) -> tuple[int, ...]:
-        """For each row of windows the row of the image behind the last one that it needs."""
+        """For each row of windows the row of the image after the last one that it needs."""
         return _ends(self.n_windows[0], self.in_shape[0], self.layer)
 
     @cached_property
     def end_columns(self) -> tuple[int, ...]:
-        """For each column of windows the column of the image behind the last one that it needs."""
-        return _ends(self.n_windows[1], self.in_shape[1], self.layer)
+        """For each column of windows the column of the image after the last one that it needs, in words of pixels."""
+        ends = _ends(self.n_windows[1] * self.mmv, self.in_shape[1], self.layer)
+        return tuple(-(-end // self.mmv) for end in ends[self.mmv - 1 :: self.mmv])
 
     @cached_property
     def depth(self) -> int:
@@ -117,13 +135,16 @@ class SlidingWindow(Kernel):
         rows, columns, pool = self.pooled_from or (height, width, 1)
         row_windows, n_windows, n_pixels = self.n_windows[1], self.n_windows[0] * self.n_windows[1], rows * columns
         # An image takes n_windows * n_pixels units of time, and a pixel before pooling comes every n_windows.
-        last_rows, last_columns = (np.arange(1, n + 1) * pool - 1 for n in (height, width))
+        # Pixels that fill a word come together.
+        last_rows = np.arange(1, height + 1) * pool - 1
+        last_columns = np.arange(1, width // self.mmv + 1) * self.mmv * pool - 1
         came = (last_rows[:, np.newaxis] * columns + last_columns + 1) * n_windows
         needed = came[np.ix_(np.array(self.end_rows) - 1, np.array(self.end_columns) - 1)].ravel()
         start = np.max(needed - np.arange(n_windows) * n_pixels)
         images, rest = np.divmod(start + np.arange(1, self.n_windows[0] + 1) * row_windows * n_pixels,
                                  n_windows * n_pixels)
-        coming = images * height * width + np.searchsorted(came.ravel() - n_windows, rest)
+        words_coming = np.searchsorted(came.ravel() - self.mmv * n_windows, rest)
+        coming = images * height * (width // self.mmv) + words_coming
         held = int(np.max(coming * self.pixel_words - np.array(self.first_rows) * self.row_words))
         return 1 << (held - 1).bit_length()
 
@@ -140,7 +161,34 @@ class SlidingWindow(Kernel):
     LUT_CONSTANTS = (1.01, 1.19, 7.53)
     inputs = property(lambda self: (Port(self.word, self.in_shape[0] * self.row_words),))
     outputs = property(lambda self: (
-        Port(self.word * self.ports, self.n_windows[0] * self.n_windows[1] * self.window_beats),))
+        Port(self.beat_bits, self.n_windows[0] * self.n_windows[1] * self.window_beats),))
+
+    @property
+    def beat_bits(self) -> int:
+        """Bits of a beat that leaves."""
+        return self.mmv * self.layer.kernel**2 * self.in_shape[2] if self.mmv > 1 else self.ports * self.word
+
+    @property
+    def span_words(self) -> range:
+        """Columns of the words that the windows of a beat reach over, see `_span_words`."""
+        return _span_words(self.layer, self.mmv)
+
+    @property
+    def span_pixels(self) -> int:
+        """Columns of pixels that the windows of a beat reach over."""
+        return (self.mmv - 1) * self.layer.stride + self.layer.kernel
+
+    @property
+    def tap_steps(self) -> tuple[int, int]:
+        """By how many rows and columns of a window a beat moves on."""
+        kernel = self.layer.kernel
+        return (kernel, kernel) if self.mmv > 1 else (max(1, self.ports // kernel), min(self.ports, kernel))
+
+    @cached_property
+    def port_places(self) -> tuple[tuple[int, int], ...]:
+        """Row and column, in words of pixels, of the word that each port reads, relative to the first one's."""
+        columns = len(self.span_words)
+        return tuple(divmod(port, columns) for port in range(self.ports))
 
     @property
     def interval_cycles(self) -> int:
@@ -191,6 +239,16 @@ def _port_counts(kernel: int) -> list[int]:
     return [n for n in range(1, square + 1) if square % n == 0 and (kernel % n == 0 or n % kernel == 0)]
 
 
+def _span_words(layer: Conv, mmv: int) -> range:
+    """Columns of the words that `mmv` neighbouring windows reach over, relative to where the first one would start.
+
+    That is without padding: with padding of 1 and words of four pixels, 3x3 windows reach over pixels -1 to 4, and so
+    over words -1 to 1.
+    """
+    last = (mmv - 1) * layer.stride + layer.kernel - 1
+    return range(-layer.padding // mmv, (last - layer.padding) // mmv + 1)
+
+
 def _ends(n: int, size: int, layer: Conv) -> tuple[int, ...]:
     return tuple(min(size, i * layer.stride - layer.padding + layer.kernel) for i in range(n))
 
@@ -215,7 +273,10 @@ def sliding_window(clk, rst, s_axis, m_axis, unit):
     walker = walk_windows(clk, rst, read, walk, unit)
     rings = [line_buffer(clk, write, write_address, s_axis.tdata, advance, read_address, taps[port],
                          _port_offset(unit, port), depth) for port in range(ports)]
-    edges = [select_padding(clk, advance, walk, taps, m_axis.tdata, unit)]
+    if unit.mmv > 1:
+        edges = join_windows(clk, advance, row, column, taps, m_axis.tdata, unit)
+    else:
+        edges = [select_padding(clk, advance, walk, taps, m_axis.tdata, unit)]
 
     handshaking = advance_when_free(m_axis, advance)
 
@@ -240,4 +301,5 @@ def sliding_window(clk, rst, s_axis, m_axis, unit):
 
 
 def _port_offset(unit: SlidingWindow, port: int) -> int:
-    return port // unit.layer.kernel * unit.row_words + port % unit.layer.kernel * unit.pixel_words
+    row, column = unit.port_places[port]
+    return row * unit.row_words + column * unit.pixel_words

@@ -12,16 +12,16 @@ class Walk:
     """
 
     def __init__(self, unit):
-        layer, ports = unit.layer, unit.ports
+        layer, (row_step, column_step) = unit.layer, unit.tap_steps
         n_rows, n_columns = unit.n_windows
         self.ranges = (
             range(unit.words_per_tap),
-            range(0, layer.kernel, min(ports, layer.kernel)),
-            range(0, layer.kernel, max(1, ports // layer.kernel)),
+            range(0, layer.kernel, column_step),
+            range(0, layer.kernel, row_step),
             range(unit.n_slices), range(n_columns), range(n_rows))
         self.indices, self.ends = loop_signals(*self.ranges)
         # The first tap may lie above the image, and before the ring's first word.
-        start = -layer.padding * (unit.row_words + unit.pixel_words)
+        start = -layer.padding * unit.row_words + unit.span_words[0] * unit.pixel_words
         self.address = Signal(modbv(start % unit.depth)[unit.depth.bit_length() - 1 :])
 
 
@@ -80,8 +80,8 @@ def select_padding(clk, advance, walk, taps, m_tdata, unit):
 
     _, kernel_column, kernel_row, _, column, row = walk.indices
     pad_bit = bool(layer.pad_bit)
-    row_masks = _inside(unit.n_windows[0], unit.in_shape[0], layer)
-    column_masks = _inside(unit.n_windows[1], unit.in_shape[1], layer)
+    row_masks = inside_masks(unit.n_windows[0], unit.in_shape[0], layer.stride, layer.kernel, layer.padding)
+    column_masks = inside_masks(unit.n_windows[1], unit.in_shape[1], layer.stride, layer.kernel, layer.padding)
     kernel, row_step = layer.kernel, min(ports, layer.kernel)
     rows_inside = Signal(intbv(0)[kernel:])
     columns_inside = Signal(intbv(0)[kernel:])
@@ -129,7 +129,7 @@ def _moves(walk: Walk, unit) -> list[int]:
     return [*moves, (unit.in_shape[0] * unit.row_words - inside) % unit.depth]
 
 
-def _inside(n: int, size: int, layer) -> tuple[int, ...]:
-    """For each window row (or column) a bit per kernel row (or column): whether it lies inside the image."""
+def inside_masks(n: int, size: int, step: int, span: int, padding: int) -> tuple[int, ...]:
+    """For each of `n` windows, or groups of them, a bit per row (or column) that it spans: whether the image has it."""
     starts = (i * layer.stride - layer.padding for i in range(n))
     return tuple(sum(1 << k for k in range(layer.kernel) if 0 <= start + k < size) for start in starts)

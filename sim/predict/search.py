@@ -15,11 +15,10 @@ FIFO depths, which cost no cycle. The search is over chains, as topologies are.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 
-from cbnn.hw.accelerator import Accelerator, accelerator
+from cbnn.hw.accelerator import Accelerator, accelerator, entry
 from cbnn.hw.builders import node_kernels, tail_kernels, widths_converted
 from cbnn.hw.folding import (
     MAX_FIFO_DEPTH,
@@ -28,14 +27,16 @@ from cbnn.hw.folding import (
     check_input_width,
     default_fifo_depth,
     default_input_width,
+    mmv_choices,
+    pools_after,
 )
 from cbnn.hw.frame_guard import FrameGuard
 from cbnn.hw.max_pool import MaxPool
 from cbnn.hw.register_slice import RegisterSlice
+from cbnn.hw.slice_order import divisors, simd_choices, slices_together
 from cbnn.hw.stream import Kernel
 from cbnn.hw.window.sliding_window import SlidingWindow
 from cbnn.model.operators.matrix import MatrixShape
-from cbnn.model.operators.max_pool import PoolShape
 from cbnn.model.topology import Topology
 
 DEVICES = {
@@ -102,7 +103,8 @@ class Search:
 
     Parameters
     ----------
-    input_width : elements per beat of the input; None: the default of every folding
+    input_width : bits per beat of the input; None: the default of every folding
+    whole_bytes : whether the input is whole pixels, see `Folding`
 
     Raises
     ------
@@ -110,12 +112,11 @@ class Search:
         When the input does not fill whole beats of `input_width`.
     """
 
-    def __init__(self, topology: Topology, input_width: int | None = None) -> None:
-        self.topology, self.input_width = topology, input_width
-        check_input_width(topology, 1 if input_width is None else input_width)
-        self.layers = topology.layers
-        self.pools = [shape if isinstance(shape := topology.shapes[topology.taker(i)], PoolShape) else None
-                      for i, node in enumerate(topology.nodes[:-1]) if isinstance(topology.shapes[i], MatrixShape)]
+    def __init__(self, topology: Topology, input_width: int | None = None, whole_bytes: bool = False) -> None:
+        self.topology, self.input_width, self.whole_bytes = topology, input_width, whole_bytes
+        if input_width is not None:
+            check_input_width(topology, input_width, whole_bytes)
+        self.layers, self.pools = topology.layers, pools_after(topology)
         self.options = [self._options_of(i) for i in range(len(self.layers))]
         # Marks of results cost the same at every folding that has fewer than 64 images in flight.
         marks = self._lay_out(_Label(0, 0, tuple(options[0] for options in self.options))).marks.luts
@@ -185,51 +186,58 @@ class Search:
         return [unit for i, unit in enumerate(found) if i == 0 or unit.luts < found[i - 1].luts]
 
     def _options_of(self, i: int) -> list[_Option]:
-        shape, pool = self.layers[i], self.pools[i - 1] if i else None
+        shape, whole_bytes = self.layers[i], self.whole_bytes and i == 0
         options = []
-        for simd in _divisors(shape.slice_inputs):
+        for simd in simd_choices(shape, whole_bytes):
             if default_fifo_depth(shape, simd) > MAX_FIFO_DEPTH:
                 continue
-            slides = shape.operator.slides
-            takes = SlidingWindow.word_of(shape, simd) if slides else simd
-            # A kernel before it that gives just the bits that it takes, so that no converter is counted here.
-            before: Kernel = RegisterSlice("before", takes, shape.n_windows * shape.slice_inputs // takes)
-            if slides and pool:
-                before = MaxPool("before", pool.in_shape, pool.operator.size, takes, (0,), 1 << 16)
-            for pe in _divisors(shape.mh):
-                folding = LayerFolding(pe, simd, default_fifo_depth(shape, simd))
-                kernels = node_kernels("%s", shape, None, folding, before)
-                if i < len(self.pools) and (after := self.pools[i]):
-                    kernels += node_kernels("%s", after, None, folding, kernels[-1])
-                if shape.operator.scores:
-                    kernels += tail_kernels("%s", shape, None, kernels[-1])
-                options.append(_Option(folding, takes, max(kernel.interval_cycles for kernel in kernels),
-                                       *_cost(kernels)))
+            together = shape.n_slices if whole_bytes else slices_together(shape, simd)
+            for pe in divisors(shape.mh):
+                unfolded = pe == shape.mh and simd == shape.n_slices * shape.slice_inputs
+                for mmv in mmv_choices(shape, self.pools[i]) if unfolded else [1]:
+                    folding = LayerFolding(pe, simd, default_fifo_depth(shape, simd), mmv=mmv)
+                    options.append(self._option(i, folding, together))
         return options if i else [self._with_input(option) for option in options]
 
+    def _option(self, i: int, folding: LayerFolding, together: int) -> _Option:
+        shape, pool, simd = self.layers[i], self.pools[i - 1] if i else None, folding.simd
+        slides = shape.operator.slides
+        takes = SlidingWindow.word_of(shape, simd, together, folding.mmv) if slides else simd
+        # A kernel before it that gives just the bits that it takes, so that no converter is counted here.
+        before: Kernel = RegisterSlice("before", takes, shape.tensor.n_bits // takes)
+        if slides and pool:
+            size, pe = pool.operator.size, min(takes, shape.in_shape[2])
+            before = MaxPool("before", pool.in_shape, size, pe, (0,), 1 << 16, size * takes // pe if takes > pe else 1)
+        kernels = node_kernels("%s", shape, None, folding, together, before)
+        if after := self.pools[i]:
+            kernels += node_kernels("%s", after, None, folding, 1, kernels[-1])
+        if shape.operator.scores:
+            kernels += tail_kernels("%s", shape, None, kernels[-1])
+        slowest = max(kernels, key=lambda kernel: kernel.interval_cycles)
+        return _Option(folding, takes, slowest.interval_cycles, *_cost(kernels))
+
     def _with_input(self, option: _Option) -> _Option:
-        """Add what takes the input, which depends on the first layer alone."""
-        n = self.topology.tensor.n_bits
-        beat = self._beat(option.folding)
-        first = RegisterSlice("input", beat, n // beat)
+        """Add what takes the input, which depends on the first layer only."""
+        first = entry("input", self.topology, Folding((option.folding,), self._beat(option.folding), self.whole_bytes))
         converters = list(widths_converted("input", first, option.takes))
-        kernels = [first, *converters] if converters else []
+        kernels = [first, *converters] if converters or self.whole_bytes else []
         luts, rams = _cost(kernels)
-        luts += FrameGuard("guard", beat, n // beat).luts
-        cycles = max(option.cycles, n // beat, *(kernel.interval_cycles for kernel in kernels))
+        luts += FrameGuard("guard", *first.s_axis).luts
+        cycles = max(option.cycles, *(kernel.interval_cycles for kernel in [first, *converters]))
         return _Option(option.folding, option.takes, cycles, option.luts + luts, option.block_rams + rams)
 
-    def _join(self, i: int, pe: int, simd: int, takes: int) -> tuple[int, int]:
-        """Cost of what lies between layer `i` at (`pe`, `simd`) and one that takes so many bits."""
+    def _join(self, i: int, pe: int, mmv: int, simd: int, takes: int) -> tuple[int, int]:
+        """Cost of what lies between layer `i` at (`pe`, `simd`, `mmv`) and one that takes so many bits."""
         shape, pool = self.layers[i], self.pools[i]
-        before: Kernel = RegisterSlice("rows", pe, shape.n_windows * shape.mh // pe)
+        before: Kernel = RegisterSlice("rows", mmv * pe, shape.n_windows * shape.mh // (mmv * pe))
         if pool:
-            before = MaxPool("pool", pool.in_shape, pool.operator.size, pe, (0,), _beat_cycles(shape, simd))
+            before = MaxPool("pool", pool.in_shape, pool.operator.size, pe, (0,), _beat_cycles(shape, simd), mmv)
         return _cost(list(widths_converted("join", before, takes)))
 
     def _between(self, i: int, option: _Option, takes: int) -> tuple[int, int]:
         # Without a pool it does not matter how fast rows come.
-        return self._joined(i, option.folding.pe, option.folding.simd if self.pools[i] else 0, takes)
+        folding = option.folding
+        return self._joined(i, folding.pe, folding.mmv, folding.simd if self.pools[i] else 0, takes)
 
     def _shortest(self, interval_cycles: int, budget: Budget) -> _Label | None:
         """Return the cheapest chain within the budget whose layers take at most so many cycles each."""
@@ -283,13 +291,13 @@ class Search:
     def _lay_out(self, label: _Label | None) -> Accelerator:
         assert label is not None
         layers = tuple(option.folding for option in label.chain)
-        return accelerator(self.topology, Folding(layers, self._beat(layers[0])))
+        return accelerator(self.topology, Folding(layers, self._beat(layers[0]), self.whole_bytes))
 
     def _beat(self, first: LayerFolding) -> int:
-        """Elements of the input per beat, where the first layer folds like this."""
+        """Bits of the input per beat, where the first layer folds like this."""
         if self.input_width is not None:
             return self.input_width
-        return default_input_width(self.topology, first.simd)
+        return default_input_width(self.topology, first, self.whole_bytes)
 
 
 def _best(labels: list[_Label], budget: Budget, bounded: bool) -> list[_Label]:
@@ -312,6 +320,3 @@ def _cost(kernels: list[Kernel]) -> tuple[int, int]:
 def _beat_cycles(shape: MatrixShape, simd: int) -> int:
     return shape.n_slices * shape.slice_inputs // simd
 
-
-def _divisors(n: int) -> Iterator[int]:
-    return (d for d in range(1, n + 1) if n % d == 0)
