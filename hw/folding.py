@@ -156,6 +156,28 @@ class Folding:
         return replace(self, layers=tuple(replace(layer, fifo_depth=n)
                                           for layer, n in zip(self.layers, depths, strict=True)))
 
+    def at_level(self, full: Topology, pruned: Topology) -> "Folding":
+        """Return the folding of the network `full`, which it suits, for the same network with slices pruned.
+
+        Only the first layer can change. Its SIMD stays where it still divides a window. Else it is the
+        largest that does and is not above, unless that would take more cycles than with all slices;
+        then it is the next above.
+        """
+        first, shape, before = self.layers[0], pruned.layers[0], full.layers[0]
+        simd = first.simd
+        choices = simd_choices(shape, self.whole_bytes)
+        if simd not in choices:
+            least = -(-simd * shape.n_slices // before.n_slices)
+            simd = max((n for n in choices if least <= n < simd), default=_next(choices, simd))
+        depth = first.fifo_depth
+        if depth == default_fifo_depth(before, first.simd):
+            depth = default_fifo_depth(shape, simd)
+        first = replace(first, simd=simd, fifo_depth=depth)
+        width = self.input_width
+        if width == default_input_width(full, self.layers[0], self.whole_bytes):
+            width = default_input_width(pruned, first, self.whole_bytes)
+        return replace(self, layers=(first, *self.layers[1:]), input_width=width)
+
     def together(self, topology: Topology, i: int) -> int:
         """Slices side by side in what layer `i` takes: all of whole bytes, else as many as its SIMD asks for."""
         shape = topology.layers[i]

@@ -81,7 +81,7 @@ def import_finn_folding(
 def export_finn_folding(model: ModelArgument, folding: FoldingOption, out: OutOption) -> None:
     """Write a folding as FINN reads it."""
     topology = load_model(model).topology
-    finn_folding.save(read_folding(folding, topology, None), topology, out)
+    finn_folding.save(read_folding(folding, topology, None, False), topology, out)
     print(visible(out))
     next_step("generate", model, out="verilog")
 

@@ -27,8 +27,8 @@ from cbnn.sim.command.options import (
     SeedOption,
     SlicesOption,
     StallOption,
+    WholeBytesOption,
     check_device,
-    chosen_folding,
     load_data,
     numbers,
     read_folding,
@@ -56,7 +56,7 @@ MAX_POINTS = 100_000
 @verb("cycles", "cbnn cycles digits-5 --folding auto")
 def cycles_command(
         network: NetworkArgument, folding: FoldingOption, slices: SlicesOption = None,
-        input_width: BeatOption = None, dataset: DatasetOption = "",
+        input_width: BeatOption = None, whole_bytes: WholeBytesOption = False, dataset: DatasetOption = "",
         data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
     """Cycles per image and pruning level; of a trained network also what pruning costs in accuracy.
 
@@ -67,7 +67,7 @@ def cycles_command(
     if trained is None and (dataset or data_dir):
         refuse(f"here: the topology {network} has no weights, and so no accuracy", "dataset", "data_dir")
     levels = read_levels(slices, topology)
-    folding = chosen_folding(folding, topology, input_width)  # one for all levels
+    folded = read_folding(folding, topology, input_width, whole_bytes)  # one for all levels
     note: dict[str, str] = {}
     accuracy = None
     if trained is not None and (dataset or data_dir or takes_digits(topology)):
@@ -77,17 +77,18 @@ def cycles_command(
         def accuracy(pruned: Network) -> float:
             return golden.accuracy(pruned, data.test_images, data.test_labels)
 
-    found = level_cycles(trained or topology, lambda pruned: read_folding(folding, pruned, input_width),
+    found = level_cycles(trained or topology, lambda pruned: folded.at_level(topology, pruned),
                          levels, accuracy)
     rows = [asdict(row) | note for row in found]
     caption = f"accuracy: {', '.join(note.values())}. {BEFORE}" if note else CYCLES
     print_result(rows, as_json, level_table(rows, caption=caption))
-    next_step("simulate", network, folding=folding)
+    next_step("simulate", network, folding=folding if Path(folding).exists() else folded)
 
 
 @verb("simulate", "cbnn simulate digits-5 --folding auto --images 8 --out report")
 def simulate_command(
         network: NetworkArgument, folding: FoldingOption, input_width: BeatOption = None,
+        whole_bytes: WholeBytesOption = False,
         images: Annotated[int, option(f"Images, back to back, 1 to {MAX_IMAGES:,}.", 1, MAX_IMAGES)] = 4,
         idle: IdleOption = 0, stall: StallOption = 0, seed: SeedOption = 0, mhz: MhzOption = 100.0,
         out: Annotated[Path | None, typer.Option(help="Folder for a report: JSON files with FINN's names, a picture "
@@ -100,7 +101,7 @@ def simulate_command(
     topology, _ = read_network(network)
     if not idle and not stall:
         refuse("here: without --idle and --stall nothing is random", "seed")
-    unit = accelerator(topology, read_folding(folding, topology, input_width))
+    unit = accelerator(topology, read_folding(folding, topology, input_width, whole_bytes))
     if out is not None:
         OwnFolder(out).check()
     trace = simulate(unit, images, idle_percent=idle, stall_percent=stall, seed=seed)
@@ -119,7 +120,7 @@ def simulate_command(
 
 @verb("fold", "cbnn fold digits-5 --device xc7z010 --out folding.json")
 def fold_command(
-        network: NetworkArgument, input_width: BeatOption = None,
+        network: NetworkArgument, input_width: BeatOption = None, whole_bytes: WholeBytesOption = False,
         interval: Annotated[int | None, option("Cycles per image at most: the fewest LUTs for it.", 1,
                                                MAX_CYCLES)] = None,
         fps: Annotated[float | None, option("Images per second at least, at the clock of --mhz.", 0.001,
@@ -145,7 +146,7 @@ def fold_command(
         if not interval:
             raise ValueError(f"--fps {fps:,g} leaves less than a cycle per image at {mhz:g} MHz; at most "
                              f"{1e6 * mhz:,.0f} can be asked for")
-    search = Search(topology, input_width)
+    search = Search(topology, input_width, whole_bytes)
     if front is not None:
         units = search.front(front, budget)
     elif interval is not None:
@@ -156,11 +157,13 @@ def fold_command(
         raise ValueError("nothing bounds the search; give --interval, --fps, --luts, --block-rams, --device or --front")
     if not units:
         raise ValueError(f"no folding is within {budget}")
+    if interval is None and units[0].interval_cycles == search.intervals[0]:
+        tell(f"more would not be faster: {search.limit}")
     if out is not None:
         units[0].folding.save(out)
     _print_foldings(units, mhz, as_json)
     next_step("fifos" if out else "simulate", network, folding=out or units[0].folding,
-              **({"input_width": None, "out": out} if out else {}))
+              **({"input_width": None, "whole_bytes": None, "out": out} if out else {}))
 
 
 def _budget(device: str, luts: int | None, block_rams: int | None) -> Budget:
@@ -186,12 +189,13 @@ def _print_foldings(units: list[Accelerator], mhz: float, as_json: bool) -> None
 @verb("fifos", "cbnn fifos digits-5 --folding auto --out folding.json")
 def fifos_command(
         network: NetworkArgument, folding: FoldingOption, input_width: BeatOption = None,
+        whole_bytes: WholeBytesOption = False,
         interval: Annotated[int | None, option("Cycles per image at most; else those of the slowest kernel.", 1,
                                                MAX_CYCLES)] = None,
         out: FoldingOutOption = None, as_json: JsonOption = False) -> None:
     """Find the smallest FIFOs that keep the interval, proven by simulation."""
     topology, trained = read_network(network)
-    before = read_folding(folding, topology, input_width)
+    before = read_folding(folding, topology, input_width, whole_bytes)
     with stderr.status("simulating"):
         sizing = size_fifos(topology, before, interval)
     if out is not None:
@@ -200,7 +204,7 @@ def fifos_command(
                   "depths": [layer.fifo_depth for layer in sizing.folding.layers],
                   "bits_before": sizing.bits_before, "bits": sizing.bits, "interval_cycles": sizing.interval_cycles,
                   "proven_smallest": sizing.smallest, "simulations": sizing.n_simulations}, as_json)
-    of_file = {"folding": out, "input_width": None} if out else {}
+    of_file = {"folding": out, "input_width": None, "whole_bytes": None} if out else {}
     if trained:
         next_step("generate", network, out="verilog", **of_file)
     else:

@@ -33,6 +33,7 @@ from cbnn.sim.command.options import (
     OutOption,
     SeedOption,
     StallOption,
+    WholeBytesOption,
     check_pixels,
     complain,
     lay_out,
@@ -116,9 +117,10 @@ def _print_report(folder: Path, as_json: bool) -> None:
 
 @verb("generate", "cbnn generate digits-5 --folding auto --out verilog")
 def generate_command(model: ModelArgument, folding: FoldingOption, out: OutOption, input_width: BeatOption = None,
+                     whole_bytes: WholeBytesOption = False,
                      name: Annotated[str, typer.Option(help="Name of the top module.")] = "accelerator") -> None:
     """Generate Verilog: a module per kernel, .mem files, a file list and a manifest."""
-    _, unit = lay_out(model, folding, input_width, name)
+    _, unit = lay_out(model, folding, input_width, whole_bytes, name)
     print(visible(generate(unit, out, asdict(predict(unit)))))
     if icarus_seconds(unit, MIN_IMAGES) > MAX_ICARUS_S:
         next_step("volume", model, images=100)
@@ -128,6 +130,7 @@ def generate_command(model: ModelArgument, folding: FoldingOption, out: OutOptio
 
 @verb("verify", "cbnn verify digits-5 --folding auto --out verilog --images 4")
 def verify_command(model: ModelArgument, folding: FoldingOption, out: OutOption, input_width: BeatOption = None,
+                     whole_bytes: WholeBytesOption = False,
                    images: Annotated[int, option("Test images to send at most, 4 to 10,000.", 4, 10_000)] = 16,
                    idle: IdleOption = 0, stall: StallOption = 0, seed: SeedOption = 0,
                    simulator: Annotated[str, typer.Option(help="icarus or verilator.")] = "icarus",
@@ -138,7 +141,7 @@ def verify_command(model: ModelArgument, folding: FoldingOption, out: OutOption,
     A digits network gets digits; any other gets random pixels. Every beat is compared under idles
     and stalls too.
     """
-    network, unit = lay_out(model, folding, input_width, "accelerator")
+    network, unit = lay_out(model, folding, input_width, whole_bytes, "accelerator")
     check_pixels(network.topology, images)
     if waves is not None:
         files.check_file(waves)
@@ -164,6 +167,7 @@ def verify_command(model: ModelArgument, folding: FoldingOption, out: OutOption,
 @verb("volume", "cbnn volume digits-5 --folding auto --images 500")
 def volume_command(
         network: NetworkArgument, folding: FoldingOption, input_width: BeatOption = None,
+        whole_bytes: WholeBytesOption = False,
         images: Annotated[int, option(f"Images to send at most, 1 to {MAX_IMAGES:,}.", 1, MAX_IMAGES)] = 1000,
         images_file: Annotated[Path | None, typer.Option(help="An .npy array (N, height, width, colours) of "
                                                               "pixels.")] = None,
@@ -176,7 +180,7 @@ def volume_command(
     """
     topology, trained = read_network(network)
     weights = trained or random_network(topology, seed)
-    unit = accelerator(weights, read_folding(folding, topology, input_width))
+    unit = accelerator(weights, read_folding(folding, topology, input_width, whole_bytes))
     check_pixels(topology, images)
     pixels = (files.read_array(images_file)[:images] if images_file
               else sample_images(weights, images, seed)[:images])
@@ -203,6 +207,7 @@ def _verdict(differences: list[str]) -> str:
 @verb("synth", "cbnn synth digits-5 --folding auto:1000 --target ecp5")
 def synth_command(
         network: NetworkArgument, folding: FoldingOption, input_width: BeatOption = None,
+        whole_bytes: WholeBytesOption = False,
         target: Annotated[str, typer.Option(help="xc7, ecp5 or ice40.")] = "xc7",
         place_what: Annotated[str, typer.Option("--place", help="Find the clock with nextpnr on an LFE5U-25F or an "
                                                 "iCE40 UP5K: of all 'kernels', one by one, or of the 'whole'.")] = "",
@@ -217,7 +222,7 @@ def synth_command(
     if trained and not place_what:
         refuse("here: the weights are trained, and nothing is placed", "seed")
     weights = trained or random_network(topology, seed)
-    unit = accelerator(weights, read_folding(folding, topology, input_width))
+    unit = accelerator(weights, read_folding(folding, topology, input_width, whole_bytes))
     with scratch_folder() as folder, progress_bar() as progress:
         verilog = generate(unit, folder / "verilog").parent
         progress.add_task("synthesising", total=None)

@@ -43,7 +43,10 @@ OutOption = Annotated[Path, typer.Option(help="Where to write.")]
 SeedOption = Annotated[int, option("Seed of everything random.", 0, MAX_SEED)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 BeatOption = Annotated[int | None, option(
-    "Elements (bits) per beat of the input; a folding's JSON file has its own.", 1, MAX_FOLD)]
+    "Bits per beat of the input; a folding's JSON file has its own.", 1, MAX_FOLD)]
+WholeBytesOption = Annotated[bool, typer.Option(
+    "--whole-bytes", help="The input is whole pixels, each colour in whole bytes, and the kept slices are selected on "
+    "chip; else only the kept slices are sent. A folding's JSON file has its own.")]
 IdleOption = Annotated[int, option("How often the source idles, percent.", 0, MAX_PERCENT)]
 StallOption = Annotated[int, option("How often the sink stalls, percent.", 0, MAX_PERCENT)]
 MhzOption = Annotated[float, option(
@@ -92,22 +95,19 @@ def read_network(text: str) -> tuple[Topology, Network | None]:
     return Topology.parse(text), None
 
 
-def read_folding(text: str, topology: Topology, input_width: int | None) -> Folding:
+def read_folding(text: str, topology: Topology, input_width: int | None, whole_bytes: bool) -> Folding:
     """Read a folding from (PE,SIMD) pairs or a JSON file, or find one; see `FoldingOption`."""
-    text = chosen_folding(text, topology, input_width)
+    kind, colon, bound = text.partition(":")
+    if kind == "auto":
+        return _found_folding(text, bound if colon else DEFAULT_DEVICE, Search(topology, input_width, whole_bytes))
     if re.match(r"[0-9(, ]+$|\s*\(", text):
-        return Folding.parse(text, topology, input_width)
-    refuse(f"here: the folding is of a file, {text}, which sets the input's width", "input_width")
+        return Folding.parse(text, topology, input_width, whole_bytes)
+    refuse(f"here: the folding is of a file, {text}, which says what the input is", "input_width", "whole_bytes")
     return Folding.load(Path(text), topology)
 
 
-def chosen_folding(text: str, topology: Topology, input_width: int | None) -> str:
-    """Return the (PE,SIMD) pairs that `auto` stands for, told on stderr; other text as it is."""
-    kind, colon, bound = text.partition(":")
-    if kind != "auto":
-        return text
-    bound = bound if colon else DEFAULT_DEVICE
-    search = Search(topology, input_width)
+def _found_folding(text: str, bound: str, search: Search) -> Folding:
+    """Return the folding that `auto` stands for, and tell it on stderr."""
     if re.fullmatch("[0-9]{1,12}", bound):
         unit = search.cheapest(int(bound))
     else:
@@ -115,15 +115,16 @@ def chosen_folding(text: str, topology: Topology, input_width: int | None) -> st
         unit = search.fastest(Budget(*DEVICES[bound]))
     tell(f"folding {text}: {unit.folding}, {unit.interval_cycles:,} cycles per image, "
          f"{unit.luts:,} LUTs (est.), block RAMs (est.): {unit.block_rams:,}")
-    return str(unit.folding)
+    return unit.folding
 
 
-def lay_out(model: str, folding: str, input_width: int | None,
+def lay_out(model: str, folding: str, input_width: int | None, whole_bytes: bool,
             name: str) -> tuple[Network, Accelerator]:
     """Read a trained network, and lay it out."""
     check_name(name)
     network = load_model(model)
-    return network, accelerator(network, read_folding(folding, network.topology, input_width), name)
+    folded = read_folding(folding, network.topology, input_width, whole_bytes)
+    return network, accelerator(network, folded, name)
 
 
 def check_pixels(topology: Topology, n_images: int) -> None:

@@ -19,7 +19,7 @@ VERBS = {
 }
 """All verbs in the order of work, by the panel of the help that they are in."""
 PANELS = {verb: panel for panel, verbs in VERBS.items() for verb in verbs}
-CARRIED = ("folding", "input_width", "dataset", "data_dir")
+CARRIED = ("folding", "input_width", "whole_bytes", "dataset", "data_dir")
 """Options that the next verb gets too."""
 UsageError: Any = typer.BadParameter.__base__
 """What typer raises for a wrong word; it has no public name."""

@@ -183,7 +183,7 @@ def _refolded(unit: Accelerator, interval_cycles: int, luts: int) -> tuple[str |
     """Return the fastest folding within so many LUTs, which may be the one that `unit` has."""
     found = [(interval_cycles, str(unit.folding))] if unit.luts <= luts else []
     try:
-        other = Search(unit.topology, unit.folding.input_width).fastest(Budget(luts))
+        other = Search(unit.topology, unit.folding.input_width, unit.folding.whole_bytes).fastest(Budget(luts))
         found.append((predict(other).interval_cycles, str(other.folding)))
     except ValueError:
         pass  # FIFOs of default depth take more LUTs than those of `unit`

@@ -46,6 +46,10 @@ DEVICES = {
 """LUTs and block RAMs of 18 Kib of some 7-series FPGAs, from their product tables."""
 
 
+ROUNDING = 1e-9
+"""Bounds in proportion to a budget are no whole numbers."""
+
+
 @dataclass(frozen=True)
 class Budget:
     """What a folding may take.
@@ -69,10 +73,6 @@ class Budget:
                 raise ValueError(f"a budget of {value:,} {what} is given; at least {least} must be "
                                  "allowed")
 
-    def holds(self, cost: tuple[int, int]) -> bool:
-        """Whether LUTs and block RAMs fit."""
-        return (self.luts is None or cost[0] <= self.luts) and (self.block_rams is None or cost[1] <= self.block_rams)
-
     def __str__(self) -> str:
         parts = [f"{n:,} {name}" for n, name in ((self.luts, "LUTs"), (self.block_rams, "block RAMs")) if n is not None]
         return " and ".join(parts) or "any budget"
@@ -80,10 +80,14 @@ class Budget:
 
 @dataclass(frozen=True)
 class _Option:
-    """A folding of one layer: the bits it takes per beat, its cycles and costs, without converters in front of it."""
+    """A folding of one layer: the bits it takes per beat, its cycles and costs, without converters in front of it.
+
+    `slowest` is the kernel that takes these cycles.
+    """
 
     folding: LayerFolding
     takes: int
+    slowest: Kernel
     cycles: int
     luts: int
     block_rams: int
@@ -122,10 +126,18 @@ class Search:
         marks = self._lay_out(_Label(0, 0, tuple(options[0] for options in self.options))).marks.luts
         self.options[0] = [replace(option, luts=option.luts + marks) for option in self.options[0]]
         self._joined = cache(self._join)
+        # Of every layer what is fastest; the slowest of these limits the network, whatever it may cost.
+        fastest = [min(options, key=lambda option: option.cycles) for options in self.options]
+        self._limit = max(fastest, key=lambda option: option.cycles)
         # Cycles that some layer can take, from the fewest that all can meet.
-        fewest = max(min(option.cycles for option in options) for options in self.options)
         self.intervals = sorted({option.cycles for options in self.options for option in options
-                                 if option.cycles >= fewest})
+                                 if option.cycles >= self._limit.cycles})
+
+    @property
+    def limit(self) -> str:
+        """What limits the network at any cost: a kernel, and the folding of its layer at which it is fastest."""
+        limit = self._limit
+        return f"{limit.slowest.name} takes {limit.cycles:,} cycles at {limit.folding}, and no folding is faster"
 
     def cheapest(self, interval_cycles: int, budget: Budget = Budget()) -> Accelerator:
         """Return the accelerator with the fewest LUTs that takes at most so many cycles per image.
@@ -139,8 +151,7 @@ class Search:
             raise ValueError(f"an interval of {interval_cycles:,} cycles is asked for; an image "
                              "takes at least 1")
         if interval_cycles < self.intervals[0]:
-            raise ValueError(f"no folding takes at most {interval_cycles:,} cycles per image; the fastest takes "
-                             f"{self.intervals[0]:,}")
+            raise ValueError(f"no folding takes at most {interval_cycles:,} cycles per image: {self.limit}")
         found = self._shortest(interval_cycles, budget)
         if found is None:
             raise ValueError(f"no folding within {budget} takes at most {interval_cycles:,} cycles per image")
@@ -208,13 +219,14 @@ class Search:
         if slides and pool:
             size, pe = pool.operator.size, min(takes, shape.in_shape[2])
             before = MaxPool("before", pool.in_shape, size, pe, (0,), 1 << 16, size * takes // pe if takes > pe else 1)
-        kernels = node_kernels("%s", shape, None, folding, together, before)
+        name = f"%s{i}"
+        kernels = node_kernels(name, shape, None, folding, together, before)
         if after := self.pools[i]:
-            kernels += node_kernels("%s", after, None, folding, 1, kernels[-1])
+            kernels += node_kernels(name, after, None, folding, 1, kernels[-1])
         if shape.operator.scores:
             kernels += tail_kernels("%s", shape, None, kernels[-1])
         slowest = max(kernels, key=lambda kernel: kernel.interval_cycles)
-        return _Option(folding, takes, slowest.interval_cycles, *_cost(kernels))
+        return _Option(folding, takes, slowest, slowest.interval_cycles, *_cost(kernels))
 
     def _with_input(self, option: _Option) -> _Option:
         """Add what takes the input, which depends on the first layer only."""
@@ -223,8 +235,9 @@ class Search:
         kernels = [first, *converters] if converters or self.whole_bytes else []
         luts, rams = _cost(kernels)
         luts += FrameGuard("guard", *first.s_axis).luts
-        cycles = max(option.cycles, *(kernel.interval_cycles for kernel in [first, *converters]))
-        return _Option(option.folding, option.takes, cycles, option.luts + luts, option.block_rams + rams)
+        slowest = max([option.slowest, first, *converters], key=lambda kernel: kernel.interval_cycles)
+        return replace(option, slowest=slowest, cycles=slowest.interval_cycles, luts=option.luts + luts,
+                       block_rams=option.block_rams + rams)
 
     def _join(self, i: int, pe: int, mmv: int, simd: int, takes: int) -> tuple[int, int]:
         """Cost of what lies between layer `i` at (`pe`, `simd`, `mmv`) and one that takes so many bits."""
@@ -248,11 +261,12 @@ class Search:
                 return free
         bounded = budget.block_rams is not None
         layers = [self._worth(i, interval_cycles, bounded) for i in range(len(self.options))]
-        states = [[_Label(option.luts, option.block_rams, (option,))] for option in layers[0]]
+        left = _budgets(budget, layers)
+        states = [_best([_Label(option.luts, option.block_rams, (option,))], left[0], bounded) for option in layers[0]]
         for i, options in enumerate(layers[1:], 1):
-            states = [_best([self._extend(label, i, option) for labels in states for label in labels], budget, bounded)
+            states = [_best([self._extend(label, i, option) for labels in states for label in labels], left[i], bounded)
                       for option in options]
-        return min((label for labels in states for label in labels if budget.holds((label.luts, label.block_rams))),
+        return min((label for labels in states for label in labels),
                    key=lambda label: (label.luts, label.block_rams), default=None)
 
     def _extend(self, label: _Label, i: int, option: _Option) -> _Label:
@@ -300,9 +314,30 @@ class Search:
         return default_input_width(self.topology, first, self.whole_bytes)
 
 
-def _best(labels: list[_Label], budget: Budget, bounded: bool) -> list[_Label]:
+def _budgets(budget: Budget, layers: list[list[_Option]]) -> list[list[tuple[float, float, float]]]:
+    """Return bounds that a path to every layer must keep, so that the layers after it still fit.
+
+    A bound is the LUTs and the block RAMs times two prices, and the highest sum. One bound is of LUTs
+    only, one of block RAMs only, and one of both, each in proportion to its budget: for layers that
+    take either many LUTs or many block RAMs it is the one that tells.
+    """
+    luts, rams = budget.luts, budget.block_rams
+    bounds = [(1.0, 0.0, float(luts))] if luts is not None else []
+    if rams is not None:
+        bounds += [(0.0, 1.0, float(rams))]
+        bounds += [(1 / luts, 1 / rams, 2.0)] if luts and rams else []
+    left = [bounds]
+    for options in reversed(layers[1:]):
+        bounds = [(lut, ram, most - min(lut * option.luts + ram * option.block_rams for option in options))
+                  for lut, ram, most in bounds]
+        left.insert(0, bounds)
+    return left
+
+
+def _best(labels: list[_Label], bounds: list[tuple[float, float, float]], bounded: bool) -> list[_Label]:
     """Return the cheapest label, or, where block RAMs count too, those of which none is better in both."""
-    labels = [label for label in labels if budget.holds((label.luts, label.block_rams))]
+    for lut, ram, most in bounds:
+        labels = [label for label in labels if lut * label.luts + ram * label.block_rams <= most + ROUNDING]
     labels.sort(key=lambda label: (label.luts, label.block_rams))
     if not bounded:
         return labels[:1]
