@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from cbnn.hw.accelerator import accelerator, chain
 from cbnn.hw.builders import node_kernels
-from cbnn.hw.folding import Folding, LayerFolding, default_fifo_depth
+from cbnn.hw.folding import Folding, LayerFolding, default_fifo_depth, mmv_choices
 from cbnn.hw.register_slice import RegisterSlice
+from cbnn.hw.slice_order import divisors, in_order, simd_choices, slices_together
 from cbnn.hw.stream import Kernel
 from cbnn.hw.verilog import top_module, write_part
 from cbnn.model.operators.conv import Conv
@@ -38,17 +39,13 @@ DUMMY = Topology.parse("2FC", (1, 1, 1), 1)
 
 @dataclass(frozen=True)
 class Case:
-    """Operators, what enters the first, (PE, SIMD) of every one, and elements per beat of the input."""
+    """Operators, what enters the first, the folding of every one, and bits per beat of the input."""
 
     tensor: Tensor
     operators: tuple[Operator, ...]
-    foldings: tuple[tuple[int, int], ...]
+    foldings: tuple[LayerFolding, ...]
     width: int
     seed: int
-
-
-def divisors(n: int) -> list[int]:
-    return [d for d in range(1, n + 1) if n % d == 0]
 
 
 @st.composite
@@ -74,8 +71,13 @@ def cases(draw: st.DrawFn) -> Case:
         except ValueError:
             assume(False)
         if isinstance(bound, MatrixShape):
-            foldings.append((draw(st.sampled_from(divisors(bound.mh))),
-                             draw(st.sampled_from(divisors(bound.slice_inputs)))))
+            simd = draw(st.sampled_from(simd_choices(bound)))
+            pe = draw(st.sampled_from(divisors(bound.mh)))
+            pool = operators[-1] if isinstance(operators[-1], MaxPool) else None
+            mmv = 1
+            if simd == bound.n_slices * bound.slice_inputs and draw(st.booleans()):
+                pe, mmv = bound.mh, draw(st.sampled_from(mmv_choices(bound, pool and pool.shape(bound.out))))
+            foldings.append(LayerFolding(pe, simd, default_fifo_depth(bound, simd), mmv=mmv))
         else:
             foldings.append(foldings[-1])
         now = bound.out
@@ -102,18 +104,19 @@ def beats_of(bits: np.ndarray, width: int) -> list[int]:
 def test_any_slices_anywhere(case: Case, tmp_path_factory: pytest.TempPathFactory) -> None:
     rng, folder = np.random.default_rng(case.seed), tmp_path_factory.mktemp("operators")
     bits = rng.integers(0, 2, (N_IMAGES, len(case.tensor.slices), *case.tensor.shape), np.uint8)
-    first = case.operators[0]
-    order = (0, 2, 3, 1, 4) if isinstance(first, Conv) else (0, 1, 2, 3, 4)
-    sent = beats_of(bits.transpose(order), case.width)
+    first = case.operators[0].shape(case.tensor)
+    assert isinstance(first, MatrixShape)
+    together = slices_together(first, case.foldings[0].simd)
+    sent = beats_of(in_order(bits, together, by_pixel=first.operator.slides), case.width)
 
     kernels: list[Kernel] = [RegisterSlice("dut_input", case.width, len(sent) // N_IMAGES)]
     tensor = case.tensor
-    for i, (operator, (pe, simd)) in enumerate(zip(case.operators, case.foldings, strict=True)):
+    for i, (operator, folding) in enumerate(zip(case.operators, case.foldings, strict=True)):
         shape = operator.shape(tensor)
         parameters = drawn(shape, rng)
         shape.check(parameters)
-        depth = default_fifo_depth(shape, simd) if isinstance(shape, MatrixShape) else 2
-        kernels += node_kernels(f"dut_%s{i}", shape, parameters, LayerFolding(pe, simd, depth), kernels[-1])
+        side_by_side = slices_together(shape, folding.simd) if isinstance(shape, MatrixShape) else 1
+        kernels += node_kernels(f"dut_%s{i}", shape, parameters, folding, side_by_side, kernels[-1])
         bits, tensor = shape.compute(parameters, bits), shape.out
     expected = beats_of(bits, kernels[-1].m_axis.width)
 

@@ -15,9 +15,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cbnn.hw.accelerator import Accelerator, accelerator
-from cbnn.hw.folding import Folding
+from cbnn.hw.folding import Folding, mmv_choices, pools_after
 from cbnn.hw.frame_guard import guarded
 from cbnn.hw.input_stream import input_beats, input_images
+from cbnn.hw.slice_order import divisors, simd_choices, slices_together
 from cbnn.hw.verilog import generate
 from cbnn.hw.window.sliding_window import SlidingWindow
 from cbnn.model.compute import golden
@@ -57,6 +58,7 @@ class Case:
     topology: str
     folding: str
     input_width: int
+    whole_bytes: bool = False
     fifo_depths: tuple[int, ...] | None = None
     seed: int = 0
     idle_percent: int = 0
@@ -67,7 +69,7 @@ class Case:
 
     def unit(self) -> tuple[Network, Accelerator]:
         topology = Topology.parse(self.topology)
-        folding = Folding.parse(self.folding, topology, self.input_width)
+        folding = Folding.parse(self.folding, topology, self.input_width, self.whole_bytes)
         if self.fifo_depths:
             folding = folding.with_fifo_depths(self.fifo_depths)
         network = random_network(topology, self.seed, self.by_place)
@@ -76,19 +78,15 @@ class Case:
 
 REGRESSIONS = [
     # Beats of a pool came faster than they were handed out, and held up the slowest unit.
-    Case("5x5x1u2:0-4C2P1-MP3-4FC", "(2,4)(1,1)", 25, None, 0, 30, 40, 12),
-    Case("4x7x1u6:3-8C2S2P1-MP2-9FC-2FC", "(4,2)(9,1)(2,3)", 14, None, 41, 55, 16, 3),
-    Case("4x7x1u7:3,0-8C5P3B1-MP2-1C1S3-10C2P1B1-7FC", "(8,25)(1,1)(10,2)(7,12)", 8, None, 78),
+    Case("5x5x1u2:0-4C2P1-MP3-4FC", "(2,4)(1,1)", 25, False, None, 0, 30, 40, 12),
+    Case("4x7x1u6:3-8C2S2P1-MP2-9FC-2FC", "(4,2)(9,1)(2,3)", 14, False, None, 41, 55, 16, 3),
+    Case("4x7x1u7:3,0-8C5P3B1-MP2-1C1S3-10C2P1B1-7FC", "(8,25)(1,1)(10,2)(7,12)", 8, False, None, 78),
     # The first layer still worked on rows that the pool drops when the last scores had left, and was not counted.
     Case("9x5x2u1-4C1S2-MP3-4FC", "(1,1)(1,1)", 90),
     # The line buffer of a layer as slow as the one before was too small for its padding.
-    Case("16x8x3u1-2C3P0-4C4P3-MP3-2FC", "(1,27)(4,32)(1,1)", 48, None, 0, 20, 20, 12),
-    Case("11x6x2u1w-4C1-2C4P3-2FC", "(1,2)(2,32)(1,2)", 44, None, 0, 0, 50, 4),
+    Case("16x8x3u1-2C3P0-4C4P3-MP3-2FC", "(1,27)(4,32)(1,1)", 48, False, None, 0, 20, 20, 12),
+    Case("11x6x2u1w-4C1-2C4P3-2FC", "(1,2)(2,32)(1,2)", 44, False, None, 0, 0, 50, 4),
 ]
-
-
-def divisors(n):
-    return [d for d in range(1, n + 1) if n % d == 0]
 
 
 @st.composite
@@ -110,8 +108,8 @@ def convolutions(draw, in_shape, max_windows):
 @st.composite
 def topologies(draw):
     in_shape = draw(st.tuples(SIZES, SIZES, st.sampled_from((1, 3, 2))))
-    bits = draw(st.sampled_from((2, 8, 1, 5, 3, 4, 6, 7)))
-    n_slices = min(bits, MAX_INTERVAL // (in_shape[0] * in_shape[1]))
+    bits = draw(st.sampled_from((2, 8, 1, 5, 3, 4, 6, 7, 10)))
+    n_slices = min(bits, max(4, MAX_INTERVAL // (in_shape[0] * in_shape[1])))
     kept = draw(st.sets(st.integers(0, bits - 1), min_size=1, max_size=n_slices))
     kinds = draw(st.sampled_from(KINDS))
     layers, shape = [], in_shape
@@ -123,35 +121,46 @@ def topologies(draw):
                           draw(st.sampled_from(["sliced", "weighted"])))
 
 
-def cycles(shape: MatrixShape, pe: int, simd: int) -> int:
-    working = shape.n_windows * shape.n_slices * shape.slice_inputs * shape.mh // (pe * simd)
+def cycles(shape: MatrixShape, pe: int, simd: int, mmv: int, together: int) -> int:
+    working = shape.n_windows * shape.n_slices * shape.slice_inputs * shape.mh // (pe * simd * mmv)
     if not shape.operator.slides:
         return working
-    return max(working, SlidingWindow.for_layer("", shape, simd).interval_cycles)
+    return max(working, SlidingWindow.for_layer("", shape, simd, together, mmv).interval_cycles)
 
 
 @st.composite
-def foldings(draw, topology):
-    """Draw (PE, SIMD) of every layer, neither too slow nor too wide; half of them as slow as the first layer's."""
-    pairs, balanced, pace = [], draw(st.booleans()), MAX_INTERVAL
-    for shape in topology.layers:
-        fits = [(pe, simd) for pe in divisors(shape.mh) for simd in divisors(shape.slice_inputs)
-                if pe * simd <= MAX_XNORS and cycles(shape, pe, simd) <= pace]
-        if balanced and pairs and fits:
-            slowest = max(cycles(shape, *pair) for pair in fits)
-            fits = [pair for pair in fits if cycles(shape, *pair) == slowest]
-        assume(fits)
-        pairs.append(draw(st.sampled_from(fits)))
+def foldings(draw, topology, whole_bytes):
+    """Draw the numbers of every layer, neither too slow nor too wide; half of them as slow as the first layer's."""
+    found, balanced, pace = [], draw(st.booleans()), MAX_INTERVAL
+    for i, (shape, pool) in enumerate(zip(topology.layers, pools_after(topology), strict=True)):
+        fits = []
+        for simd in simd_choices(shape, whole_bytes and i == 0):
+            together = shape.n_slices if whole_bytes and i == 0 else slices_together(shape, simd)
+            whole = simd == shape.n_slices * shape.slice_inputs
+            fits += [(pe, simd, mmv, together) for pe in divisors(shape.mh)
+                     for mmv in (mmv_choices(shape, pool) if whole and pe == shape.mh else [1])
+                     if pe * simd * mmv <= MAX_XNORS and cycles(shape, pe, simd, mmv, together) <= pace]
+        if balanced and found and fits:
+            slowest = max(cycles(shape, *numbers) for numbers in fits)
+            fits = [numbers for numbers in fits if cycles(shape, *numbers) == slowest]
+        # Else most would be bit serial, which most foldings are.
+        kinds = [(mmv > 1, together > 1) for _, _, mmv, together in fits]
+        ways = [[numbers for numbers, other in zip(fits, kinds, strict=True) if other == kind]
+                for kind in sorted(set(kinds))]
+        assume(ways)
+        found.append(draw(st.sampled_from(draw(st.sampled_from(ways)))))
         if balanced:
-            pace = cycles(topology.layers[0], *pairs[0])
-    return "".join(f"({pe},{simd})" for pe, simd in pairs)
+            pace = cycles(topology.layers[0], *found[0])
+    return "".join(f"({pe},{simd},{mmv})" for pe, simd, mmv, _ in found)
 
 
 @st.composite
 def cases(draw):
     topology = draw(topologies())
-    folding = draw(foldings(topology))
-    elements = prod(topology.in_shape) * len(topology.kept_slices)
+    whole_bytes = draw(st.booleans())
+    folding = draw(foldings(topology, whole_bytes))
+    colours = prod(topology.in_shape)
+    elements, bits = (colours, 8) if whole_bytes else (colours * len(topology.kept_slices), 1)
     beats = draw(st.sampled_from([n for n in divisors(elements) if n <= MAX_INTERVAL]))
     depths = draw(st.none() | st.tuples(*[st.integers(1, 8)] * len(topology.layers)))
     reset_percent = draw(st.sampled_from((150, 50, 100, 10, 190)))
@@ -159,8 +168,9 @@ def cases(draw):
     # A beat less or more, at least, where it is not to be whole.
     frames = tuple(max(1, beats * percent // 100 + (percent == 101)) for percent in percents)
     return Case(str(topology),
-                folding, elements // beats, depths, draw(st.integers(0, 99)), draw(st.integers(0, 60)),
-                draw(st.integers(0, 60)), max(1, beats * reset_percent // 100), draw(st.booleans()),
+                folding, elements // beats * bits, whole_bytes, depths, draw(st.integers(0, 99)),
+                draw(st.integers(0, 60)), draw(st.integers(0, 60)), max(1, beats * reset_percent // 100),
+                draw(st.booleans()),
                 frames)
 
 

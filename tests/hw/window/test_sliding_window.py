@@ -5,6 +5,7 @@ import pytest
 
 from cbnn.hw.window.sliding_window import SlidingWindow
 from cbnn.model.operators.conv import Conv
+from cbnn.model.operators.tensor import Tensor
 
 N_IMAGES = 4
 
@@ -53,4 +54,20 @@ def test_equals_the_windows_of_the_padded_image(rtl, in_shape, layer, n_slices, 
     images = np.random.default_rng(len(str(unit))).integers(0, 2, (N_IMAGES, n_slices, *in_shape), np.uint8)
     pixels = images.transpose(0, 2, 3, 1, 4).reshape(-1, word)
     expected = windows(images, layer, layer.pad_bit).reshape(-1, word * ports)
+    np.testing.assert_array_equal(rtl(unit, pixels), expected)
+
+
+@pytest.mark.parametrize(("in_shape", "layer", "mmv"), [
+    ((4, 4, 1), Conv(1, 3, padding=1), 2), ((4, 4, 3), Conv(1, 3, padding=1, pad_bit=1), 4),
+    ((5, 8, 2), Conv(1, 5), 4), ((6, 8, 1), Conv(1, 5, padding=2), 2), ((4, 6, 1), Conv(1, 3, padding=2), 2),
+    ((5, 8, 2), Conv(1, 3, stride=2, padding=1, pad_bit=1), 4), ((6, 8, 1), Conv(1, 2, stride=2), 4),
+    ((3, 6, 2), Conv(1, 1), 3), ((5, 5, 1), Conv(1, 3, padding=1), 5), ((9, 9, 1), Conv(1, 5, stride=3, padding=2), 3),
+    ((6, 12, 1), Conv(1, 7, padding=3, pad_bit=1), 2), ((4, 8, 1), Conv(1, 4, stride=4), 2),
+], ids=str)
+def test_equals_them_several_at_once(rtl, in_shape, layer, mmv):
+    shape = layer.shape(Tensor(in_shape))
+    unit = SlidingWindow.for_layer("unit", shape, shape.mw, mmv=mmv)
+    images = np.random.default_rng(mmv).integers(0, 2, (N_IMAGES, 1, *in_shape), np.uint8)
+    pixels = images.transpose(0, 2, 3, 1, 4).reshape(-1, mmv * in_shape[2])
+    expected = windows(images, layer, layer.pad_bit).reshape(-1, mmv * shape.mw)
     np.testing.assert_array_equal(rtl(unit, pixels), expected)
