@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from myhdl import ConcatSignal, Signal, always_comb, block, instances, intbv
+from myhdl import Signal, always_comb, block, instances, intbv
 
 from cbnn.hw.register_slice import register_slice
-from cbnn.hw.stream import Kernel, Port, Schedule, Stream
+from cbnn.hw.stream import Kernel, Port, Schedule, Stream, joined
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,7 @@ def slice_select(clk, rst, s_axis, m_axis, unit):
     kept = Stream(unit.m_axis.width)
     # A copy, since slices of a module's own ports do not convert.
     pixels = Signal(intbv(0)[unit.s_axis.width :])
-    bits = [pixels(i * unit.value_bits + b) for i in range(unit.values) for b in unit.kept]
-    selected = ConcatSignal(*reversed(bits)) if len(bits) > 1 else bits[0]
+    selected = joined([pixels(i * unit.value_bits + b) for i in range(unit.values) for b in unit.kept])
     registering = register_slice(clk, rst, kept, m_axis)
 
     @always_comb

@@ -11,7 +11,7 @@ Element 0 of a beat stands in bit 0 of `tdata`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from fractions import Fraction
@@ -19,7 +19,7 @@ from itertools import accumulate
 from typing import ClassVar, NamedTuple
 
 import numpy as np
-from myhdl import ResetSignal, Signal, intbv
+from myhdl import ConcatSignal, ResetSignal, Signal, intbv
 from numpy.typing import NDArray
 
 from cbnn.hw.cost import RomShape
@@ -47,6 +47,11 @@ def part(signal: Signal, high: int, low: int) -> Signal:
     Verilog.
     """
     return signal(low) if high == low + 1 else signal(high, low)
+
+
+def joined(signals: Sequence[Signal]) -> Signal:
+    """Return a word of these signals, the first one lowest; MyHDL does not join a single one."""
+    return ConcatSignal(*reversed(signals)) if len(signals) > 1 else signals[0]
 
 
 def packed_beats(bits: NDArray) -> tuple[int, ...]:

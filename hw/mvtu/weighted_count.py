@@ -20,6 +20,7 @@ from cbnn.hw.mvtu.xnor_popcount import (
     popcount_stages,
     xnor_popcount,
 )
+from cbnn.hw.stream import joined
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def _times(count: Signal, lane: int) -> Signal:
 @block
 def pick(word, picked, first, step):
     """Pick every `step`-th bit of a word, from `first` on."""
-    bits = ConcatSignal(*(word(i) for i in reversed(range(first, len(word), step)))) if len(picked) > 1 else word(first)
+    bits = joined([word(i) for i in range(first, len(word), step)])
 
     @always_comb
     def drive():

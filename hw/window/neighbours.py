@@ -1,7 +1,8 @@
 """Several neighbouring windows at once: they share the pixels that they have in common."""
 
-from myhdl import ConcatSignal, Signal, always, always_comb, block, instances, intbv
+from myhdl import Signal, always, always_comb, block, instances, intbv
 
+from cbnn.hw.stream import joined
 from cbnn.hw.window.window_walk import inside_masks
 
 
@@ -22,7 +23,7 @@ def join_windows(clk, advance, row, column, taps, m_tdata, unit):
     column_masks = inside_masks(unit.n_windows[1], unit.in_shape[1], n_windows * stride, span, layer.padding)
     rows_inside, held_rows = (Signal(intbv(0)[kernel:]) for _ in range(2))
     columns_inside, held_columns = (Signal(intbv(0)[span:]) for _ in range(2))
-    words = ConcatSignal(*reversed(taps))
+    words = joined(taps)
     pixels = Signal(intbv(0)[kernel * span * bits :])
 
     @always_comb
