@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import gcd
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -37,6 +37,8 @@ OWN_NODE = re.compile("Input|MVTU_[0-9]+")
 FINNS_NODE = re.compile("Defaults|MVAU|MatrixVectorActivation|StreamingFCLayer")
 """How names in FINN's files begin."""
 RAM_STYLES = ("auto", "block", "distributed")
+Input = Literal["kept slices", "whole bytes"]
+"""What the input is: packed slices, or whole pixels, of which the kept slices are selected on chip."""
 T = TypeVar("T")
 
 
@@ -155,6 +157,11 @@ class Folding:
         """Return the same folding with other FIFOs, one depth per layer."""
         return replace(self, layers=tuple(replace(layer, fifo_depth=n)
                                           for layer, n in zip(self.layers, depths, strict=True)))
+
+    @property
+    def input(self) -> Input:
+        """What the input is, as reports say it."""
+        return "whole bytes" if self.whole_bytes else "kept slices"
 
     def at_level(self, full: Topology, pruned: Topology) -> "Folding":
         """Return the folding of the network `full`, which it suits, for the same network with slices pruned.

@@ -77,7 +77,7 @@ def import_finn_folding(
     next_step("cycles", model, folding=out)
 
 
-@verb("finn-folding", "cbnn export finn-folding digits-5 --folding auto --out finn.json", exports)
+@verb("finn-folding", "cbnn export finn-folding digits-5 --folding auto:640 --out finn.json", exports)
 def export_finn_folding(model: ModelArgument, folding: FoldingOption, out: OutOption) -> None:
     """Write a folding as FINN reads it."""
     topology = load_model(model).topology

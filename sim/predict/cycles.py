@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cbnn.hw.accelerator import Accelerator, accelerator
-from cbnn.hw.folding import Folding
+from cbnn.hw.folding import Folding, Input, default_input_width, pixel_bytes
 from cbnn.hw.mvtu.mvtu import Mvtu
 from cbnn.hw.stream import Kernel
 from cbnn.model.files import Fraction
@@ -50,11 +50,15 @@ class Level:
     topology, folding : as text
     accuracy_before, accuracy_after : fraction of test images classified rightly, with slices pruned
         but not retrained, and retrained; None where not known
+    input : what the input is, see `Folding.whole_bytes`
     input_beats, first_layer_cycles, interval_cycles, latency_cycles : predicted, see `Cycles`
+    byte_beats : beats of an input of whole pixels, of default width, whatever this one's input is
     slowest : name of the slowest kernel, see `slowest_kernel`
     layer_cycles : cycles of every layer's matrix unit
     refolded, refolded_interval_cycles : the fastest folding within the LUTs of the baseline, and
         its interval; None where none fits
+    smallest, smallest_luts : the folding of the fewest LUTs that takes no more cycles than the
+        baseline, and its LUTs
     luts, block_rams : estimates at the given folding
     weight_bits, operations : of all layers
     saved_cycles, saved_percent : how much shorter the interval is than the baseline's
@@ -69,14 +73,18 @@ class Level:
     folding: str
     accuracy_before: Fraction | None
     accuracy_after: Fraction | None
+    input: Input
     input_beats: float
     first_layer_cycles: float
     interval_cycles: int
     latency_cycles: int
+    byte_beats: int
     slowest: str
     layer_cycles: tuple[int, ...]
     refolded: str | None
     refolded_interval_cycles: int | None
+    smallest: str | None
+    smallest_luts: int | None
     luts: int
     block_rams: int
     weight_bits: int
@@ -105,17 +113,20 @@ def level(network: Network | Topology, folding: Folding, baseline: Level | None,
     """
     unit = accelerator(network, folding)
     predicted = predict(unit)
-    refolded, refolded_interval, saved = None, None, None
+    refolded, refolded_interval, smallest, smallest_luts, saved = None, None, None, None, None
     if baseline is not None:
-        refolded, refolded_interval = _refolded(unit, predicted.interval_cycles, baseline.luts)
+        search = Search(unit.topology, folding.input_width, folding.whole_bytes)
+        refolded, refolded_interval = _refolded(search, unit, predicted.interval_cycles, baseline.luts)
+        smallest, smallest_luts = _smallest(search, unit, predicted.interval_cycles, baseline.interval_cycles)
         saved = baseline.interval_cycles - predicted.interval_cycles
     return Level(
         unit.topology.kept_slices, str(unit.topology), str(folding), accuracy_before,
-        accuracy_after, predicted.input_beats, predicted.first_layer_cycles,
-        predicted.interval_cycles, predicted.latency_cycles,
+        accuracy_after, folding.input, predicted.input_beats, predicted.first_layer_cycles,
+        predicted.interval_cycles, predicted.latency_cycles, byte_beats(unit.topology, folding),
         slowest_kernel(unit.kernels).name.removeprefix(f"{unit.name}_"),
-        tuple(mvtu.interval_cycles for mvtu in unit.mvtus), refolded, refolded_interval, unit.luts,
-        unit.block_rams, unit.topology.n_weight_bits, unit.topology.n_operations, saved,
+        tuple(mvtu.interval_cycles for mvtu in unit.mvtus), refolded, refolded_interval, smallest,
+        smallest_luts, unit.luts, unit.block_rams, unit.topology.n_weight_bits,
+        unit.topology.n_operations, saved,
         100 * saved / baseline.interval_cycles if baseline and saved is not None else None,
         measured)
 
@@ -179,13 +190,33 @@ def _pruned(network: Network | Topology, kept: tuple[int, ...]) -> Network | Top
     return network.keep(kept) if isinstance(network, Topology) else prune_slices(network, kept)
 
 
-def _refolded(unit: Accelerator, interval_cycles: int, luts: int) -> tuple[str | None, int | None]:
+def byte_beats(topology: Topology, folding: Folding) -> int:
+    """Return the beats of an image where the input is whole pixels, of default width."""
+    width = default_input_width(topology, folding.layers[0], whole_bytes=True)
+    return topology.tensor.n_values * 8 * pixel_bytes(topology) // width
+
+
+def _refolded(search: Search, unit: Accelerator, interval_cycles: int,
+              luts: int) -> tuple[str | None, int | None]:
     """Return the fastest folding within so many LUTs, which may be the one that `unit` has."""
     found = [(interval_cycles, str(unit.folding))] if unit.luts <= luts else []
     try:
-        other = Search(unit.topology, unit.folding.input_width, unit.folding.whole_bytes).fastest(Budget(luts))
+        other = search.fastest(Budget(luts))
         found.append((predict(other).interval_cycles, str(other.folding)))
     except ValueError:
         pass  # FIFOs of default depth take more LUTs than those of `unit`
     interval, folding = min(found, default=(None, None), key=lambda entry: entry[0])
     return folding, interval
+
+
+def _smallest(search: Search, unit: Accelerator, interval_cycles: int,
+              most_cycles: int) -> tuple[str | None, int | None]:
+    """Return the folding of the fewest LUTs that takes at most so many cycles; maybe that of `unit`."""
+    found = [(unit.luts, str(unit.folding))] if interval_cycles <= most_cycles else []
+    try:
+        other = search.cheapest(most_cycles)
+        found.append((other.luts, str(other.folding)))
+    except ValueError:
+        pass  # with shallow FIFOs the baseline may be slower than the fastest folding of this level
+    luts, folding = min(found, default=(None, None), key=lambda entry: entry[0])
+    return folding, luts

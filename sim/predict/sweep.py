@@ -74,7 +74,7 @@ class Result:
     why: str | None = None
 
 
-COLUMNS = ("kept_slices", "width", "max_interval_cycles", "device", "input_beats",
+COLUMNS = ("kept_slices", "width", "max_interval_cycles", "device", "input_beats", "byte_beats",
            "first_layer_cycles", "interval_cycles", "latency_cycles", "saved_cycles",
            "saved_percent", "luts", "block_rams", "folding")
 """Columns of what is printed."""

@@ -37,8 +37,8 @@ SIZES = ("topology", "kept_slices", "accuracy_after", "validation_accuracy", "we
          "operations", "interval_cycles")
 """Columns for the terminal."""
 JUDGED = "The loss allowed is judged by images set apart (validation), so that the test split stays unseen."
-COLUMNS = (*SIZES[:-1], "input_beats", "first_layer_cycles", "interval_cycles", "latency_cycles",
-           "refolded_interval_cycles", "saved_cycles", "saved_percent", "luts", "block_rams")
+COLUMNS = (*SIZES[:-1], "input_beats", "byte_beats", "first_layer_cycles", "interval_cycles", "latency_cycles",
+           "saved_percent", "luts", "block_rams", "refolded_interval_cycles", "smallest_luts")
 """Columns for the page."""
 GROUPS = {"smallest of these": ("#0072b2", "circle"),
           "within the loss allowed": ("#009e73", "diamond"),

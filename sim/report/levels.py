@@ -24,9 +24,9 @@ HEADINGS = {
     "topology": "topology", "kept_slices": "slices kept", "width": "width",
     "max_interval_cycles": "at most", "device": "device", "accuracy_before": "accuracy before %",
     "accuracy_after": "accuracy after %", "validation_accuracy": "validation accuracy %",
-    "input_beats": "input beats", "first_layer_cycles": "first layer",
+    "input_beats": "input beats", "byte_beats": "beats of bytes", "first_layer_cycles": "first layer",
     "interval_cycles": "interval", "latency_cycles": "latency", "slowest": "slowest kernel",
-    "refolded_interval_cycles": "refolded interval", "saved_cycles": "cycles saved",
+    "refolded_interval_cycles": "refolded interval", "smallest_luts": "refolded LUTs", "saved_cycles": "cycles saved",
     "saved_percent": "saved %", "luts": "LUTs (est.)", "block_rams": "block RAMs",
     "weight_bits": "weight bits", "operations": "operations", "folding": "folding",
 }
@@ -35,12 +35,13 @@ INPUT = re.compile("^[0-9x]+u[^-]*-")
 """The input in front of a topology."""
 LONG = ("topology", "folding")
 """Columns that hold long text: set left, and broken into lines where there is no room."""
-LEVELS = ("kept_slices", "accuracy_before", "accuracy_after", "input_beats", "first_layer_cycles",
-          "interval_cycles", "latency_cycles", "slowest", "refolded_interval_cycles",
-          "saved_cycles", "saved_percent", "luts")
+LEVELS = ("kept_slices", "accuracy_before", "accuracy_after", "input_beats", "byte_beats",
+          "first_layer_cycles", "interval_cycles", "latency_cycles", "slowest", "saved_percent",
+          "luts", "refolded_interval_cycles", "smallest_luts")
 """Columns of a report of levels."""
-CYCLES = ("Cycles per image. Saved: cycles of the interval, against all slices. Refolded: the "
-          "fastest folding within the LUTs of all slices.")
+CYCLES = ("Cycles per image. Beats of bytes: of an input of whole pixels, which saves none. Saved: "
+          "cycles of the interval, against all slices. Refolded: the fastest folding within the "
+          "LUTs of all slices, and the smallest one that takes no more cycles than all slices.")
 BEFORE = f"Accuracy on the test split, before retraining. {CYCLES}"
 CAPTION = f"Accuracy on the test split, before and after retraining. {CYCLES}"
 """What the columns mean: with accuracies of pruned networks that were not retrained, and of both."""

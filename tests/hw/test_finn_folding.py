@@ -36,10 +36,10 @@ def test_names_of_all_versions(name: str, tmp_path: Path) -> None:
 def test_pixels_are_counted_in_bits(tmp_path: Path) -> None:
     nodes = units("MatrixVectorActivation", [(16, 3), (32, 32), (16, 32), (1, 4)], ram_style="ultra")
     folding = finn_folding.load(written(tmp_path / "f.json", nodes), CNV)
-    assert str(folding) == "(16,27)(32,32)(16,32)(1,4)"  # 24 bits do not divide 27
+    assert str(folding) == "(16,24)(32,32)(16,32)(1,4)"  # three pixels of 8 bits
     finn_folding.save(folding, CNV, tmp_path / "back.json")
     assert json.loads((tmp_path / "back.json").read_text()) == {"Defaults": {}, **units(
-        "MVAU_hls", [(16, 9), (32, 32), (16, 32), (1, 4)], ram_style="auto")}
+        "MVAU_hls", [(16, 3), (32, 32), (16, 32), (1, 4)], ram_style="auto")}
 
 
 def test_there_and_back(tmp_path: Path) -> None:
@@ -71,3 +71,11 @@ def test_bad_files(nodes: object, sentence: str, tmp_path: Path) -> None:
         finn_folding.load(written(tmp_path / "f.json", nodes), TFC)
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_windows_at_once_have_no_place_there(tmp_path: Path) -> None:
+    topology = Topology.parse("8x8x1u1-4C3-5FC")
+    folding = Folding.parse("(4,9,2)(5,4)", topology)
+    with pytest.raises(ValueError, match=r"^layer 0 works on 2 windows at once; FINN's folding files cannot say so$"):
+        finn_folding.save(folding, topology, tmp_path / "f.json")
+    assert not list(tmp_path.iterdir())

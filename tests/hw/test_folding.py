@@ -77,6 +77,36 @@ def test_default_input_width_suits_the_first_layer(text: str, in_shape: tuple[in
     assert Folding.of(Topology.parse(text, in_shape, 4), pairs).input_width == width
 
 
+@pytest.mark.parametrize(("text", "folding", "whole_bytes", "width"), [
+    ("28x28x1u8-4C3-2FC", ((4, 72), (1, 1)), False, 64), ("28x28x1u8-4C3-2FC", ((4, 72, 4), (1, 1)), False, 64),
+    ("28x28x1u8-4C3-2FC", ((4, 72, 14), (1, 1)), False, 112), ("28x28x1u8:7-4C3-2FC", ((4, 9, 28), (1, 1)), False, 56),
+    ("32x32x3u8-4C3-2FC", ((4, 24), (1, 1)), False, 48), ("32x32x3u8-4C3-2FC", ((4, 27), (1, 1)), True, 48),
+    ("32x32x3u8:7-4C3-2FC", ((4, 27, 8), (1, 1)), True, 192), ("8x8x1u10-4FC", ((4, 4),), True, 64),
+    ("28x28x1u8-4FC", ((4, 6272),), False, 6272)])
+def test_default_input_width_of_slices_side_by_side_and_of_bytes(
+        text: str, folding: tuple[tuple[int, ...], ...], whole_bytes: bool, width: int) -> None:
+    assert Folding.of(Topology.parse(text), folding, whole_bytes=whole_bytes).input_width == width
+
+
+@pytest.mark.parametrize("folding", [
+    Folding.of(TOPOLOGY, ((16, 27, 4), *PAIRS[1:])), Folding.of(TOPOLOGY, PAIRS, 32, whole_bytes=True)], ids=str)
+def test_all_of_it_is_kept_in_a_file(tmp_path: Path, folding: Folding) -> None:
+    folding.save(tmp_path / "folding.json")
+    assert Folding.load(tmp_path / "folding.json", TOPOLOGY) == folding
+
+
+FULL = Topology.parse("8x8x1u8-4C3-2FC")
+
+
+@pytest.mark.parametrize(("simd", "kept", "pruned"), [
+    (9, 3, 9), (72, 5, 45), (72, 1, 9), (24, 5, 15), (24, 3, 9), (18, 4, 18), (18, 7, 21), (18, 1, 9), (36, 6, 27)])
+def test_the_first_layer_is_no_slower_with_slices_pruned(simd: int, kept: int, pruned: int) -> None:
+    level = FULL.keep(tuple(range(7, 7 - kept, -1)))
+    folding = Folding.of(FULL, ((4, simd), (1, 4))).at_level(FULL, level)
+    assert folding == Folding.of(level, ((4, pruned), (1, 4)))
+    assert 9 * kept / pruned <= 72 / simd or simd == pruned
+
+
 @pytest.mark.parametrize("text", ["(16,9)(8,16)(4,32)(10,8)", " (16, 9) (8, 16)(4,32)(10,8) "])
 def test_notation(text: str) -> None:
     assert Folding.parse(text, TOPOLOGY) == Folding.of(TOPOLOGY, PAIRS)
@@ -85,22 +115,29 @@ def test_notation(text: str) -> None:
 def test_at_least_takes_the_next_divisor() -> None:
     topology = Topology.parse("6C3P0-8C3P0-MP2-8FC-3FC", (8, 7, 3), 8, first_layer="weighted")
     folding = Folding.at_least(topology, [(2, 3), (4, 9), (2, 8), (4, 1)])
-    # SIMD 3 of 8 bits: 24 bits at once, of a slice's 27; four PEs for three classes: three.
-    assert [(layer.pe, layer.simd) for layer in folding.layers] == [(2, 27), (4, 9), (2, 8), (3, 1)]
+    # SIMD 3 of 8 bits: 24 bits at once; four PEs for three classes: three.
+    assert [(layer.pe, layer.simd) for layer in folding.layers] == [(2, 24), (4, 9), (2, 8), (3, 1)]
 
 
 WHOLE = "it must be a whole number of 1 to"
 AT_LEAST_1 = f"{WHOLE} {MAX_FOLD}"
 
 
+POOLED = Topology.parse("12x12x1u1-4C3-MP4-2FC")
+WEIGHTED = Topology.parse("8x8x1u4w-4C3-2FC")
+UNEVEN = Topology.parse("8x8x1u8w:7,6,3,0-4C3-2FC")
+"""Slices that count 128, 64, 8 and 1: pairs of them are not alike."""
+
+
 @pytest.mark.parametrize(("make", "sentence"), [
     (lambda: Folding.of(TOPOLOGY, PAIRS[:3]), "the folding is of 3 layers; the network has 4"),
     (lambda: Folding(Folding.of(TOPOLOGY, PAIRS).layers[1:], 8).check(TOPOLOGY),
      "the folding is of 3 layers; the network has 4"),
-    (lambda: Folding.of(TOPOLOGY, ((5, 9), *PAIRS[1:])), "layer 0: 16 rows do not fold onto 5 PEs"),
-    (lambda: Folding.of(TOPOLOGY, ((16, 27), *PAIRS[1:])), "layer 0: 9 inputs do not fold into words of 27"),
-    (lambda: Folding.of(TOPOLOGY, (*PAIRS[:3], (10, 64))), "layer 3: 32 inputs do not fold into words of 64"),
-    (lambda: Folding.of(TOPOLOGY, PAIRS, 7), "input: 192 elements do not fold into beats of 7"),
+    (lambda: Folding.of(TOPOLOGY, ((5, 9), *PAIRS[1:])), "layer 0: 16 rows do not fold onto 5 PEs; 4 or 8 would"),
+    (lambda: Folding.of(TOPOLOGY, ((16, 7), *PAIRS[1:])),
+     "layer 0: 27 inputs (3 slices) do not fold into words of 7; 3 or 9 would"),
+    (lambda: Folding.of(TOPOLOGY, (*PAIRS[:3], (10, 64))), "layer 3: 32 inputs do not fold into words of 64; 32 would"),
+    (lambda: Folding.of(TOPOLOGY, PAIRS, 7), "input: 192 elements do not fold into beats of 7; 6 or 8 would"),
     (lambda: Folding.of(TOPOLOGY, PAIRS, 0), f"input_width is 0; {AT_LEAST_1}"),
     (lambda: Folding.of(TOPOLOGY, PAIRS, -8), f"input_width is -8; {AT_LEAST_1}"),
     (lambda: Folding.of(TOPOLOGY, PAIRS, 8.0), f"input_width is 8.0; {AT_LEAST_1}"),
@@ -108,11 +145,30 @@ AT_LEAST_1 = f"{WHOLE} {MAX_FOLD}"
     (lambda: Folding.parse("(16,9)(8,16)(0,32)(10,8)", TOPOLOGY), f"layer 2: pe is 0; {AT_LEAST_1}"),
     (lambda: Folding.parse("(1,1)", Topology.parse("4FC", (999, 999, 3), 1)),
      f"layer 0: fifo_depth is 2994003; {WHOLE} {MAX_FIFO_DEPTH}"),
+    (lambda: Folding.of(TOPOLOGY, ((16, 27, 3), *PAIRS[1:])),
+     "layer 0: rows of 8 pixels and 8 windows do not fold into 3 windows at once; 2 or 4 would"),
+    (lambda: Folding.of(TOPOLOGY, ((8, 27, 4), *PAIRS[1:])),
+     "layer 0: 4 windows at once need all 16 PEs and a SIMD of 27; they are 8 and 27"),
+    (lambda: Folding.of(TOPOLOGY, (*PAIRS[:3], (10, 32, 2))),
+     "layer 3: rows of 1 pixels and 1 windows do not fold into 2 windows at once; 1 would"),
+    (lambda: Folding.of(POOLED, ((4, 9, 6), (2, 4))),
+     "layer 0: rows of 12 pixels and 12 windows do not fold into 6 windows at once; 4 or 12 would"),
+    (lambda: Folding.of(WEIGHTED, ((4, 54), (2, 4))),
+     "layer 0: 36 inputs (4 slices) do not fold into words of 54; 36 would"),
+    (lambda: Folding.of(WEIGHTED, ((4, 9), (2, 4)), whole_bytes=True),
+     "layer 0: 36 inputs (4 slices) do not fold into words of 9; 4 or 12 would"),
+    (lambda: Folding.of(UNEVEN, ((4, 6), (2, 4))),
+     "layer 0: 36 inputs (4 slices) do not fold into words of 6; 4 or 9 would"),
+    (lambda: Folding.of(TOPOLOGY, PAIRS, 12, whole_bytes=True),
+     "input: 64 colours of 8 bits do not fold into beats of 12; 8 or 16 would"),
+    (lambda: Folding.of(TOPOLOGY, PAIRS, 24, whole_bytes=True),
+     "input: 64 colours of 8 bits do not fold into beats of 24; 16 or 32 would"),
     (lambda: LayerFolding(1, 1, -2), f"fifo_depth is -2; {WHOLE} {MAX_FIFO_DEPTH}"),
     (lambda: Folding.parse("(16,9)", TOPOLOGY), "the folding is of 1 layers; the network has 4"),
     *[(lambda text=text: Folding.parse(text, TOPOLOGY),
-       f"folding {text!r} is not written like (16,9)(8,16)(10,8): one (PE,SIMD) per layer")
-      for text in ("", "16,9", "(16,9),(8,16)", "(16,-9)", "(16,9,2)", "(1.5,9)", "(16,9)x", f"(1,{'9' * 5000})")],
+       f"folding {text!r} is not written like (16,9)(8,16)(10,8): one (PE,SIMD) per layer, or (PE,SIMD,MMV)")
+      for text in ("", "16,9", "(16,9),(8,16)", "(16,-9)", "(16,9,2,1)", "(16,9,)", "(1.5,9)", "(16,9)x",
+                   f"(1,{'9' * 5000})")],
 ])
 def test_refused(make: Callable[[], object], sentence: str) -> None:
     with pytest.raises(ValueError) as caught:
@@ -169,8 +225,15 @@ WRONG = f"{NOT_IT}its JSON is wrong: "
     (changed(MVTU_0={"ram_style": []}), "layer 0: ram_style is []; it must be one of auto, block, distributed"),
     (changed(Input={"SIMD": "8"}), f"input_width is '8'; {AT_LEAST_1}"),
     (changed(Input={"SIMD": 0}), f"input_width is 0; {AT_LEAST_1}"),
-    (changed(Input={"SIMD": 5}), "input: 192 elements do not fold into beats of 5"),
-    (changed(MVTU_0={"PE": 5}), "layer 0: 16 rows do not fold onto 5 PEs"),
+    (changed(Input={"SIMD": 8, "whole_bytes": 1}),
+     f"{NOT_IT}Input: its JSON is wrong: expected `bool`, got `int` at `whole_bytes`"),
+    (changed(Input={"SIMD": 12, "whole_bytes": True}),
+     "input: 64 colours of 8 bits do not fold into beats of 12; 8 or 16 would"),
+    (changed(MVTU_0={"MMV": 0}), f"layer 0: mmv is 0; {AT_LEAST_1}"),
+    (changed(MVTU_0={"MMV": 2}),
+     "layer 0: 2 windows at once need all 16 PEs and a SIMD of 27; they are 16 and 9"),
+    (changed(Input={"SIMD": 5}), "input: 192 elements do not fold into beats of 5; 4 or 6 would"),
+    (changed(MVTU_0={"PE": 5}), "layer 0: 16 rows do not fold onto 5 PEs; 4 or 8 would"),
     (" " * (MAX_JSON_BYTES + 1), "{path} is larger than 1048576 bytes, the most that is read"),
 ])
 def test_bad_file(tmp_path: Path, text: str, sentence: str) -> None:

@@ -6,15 +6,16 @@ from rich.console import Console
 
 from cbnn.sim.report.levels import HEADINGS, LEVELS, cell, level_grid, level_table, text_table
 
-ROW = {"kept_slices": [4, 3], "accuracy_before": 0.5, "accuracy_after": 0.94321, "input_beats": 16,
+ROW = {"kept_slices": [4, 3], "accuracy_before": 0.5, "accuracy_after": 0.94321, "input_beats": 16, "byte_beats": 64,
        "first_layer_cycles": 256, "interval_cycles": 576, "latency_cycles": 1057, "slowest": "mvtu0",
        "measured": {"input_beats": 16, "first_layer_cycles": 256, "interval_cycles": 1577, "latency_cycles": 1057},
-       "refolded_interval_cycles": 384, "saved_cycles": 64, "saved_percent": 10.0, "luts": 3469}
+       "refolded_interval_cycles": 384, "smallest_luts": 3100, "saved_cycles": 64, "saved_percent": 10.0, "luts": 3469}
 
 
 def test_a_measurement_that_differs_shows_both() -> None:
     assert [cell(ROW, name) for name in LEVELS] == [
-        "4..3", "50.00", "94.32", "16", "256", "1,577 (predicted 576)", "1,057", "mvtu0", "384", "64", "10.0", "3,469"]
+        "4..3", "50.00", "94.32", "16", "64", "256", "1,577 (predicted 576)", "1,057", "mvtu0", "10.0", "3,469", "384",
+        "3,100"]
 
 
 def test_what_is_not_known_is_a_dash_and_a_column_of_these_is_left_out() -> None:

@@ -16,8 +16,9 @@ EVIL = "<script>alert(1)</script><b onclick=x>&\"'"
 LEVEL = {
     "kept_slices": [4, 3], "topology": "4FC-3FC", "folding": "(1,1)(1,1)", "accuracy_before": 0.5,
     "accuracy_after": 0.94,
-    "input_beats": 2, "first_layer_cycles": 256, "interval_cycles": 576, "latency_cycles": 1057, "slowest": "mvtu0",
-    "layer_cycles": [256, 576], "refolded": "(1,2)(1,1)", "refolded_interval_cycles": 384, "luts": 3469,
+    "input": "kept slices", "input_beats": 2, "byte_beats": 8, "first_layer_cycles": 256, "interval_cycles": 576,
+    "latency_cycles": 1057, "slowest": "mvtu0", "layer_cycles": [256, 576], "refolded": "(1,2)(1,1)",
+    "refolded_interval_cycles": 384, "smallest": "(1,1)(1,1)", "smallest_luts": 3100, "luts": 3469,
     "block_rams": 1, "weight_bits": 900, "operations": 9000, "saved_cycles": 64, "saved_percent": 10.0,
     "measured": {"input_beats": 2, "first_layer_cycles": 256, "interval_cycles": 576, "latency_cycles": 1057}}
 ROWS = [LEVEL | {"folding_name": name, "n_images": 16, "kept_slices": list(range(4, 4 - n, -1))}
@@ -72,7 +73,7 @@ def report_page(rows, folder):
 
 
 def test_no_string_of_a_table_is_more_than_text_in_the_report(tmp_path) -> None:
-    evil = [spoilt(row, EVIL) | {"folding_name": row["folding_name"] + EVIL} for row in ROWS]
+    evil = [spoilt(row, EVIL) | {"folding_name": row["folding_name"] + EVIL, "input": row["input"]} for row in ROWS]
     text = report_page(evil, tmp_path)
     check(text, report_page(ROWS, tmp_path))
     with pytest.raises(ValueError, match="expected `int`, got `str`"):  # numbers are no strings
