@@ -131,5 +131,5 @@ def _moves(walk: Walk, unit) -> list[int]:
 
 def inside_masks(n: int, size: int, step: int, span: int, padding: int) -> tuple[int, ...]:
     """For each of `n` windows, or groups of them, a bit per row (or column) that it spans: whether the image has it."""
-    starts = (i * layer.stride - layer.padding for i in range(n))
-    return tuple(sum(1 << k for k in range(layer.kernel) if 0 <= start + k < size) for start in starts)
+    starts = (i * step - padding for i in range(n))
+    return tuple(sum(1 << k for k in range(span) if 0 <= start + k < size) for start in starts)
