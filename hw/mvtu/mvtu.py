@@ -224,8 +224,7 @@ class Mvtu(Kernel):
                    self.element_module: lambda: processing_element(
                        clk, advance, valid, first, shift, inputs, weights, row, result, self)}
         if len(self.lanes) > 1:
-            modules[self.count_module] = lambda: weighted_count(
-                clk, advance, weights, inputs, count, self.popcount_module, self.counters, self.lanes)
+            modules[self.count_module] = lambda: weighted_count(clk, advance, weights, inputs, count, self)
         return modules
 
     @property

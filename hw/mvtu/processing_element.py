@@ -33,8 +33,7 @@ def processing_element(clk, advance, valid, first, shift, inputs, weights, row, 
     if len(unit.lanes) == 1:
         counting = instance(place, xnor_popcount, clk, advance, weights, inputs, count, unit.counters)
     else:
-        counting = instance(place, weighted_count, clk, advance, weights, inputs, count, unit.popcount_module,
-                            unit.counters, unit.lanes)
+        counting = instance(place, weighted_count, clk, advance, weights, inputs, count, unit)
 
     # What is added is chosen before the one adder, a LUT per bit; two adders and a choice may take more.
     if shift is None:

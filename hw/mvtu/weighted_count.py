@@ -12,7 +12,6 @@ from myhdl import ConcatSignal, Signal, always_comb, block, instances, intbv
 from cbnn.hw.instance import Place, instance
 from cbnn.hw.mvtu.xnor_popcount import (
     FAN_IN,
-    Counters,
     add,
     added_bits,
     adder_levels,
@@ -67,19 +66,19 @@ class WordCount:
 
 
 @block
-def weighted_count(clk, advance, weights, inputs, count, popcount_module: str, counters: Counters,
-                   lanes: tuple[int, ...]):
+def weighted_count(clk, advance, weights, inputs, count, unit):
     """Count agreements slice by slice, and add these counts, each times what its slice counts.
 
     Two values of three slices that count 4, 2 and 1, both weights 1: 6 = 110 and 3 = 011 agree in 1,
     2 and 1 bits, and the count is 4 * 1 + 2 * 2 + 1 = 9, which is 6 + 3.
     """
+    lanes = unit.lanes
     n, n_lanes = len(weights), len(lanes)
     own_inputs = Signal(intbv(0)[len(inputs) :])
     words = [Signal(intbv(0)[n:]) for _ in lanes]
     counts = [Signal(intbv(0, min=0, max=n + 1)) for _ in lanes]
-    counting = [instance(Place(popcount_module, f"count_slice_{i}"), xnor_popcount,
-                         clk, advance, weights, words[i], counts[i], counters) for i in range(n_lanes)]
+    counting = [instance(Place(unit.popcount_module, f"count_slice_{i}"), xnor_popcount,
+                         clk, advance, weights, words[i], counts[i], unit.counters) for i in range(n_lanes)]
     splitting = [pick(own_inputs, words[i], i, n_lanes) for i in range(n_lanes)]
     shifted = [_times(counts[i], lanes[i]) for i in range(n_lanes)]
     most, adders = [n * lane for lane in lanes], []
