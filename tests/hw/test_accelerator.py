@@ -21,10 +21,11 @@ from cbnn.sim.prove.design import Design
 N_IMAGES = 6
 
 
-def network_and_unit(text, in_shape, bits, kept, first_layer, folding, input_width=None, by_place=False):
+def network_and_unit(text, in_shape, bits, kept, first_layer, folding, input_width=None, by_place=False,
+                     whole_bytes=False):
     topology = Topology.parse(text, in_shape, bits, kept, first_layer)
     network = random_network(topology, 5, by_place)
-    return network, accelerator(network, Folding.parse(folding, topology, input_width), "chain")
+    return network, accelerator(network, Folding.parse(folding, topology, input_width, whole_bytes), "chain")
 
 
 def random_images(network, n):
@@ -44,6 +45,19 @@ def random_images(network, n):
     ("4C3-MP2-6C3-8FC-5FC", (6, 6, 1), 4, (3, 2, 0), "sliced", "(2,9)(2,4)(4,6)(5,4)", None, True),
     ("3C5P2-MP2-6C1-4C3S2P2-4FC", (7, 5, 3), 3, (2, 1), "weighted", "(1,15)(6,3)(2,18)(2,12)", None, True),
     ("4C3P2B1-2C2P1-5FC", (1, 4, 2), 1, None, "sliced", "(4,18)(1,8)(1,4)", None, True),
+    # Slices side by side: all of them, in pairs, with weights of their own and shared ones.
+    ("4C3-MP2-6C3-5FC", (6, 6, 1), 4, (3, 2, 0), "sliced", "(2,27)(2,4)(5,6)"),
+    ("4C3P0-5FC", (5, 6, 2), 4, None, "weighted", "(2,36)(5,4)", None, True),
+    ("4C3-3FC", (4, 4, 3), 8, None, "weighted", "(4,24)(3,4)", None, True),
+    ("5FC-4FC", (4, 3, 1), 4, None, "weighted", "(5,24)(2,5)"),
+    # Several windows at once, with thresholds by place, and pools of as many, fewer and more pixels.
+    ("3C3-MP2-4C3-5FC", (6, 8, 2), 2, None, "sliced", "(3,36,4)(4,27,2)(5,4)", None, True),
+    ("3C3B1-MP4-5FC", (8, 8, 1), 3, (2, 1), "weighted", "(3,18,2)(5,3)", None, True),
+    ("2C5S2P2-4FC", (5, 6, 1), 1, None, "sliced", "(2,25,3)(4,2)", None, True),
+    # Whole bytes, one per colour and two.
+    ("4C3-MP2-5FC", (4, 4, 3), 8, (7, 5), "sliced", "(2,18)(5,4)", 24, False, True),
+    ("4C3-5FC", (4, 6, 1), 10, (9, 8, 1), "weighted", "(4,27,3)(5,4)", None, False, True),
+    ("5FC-4FC", (3, 2, 2), 5, (4, 2), "sliced", "(5,3)(2,5)", 32, False, True),
 ], ids=lambda description: "-".join(map(str, description[:8:4] + description[7:])))
 def test_equals_the_golden_model(tmp_path, description):
     network, unit = network_and_unit(*description)
@@ -71,8 +85,12 @@ def test_equals_the_golden_model(tmp_path, description):
     assert np.diff(last_out)[-3:].tolist() == [unit.interval_cycles] * 3
 
 
-def test_myhdl_simulates_the_same():
-    network, unit = network_and_unit("2C2-MP2-3FC", (4, 4, 1), 2, None, "sliced", "(2,4)(3,2)")
+@pytest.mark.parametrize("description", [
+    ("2C2-MP2-3FC", (4, 4, 1), 2, None, "sliced", "(2,4)(3,2)"),
+    ("2C3-MP2-3FC", (4, 4, 1), 8, (7, 3), "weighted", "(2,18,2)(3,2)", None, True, True),
+], ids=["bit serial", "side by side"])
+def test_myhdl_simulates_the_same(description):
+    network, unit = network_and_unit(*description)
     images = random_images(network, 2)
     sent, expected = input_beats(unit, images), unit.classify.encoded(golden.scores(network, images))
     clk, rst = clock_and_reset()

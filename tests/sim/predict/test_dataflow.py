@@ -41,6 +41,8 @@ def with_depths(folding: Folding, depth: int | None) -> Folding:
     ("8FC-6FC-3FC", (4, 4, 1), 1, None, "sliced", "(8,16)(6,8)(3,6)", 16),
     ("8FC-6FC-3FC", (4, 4, 1), 1, None, "sliced", "(1,1)(1,8)(1,1)", 1),
     ("6C5S3P2-MP2-4FC", (9, 8, 2), 2, None, "sliced", "(1,5)(4,1)", 12),
+    ("4C3-MP2-6C3-5FC", (6, 6, 2), 4, (3, 2), "weighted", "(2,36)(6,36,3)(5,2)"),
+    ("3C3-MP2-5FC", (6, 8, 1), 8, (7, 6, 2), "sliced", "(3,27,4)(5,3)", 16, True),
 ], ids=lambda description: "-".join(map(str, description[:6:5])))
 def test_every_beat_in_the_cycle_of_the_rtl(tmp_path: Path, description: tuple, depth: int | None) -> None:
     layers, in_shape, bits, kept, first_layer, folding, *width = description
