@@ -147,7 +147,7 @@ def test_manifest_says_what_a_bench_needs(folder):
     assert manifest["first_layer"] == "sliced"
     assert manifest["folding"] == "(4,8)(3,4)"
     # 32 pixels and colours in 3 slices; scores of 3 PEs within a byte each, and the class in another.
-    assert manifest["s_axis"] == {"tdata_bits": 32, "elements": 32, "beats": 3,
+    assert manifest["s_axis"] == {"tdata_bits": 32, "elements": 32, "beats": 3, "input": "kept slices",
                                   "order": "slice (MSB first), row, column, colour; element 0 in bit 0"}
     assert manifest["m_axis"]["scores"] == 3
     assert manifest["m_axis"]["beats"] == 2
@@ -218,3 +218,21 @@ def test_interrupted_generation_leaves_the_old_output(folder, monkeypatch, step)
         generate(unit_of("narrow"), folder)
     assert contents(folder) == before
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+@pytest.mark.parametrize(("first", "folding", "whole_bytes", "order"), [
+    ("4C3", "(4,9)(5,4)", False, "row, column, slice (MSB first), colour; element 0 in bit 0"),
+    ("4C3", "(4,18)(5,4)", False, "row, column, group of 2 slices (MSB first), colour, slice of the group (LSB first); "
+     "element 0 in bit 0"),
+    ("4C3", "(4,36)(5,4)", False, "row, column, colour, slice (LSB first); element 0 in bit 0"),
+    ("4C3", "(4,9)(5,4)", True, "row, column, colour, 1 byte(s) per colour, the lowest bit first; element 0 in bit 0"),
+    ("4FC", "(4,36)(5,4)", False, "slice (MSB first), row, column, colour; element 0 in bit 0"),
+    ("4FC", "(4,144)(5,4)", False, "row, column, colour, slice (LSB first); element 0 in bit 0"),
+    ("4FC", "(4,72)(5,4)", False, "group of 2 slices (MSB first), row, column, colour, slice of the group (LSB first); "
+     "element 0 in bit 0"),
+])
+def test_order_of_the_input_in_words(first, folding, whole_bytes, order):
+    topology = Topology.parse(f"6x6x1u4-{first}-5FC")
+    unit = accelerator(topology, Folding.parse(folding, topology, whole_bytes=whole_bytes))
+    said = verilog.manifest(unit, [], None)["s_axis"]
+    assert (said["order"], said["input"]) == (order, "whole bytes" if whole_bytes else "kept slices")

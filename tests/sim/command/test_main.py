@@ -91,8 +91,9 @@ def test_a_folding_from_json(cbnn, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("words", "sentence"), [
     (("evaluate", "nothing.npz"), "nothing.npz cannot be read: No such file or directory"),
     (("cycles", "8x8u8-4C3-10FC", "--folding", "(1,1)(1,1)"), "'8x8u8' does not describe an input; "),
-    (("cycles", "8x8x1u8-4C3-10FC", "--folding", "(3,1)(1,1)"), "layer 0: 4 rows do not fold onto 3 PEs"),
-    (("cycles", "8x8x1u8-4C3-10FC", "--folding", "(1,2)(1,1)"), "layer 0: 9 inputs do not fold into words of 2"),
+    (("cycles", "8x8x1u8-4C3-10FC", "--folding", "(3,1)(1,1)"), "layer 0: 4 rows do not fold onto 3 PEs; 2 or 4 would"),
+    (("cycles", "8x8x1u8-4C3-10FC", "--folding", "(1,5)(1,1)"),
+     "layer 0: 72 inputs (8 slices) do not fold into words of 5; 4 or 6 would"),
     (("cycles", "8x8x1u8-4C3-10FC", "--folding", "(1,1)(1,1)", "--slices", "8"),
      "slice 8 cannot be kept; the network has the slices 7, 6, 5, 4, 3, 2, 1, 0"),
     (("cycles", "8x8x1u8-4C3-10FC", "--folding", "(1,1)(1,1)", "--slices", "four"),

@@ -83,6 +83,8 @@ def test_what_repeats_is_what_would_be_simulated(depth: int | None, monkeypatch:
     ("6x6x2u2:1-4C3-MP2-3C1-5FC", "(1,1)(3,4)(1,1)", None),
     ("4x4x1u1-8FC-6FC-3FC", "(8,16)(6,8)(3,6)", 16),
     ("9x8x2u2-6C5S3P2-MP2-4FC", "(1,5)(4,1)", 12),
+    ("8x8x1u4w-4C3-MP2-6C3-MP4-5FC", "(4,36,4)(6,36,2)(5,6)", None),
+    ("8x8x3u4-4C5P0-MP2-5FC", "(4,300,4)(5,4)", 24),
 ])
 def test_schedule_and_formulas_of_every_kernel_agree(topology: str, folding: str, input_width: int | None) -> None:
     """Each by itself, its beats always offered and always taken."""
