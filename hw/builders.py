@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from cbnn.hw.classify import Classify, signed_width
 from cbnn.hw.fifo import Fifo
-from cbnn.hw.folding import LayerFolding
+from cbnn.hw.layer_folding import LayerFolding
 from cbnn.hw.max_pool import MaxPool
 from cbnn.hw.mvtu.mvtu import Mvtu
 from cbnn.hw.register_slice import RegisterSlice

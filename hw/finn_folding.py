@@ -12,7 +12,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from cbnn.hw.folding import OWN_NODE, RAM_STYLES, Folding, bits_per_weight
+from cbnn.hw.folding import OWN_NODE, Folding
+from cbnn.hw.layer_folding import RAM_STYLES, bits_per_weight
 from cbnn.hw.slice_order import divisors
 from cbnn.model.files import MAX_JSON_BYTES, decode_json, read_bounded, write_atomically
 from cbnn.model.topology import Topology

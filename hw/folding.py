@@ -14,12 +14,21 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import gcd
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
+from cbnn.hw.layer_folding import (
+    MAX_FOLD,
+    LayerFolding,
+    bits_per_weight,
+    check_layer,
+    check_whole,
+    default_fifo_depth,
+    layer_folding,
+    nearest,
+)
 from cbnn.hw.slice_order import divisors, simd_choices, slices_together
 from cbnn.model.files import MAX_JSON_BYTES, decode_json, read_bounded, write_atomically
 from cbnn.model.operators.matrix import MatrixShape
@@ -28,55 +37,13 @@ from cbnn.model.topology import Topology
 
 MAX_INPUT_WIDTH = 64
 """Most elements of the input per beat by default."""
-MAX_FOLD = 1 << 24
-"""Largest PE and SIMD: no layer has more rows, or inputs of a window."""
-MAX_FIFO_DEPTH = 1 << 16
-"""Most beats that a FIFO holds: MyHDL has a signal for each, and converts no more within 500 MB."""
 OWN_NODE = re.compile("Input|MVTU_[0-9]+")
 """Names in a folding's file."""
 FINNS_NODE = re.compile("Defaults|MVAU|MatrixVectorActivation|StreamingFCLayer")
 """How names in FINN's files begin."""
-RAM_STYLES = ("auto", "block", "distributed")
 Input = Literal["kept slices", "whole bytes"]
 """What the input is: packed slices, or whole pixels, of which the kept slices are selected on chip."""
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class LayerFolding:
-    """Parallelism of one matrix-vector-threshold unit.
-
-    Attributes
-    ----------
-    pe : rows worked on at once; divides mh
-    simd : bits of a window worked on at once; divides the bits of a window in all slices
-    fifo_depth : beats that the FIFO in front of the unit holds
-    ram_style : where weights and thresholds are: "block" (block RAM), "distributed" (LUTs), or
-        "auto", by their size
-    mmv : neighbouring windows of a row worked on at once (FINN's MMV, multiple matrix vectors);
-        above 1 only where all rows and whole windows are, since until then more PE or SIMD do the
-        same
-
-    Raises
-    ------
-    ValueError
-        When a number is out of range, or `ram_style` is another word.
-    """
-
-    pe: int
-    simd: int
-    fifo_depth: int
-    ram_style: str = "auto"
-    mmv: int = 1
-
-    def __post_init__(self) -> None:
-        for name, high in (("pe", MAX_FOLD), ("simd", MAX_FOLD), ("fifo_depth", MAX_FIFO_DEPTH), ("mmv", MAX_FOLD)):
-            _check_whole(name, getattr(self, name), high)
-        if self.ram_style not in RAM_STYLES:
-            raise ValueError(f"ram_style is {self.ram_style!r}; it must be one of {', '.join(RAM_STYLES)}")
-
-    def __str__(self) -> str:
-        return f"({self.pe},{self.simd}{f',{self.mmv}' if self.mmv > 1 else ''})"
 
 
 @dataclass(frozen=True)
@@ -102,7 +69,7 @@ class Folding:
     whole_bytes: bool = False
 
     def __post_init__(self) -> None:
-        _check_whole("input_width", self.input_width, MAX_FOLD)
+        check_whole("input_width", self.input_width, MAX_FOLD)
 
     @classmethod
     def of(cls, topology: Topology, numbers: Sequence[tuple[int, ...]], input_width: int | None = None,
@@ -113,9 +80,9 @@ class Folding:
         """
         if len(numbers) != len(topology.layers):
             raise ValueError(f"the folding is of {len(numbers)} layers; the network has {len(topology.layers)}")
-        units = [_layer_folding(i, pe, simd, 2, mmv=mmv) for i, (pe, simd, *rest) in enumerate(numbers)
+        units = [layer_folding(i, pe, simd, 2, mmv=mmv) for i, (pe, simd, *rest) in enumerate(numbers)
                  for mmv in rest or [1]]
-        layers = tuple(_layer_folding(i, unit.pe, unit.simd, default_fifo_depth(shape, unit.simd), mmv=unit.mmv)
+        layers = tuple(layer_folding(i, unit.pe, unit.simd, default_fifo_depth(shape, unit.simd), mmv=unit.mmv)
                        for i, (shape, unit) in enumerate(zip(topology.layers, units, strict=True)))
         if input_width is None:
             input_width = default_input_width(topology, layers[0], whole_bytes)
@@ -196,7 +163,7 @@ class Folding:
             raise ValueError(f"the folding is of {len(self.layers)} layers; the network has {len(topology.layers)}")
         pools = pools_after(topology)
         for i, (shape, layer) in enumerate(zip(topology.layers, self.layers, strict=True)):
-            _check_layer(f"layer {i}", shape, pools[i], layer, self.whole_bytes and i == 0)
+            check_layer(f"layer {i}", shape, pools[i], layer, self.whole_bytes and i == 0)
         check_input_width(topology, self.input_width, self.whole_bytes)
 
     def save(self, path: Path) -> None:
@@ -231,7 +198,7 @@ class Folding:
         except ValueError as error:
             raise ValueError(f"{path} is not a folding of this network: {error}") from error
         folding = cls.of(topology, [(unit.PE, unit.SIMD, unit.MMV) for unit in units], entry.SIMD, entry.whole_bytes)
-        layers = tuple(_layer_folding(i, layer.pe, layer.simd, (unit.inFIFODepths or [layer.fifo_depth])[0],
+        layers = tuple(layer_folding(i, layer.pe, layer.simd, (unit.inFIFODepths or [layer.fifo_depth])[0],
                                       unit.ram_style, layer.mmv)
                        for i, (layer, unit) in enumerate(zip(folding.layers, units, strict=True)))
         return replace(folding, layers=layers)
@@ -261,54 +228,6 @@ def _decoded(name: str, content: msgspec.Raw, kind: type[T]) -> T:
         raise ValueError(f"{name}: {error}") from error
 
 
-def _layer_folding(index: int, pe: int, simd: int, fifo_depth: int, ram_style: str = "auto",
-                   mmv: int = 1) -> LayerFolding:
-    try:
-        return LayerFolding(pe, simd, fifo_depth, ram_style, mmv)
-    except ValueError as error:
-        raise ValueError(f"layer {index}: {error}") from error
-
-
-def _check_layer(name: str, shape: MatrixShape, pool: PoolShape | None, layer: LayerFolding,
-                 whole_bytes: bool) -> None:
-    """Raise ValueError unless a layer folds evenly; see `Folding.check`."""
-    n = shape.n_slices * shape.slice_inputs
-    if shape.mh % layer.pe:
-        raise ValueError(f"{name}: {shape.mh} rows do not fold onto {layer.pe} PEs; "
-                         f"{_nearest(divisors(shape.mh), layer.pe)} would")
-    if layer.simd not in (choices := simd_choices(shape, whole_bytes)):
-        inputs = f"{n} inputs" if shape.n_slices == 1 else f"{n} inputs ({shape.n_slices} slices)"
-        raise ValueError(f"{name}: {inputs} do not fold into words of {layer.simd}; {_nearest(choices, layer.simd)} "
-                         "would")
-    if layer.mmv > 1:
-        if layer.mmv not in (counts := mmv_choices(shape, pool)):
-            raise ValueError(f"{name}: rows of {shape.in_shape[1]} pixels and {shape.out_shape[1]} windows do not fold "
-                             f"into {layer.mmv} windows at once; {_nearest(counts, layer.mmv)} would")
-        if (layer.pe, layer.simd) != (shape.mh, n):
-            raise ValueError(f"{name}: {layer.mmv} windows at once need all {shape.mh} PEs and a SIMD of {n}; they are "
-                             f"{layer.pe} and {layer.simd}")
-
-
-def _nearest(choices: Sequence[int], value: int) -> str:
-    """Name the choices next to a value, below and above."""
-    below = [str(n) for n in choices if n < value][-1:]
-    above = [str(n) for n in choices if n > value][:1]
-    return " or ".join(below + above)
-
-
-def mmv_choices(shape: MatrixShape, pool: PoolShape | None) -> list[int]:
-    """Return how many neighbouring windows a layer can work on at once, rising.
-
-    They divide the pixels of a row and the windows of one, so that neither a beat that enters nor
-    one that leaves reaches over its row. A pool after the layer takes whole pools per beat, or
-    whole beats per pool.
-    """
-    if not shape.operator.slides:
-        return [1]
-    size = pool.operator.size if pool else 1
-    return [n for n in divisors(gcd(shape.in_shape[1], shape.out_shape[1])) if n % size == 0 or size % n == 0]
-
-
 def pools_after(topology: Topology) -> list[PoolShape | None]:
     """Return the pool that takes what a layer gives, None where there is none, for every layer."""
     takers = [topology.shapes[topology.taker(i)] if i < len(topology.nodes) - 1 else None
@@ -316,27 +235,9 @@ def pools_after(topology: Topology) -> list[PoolShape | None]:
     return [shape if isinstance(shape, PoolShape) else None for shape in takers]
 
 
-def bits_per_weight(shape: MatrixShape) -> int:
-    """Return the bits that meet a weight, one after another: those of a pixel where its slices share weights."""
-    return shape.n_slices // shape.tensor.n_weighted
-
-
 def _next(choices: Sequence[int], least: int) -> int:
     """Return the lowest choice that is not below `least`; the highest where there is none."""
     return next((n for n in choices if n >= least), choices[-1])
-
-
-def _check_whole(name: str, value: object, high: int) -> None:
-    if type(value) is not int or not 1 <= value <= high:
-        raise ValueError(f"{name} is {value!r}; it must be a whole number of 1 to {high}")
-
-
-def default_fifo_depth(shape: MatrixShape, simd: int) -> int:
-    """Return the beats that keep a unit busy: a whole vector in front of a dense layer, which reads it in one burst.
-
-    A convolution reads from its line buffer, which holds rows ahead, so that two beats are enough.
-    """
-    return 2 if shape.operator.slides else max(2, shape.n_slices * shape.slice_inputs // simd)
 
 
 def takes_pixels(topology: Topology) -> bool:
@@ -351,7 +252,7 @@ def pixel_bytes(topology: Topology) -> int:
 
 def check_input_width(topology: Topology, input_width: int, whole_bytes: bool = False) -> None:
     """Raise ValueError unless an image fills whole beats of so many bits; whole colours of it, of whole bytes."""
-    _check_whole("input_width", input_width, MAX_FOLD)
+    check_whole("input_width", input_width, MAX_FOLD)
     n, unit = topology.tensor.n_bits, 1
     if whole_bytes:
         unit = 8 * pixel_bytes(topology)
@@ -359,7 +260,7 @@ def check_input_width(topology: Topology, input_width: int, whole_bytes: bool = 
     if n % input_width or input_width % unit:
         what = f"{n // unit} colours of {unit} bits" if whole_bytes else f"{n} elements"
         choices = [unit * d for d in divisors(n // unit)]
-        raise ValueError(f"input: {what} do not fold into beats of {input_width}; {_nearest(choices, input_width)} "
+        raise ValueError(f"input: {what} do not fold into beats of {input_width}; {nearest(choices, input_width)} "
                          "would")
 
 

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from cbnn.hw.accelerator import Accelerator, accelerator
-from cbnn.hw.folding import MAX_FOLD, Folding
+from cbnn.hw.folding import Folding
+from cbnn.hw.layer_folding import MAX_FOLD
 from cbnn.hw.verilog_names import check_name
 from cbnn.model.data import datasets
 from cbnn.model.exchange import storage

@@ -20,17 +20,9 @@ from functools import cache
 
 from cbnn.hw.accelerator import Accelerator, accelerator, entry
 from cbnn.hw.builders import node_kernels, tail_kernels, widths_converted
-from cbnn.hw.folding import (
-    MAX_FIFO_DEPTH,
-    Folding,
-    LayerFolding,
-    check_input_width,
-    default_fifo_depth,
-    default_input_width,
-    mmv_choices,
-    pools_after,
-)
+from cbnn.hw.folding import Folding, check_input_width, default_input_width, pools_after
 from cbnn.hw.frame_guard import FrameGuard
+from cbnn.hw.layer_folding import MAX_FIFO_DEPTH, LayerFolding, default_fifo_depth, mmv_choices
 from cbnn.hw.max_pool import MaxPool
 from cbnn.hw.register_slice import RegisterSlice
 from cbnn.hw.slice_order import divisors, simd_choices, slices_together

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cbnn.hw.folding import MAX_FIFO_DEPTH, MAX_FOLD, Folding, LayerFolding
+from cbnn.hw.folding import Folding
+from cbnn.hw.layer_folding import MAX_FIFO_DEPTH, MAX_FOLD, LayerFolding
 from cbnn.model.files import MAX_JSON_BYTES
 from cbnn.model.topology import Topology
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from cbnn.hw.accelerator import accelerator, chain
 from cbnn.hw.builders import node_kernels
-from cbnn.hw.folding import Folding, LayerFolding, default_fifo_depth, mmv_choices
+from cbnn.hw.folding import Folding
+from cbnn.hw.layer_folding import LayerFolding, default_fifo_depth, mmv_choices
 from cbnn.hw.register_slice import RegisterSlice
 from cbnn.hw.slice_order import divisors, in_order, simd_choices, slices_together
 from cbnn.hw.stream import Kernel

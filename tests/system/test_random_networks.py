@@ -15,9 +15,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cbnn.hw.accelerator import Accelerator, accelerator
-from cbnn.hw.folding import Folding, mmv_choices, pools_after
+from cbnn.hw.folding import Folding, pools_after
 from cbnn.hw.frame_guard import guarded
 from cbnn.hw.input_stream import input_beats, input_images
+from cbnn.hw.layer_folding import mmv_choices
 from cbnn.hw.slice_order import divisors, simd_choices, slices_together
 from cbnn.hw.verilog import generate
 from cbnn.hw.window.sliding_window import SlidingWindow
