@@ -190,7 +190,7 @@ def entry(name: str, topology: Topology, folding: Folding) -> Kernel:
 
 def _check_size(folding: Folding) -> None:
     for i, layer in enumerate(folding.layers):
-        width = layer.mmv * layer.simd
+        width = layer.width
         if layer.pe * width > MAX_XNORS:
             raise ValueError(f"layer {i}: {layer.pe} PEs of {width} inputs make {layer.pe * width} XNORs "
                              f"per cycle; at most {MAX_XNORS} are supported")

@@ -67,15 +67,15 @@ def _matrix(name: str, shape: OperatorShape, parameters: Parameters | None, fold
             together: int, before: Kernel) -> Iterator[Kernel]:
     """Words, a buffer of them, and the matrix unit."""
     assert isinstance(shape, MatrixShape)
-    width, neuron_fold = folding.mmv * folding.simd, shape.mh // folding.pe
-    for converter in widths_converted(name % "words", before, width):
+    neuron_fold = shape.mh // folding.pe
+    for converter in widths_converted(name % "words", before, folding.width):
         before = converter
         yield converter
     n_beats = before.m_axis.beats
     if neuron_fold == 1:
-        yield Fifo(name % "buffer", width, folding.fifo_depth, n_beats)
+        yield Fifo(name % "buffer", folding.width, folding.fifo_depth, n_beats)
     else:
-        yield ReplayBuffer(name % "buffer", width, folding.fifo_depth, n_beats, n_beats // shape.n_windows,
+        yield ReplayBuffer(name % "buffer", folding.width, folding.fifo_depth, n_beats, n_beats // shape.n_windows,
                            neuron_fold)
     unit = Mvtu(name % "mvtu", folding.pe, folding.simd, 1, neuron_fold, group_counts(shape, together),
                 shape.max_accumulator, shape.n_windows,

@@ -48,6 +48,11 @@ class LayerFolding:
         if self.ram_style not in RAM_STYLES:
             raise ValueError(f"ram_style is {self.ram_style!r}; it must be one of {', '.join(RAM_STYLES)}")
 
+    @property
+    def width(self) -> int:
+        """Bits of a beat that the unit takes: a word of each window."""
+        return self.mmv * self.simd
+
     def __str__(self) -> str:
         return f"({self.pe},{self.simd}{f',{self.mmv}' if self.mmv > 1 else ''})"
 

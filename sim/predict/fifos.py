@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from cbnn.hw.accelerator import Accelerator, accelerator
 from cbnn.hw.folding import Folding
+from cbnn.hw.layer_folding import default_fifo_depth
 from cbnn.model.topology import Topology
 from cbnn.sim.predict.dataflow import simulate
 
@@ -80,9 +81,9 @@ def size_fifos(topology: Topology, folding: Folding, interval_cycles: int | None
     ValueError
         When FIFOs of default depth do not keep it either.
     """
-    full = Folding.of(topology, tuple((layer.pe, layer.simd) for layer in folding.layers), folding.input_width)
-    start = folding.with_fifo_depths([max(layer.fifo_depth, deep.fifo_depth)
-                                      for layer, deep in zip(folding.layers, full.layers, strict=True)])
+    folding.check(topology)
+    start = folding.with_fifo_depths([max(layer.fifo_depth, default_fifo_depth(shape, layer.simd))
+                                      for layer, shape in zip(folding.layers, topology.layers, strict=True)])
     best = accelerator(topology, start).interval_cycles
     fifos = _Fifos(topology, start, best if interval_cycles is None else interval_cycles)
     deep = tuple(layer.fifo_depth for layer in start.layers)
@@ -93,7 +94,7 @@ def size_fifos(topology: Topology, folding: Folding, interval_cycles: int | None
     depths, smallest = needed, fifos.keep(needed)
     if not smallest:
         depths = deep
-        for i in sorted(range(len(deep)), key=lambda i: -(deep[i] - needed[i]) * start.layers[i].simd):
+        for i in sorted(range(len(deep)), key=lambda i: -(deep[i] - needed[i]) * start.layers[i].width):
             depths = (*depths[:i], fifos.shallowest(depths, i), *depths[i + 1 :])
     found = start.with_fifo_depths(depths)
     return Sizing(found, steady_interval(accelerator(topology, found)), fifo_bits(found), fifo_bits(folding), smallest,
@@ -102,4 +103,4 @@ def size_fifos(topology: Topology, folding: Folding, interval_cycles: int | None
 
 def fifo_bits(folding: Folding) -> int:
     """Bits that the FIFOs in front of the matrix units hold, the vector that is worked on apart."""
-    return sum(layer.fifo_depth * layer.simd for layer in folding.layers)
+    return sum(layer.fifo_depth * layer.width for layer in folding.layers)

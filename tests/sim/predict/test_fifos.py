@@ -53,3 +53,13 @@ def test_intervals_are_kept_to_the_cycle():
     assert targets
     for target in targets:
         assert size_fifos(TOPOLOGY, FOLDING, target).bits == min(n for interval, n in reached if interval <= target)
+
+
+def test_everything_else_of_a_folding_stays():
+    topology = Topology.parse("6x6x1u8:7,3-4C3-MP2-6FC-5FC")
+    folding = Folding.parse("(4,18,2)(2,6)(5,3)", topology, 16, whole_bytes=True)
+    sizing = size_fifos(topology, folding)
+    assert sizing.folding == folding.with_fifo_depths([layer.fifo_depth for layer in sizing.folding.layers])
+    assert sizing.interval_cycles == accelerator(topology, folding).interval_cycles
+    # A beat of the first layer has a word of each of two windows.
+    assert fifo_bits(folding) == 2 * 36 + 6 * 6 + 3 * 2
