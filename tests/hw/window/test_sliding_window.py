@@ -63,6 +63,7 @@ def test_equals_the_windows_of_the_padded_image(rtl, in_shape, layer, n_slices, 
     ((5, 8, 2), Conv(1, 3, stride=2, padding=1, pad_bit=1), 4), ((6, 8, 1), Conv(1, 2, stride=2), 4),
     ((3, 6, 2), Conv(1, 1), 3), ((5, 5, 1), Conv(1, 3, padding=1), 5), ((9, 9, 1), Conv(1, 5, stride=3, padding=2), 3),
     ((6, 12, 1), Conv(1, 7, padding=3, pad_bit=1), 2), ((4, 8, 1), Conv(1, 4, stride=4), 2),
+    ((4, 8, 1), Conv(1, 5, stride=2, padding=2), 2),
 ], ids=str)
 def test_equals_them_several_at_once(rtl, in_shape, layer, mmv):
     shape = layer.shape(Tensor(in_shape))
