@@ -124,7 +124,9 @@ def test_myhdl_simulates_the_same(description):
                 received.append(int(m_axis.tdata))
 
     blocks = blocks_of(unit, clk, rst, s_axis, m_axis)
-    Simulation(blocks, tick, offer, accept).run(20_000, quiet=1)
+    simulation = Simulation(blocks, tick, offer, accept)
+    simulation.run(20_000, quiet=1)
+    simulation.quit()
     assert received == expected
 
 
