@@ -8,9 +8,9 @@
 The buffer is a FIFO, or, where the matrix unit takes every vector several times, a replay buffer.
 After a pool that gives wider beats than are taken, a FIFO holds its bursts.
 
-A tensor of several slices comes slice by slice, or group by group of slices, see `slice_order`: the
-window unit sends every window once per group, and the matrix unit treats the groups as further words
-of the vector. So cycles are proportional to the bits of a window, at the same SIMD.
+A tensor of several slices comes slice by slice, or group by group, see `slice_order`: the window
+unit sends every window once per group, and the matrix unit treats the groups as further words of
+the vector. So, at the same SIMD, cycles are proportional to the bits of a window in all slices.
 """
 
 import math
@@ -105,7 +105,10 @@ def _with_contents(unit: Mvtu, shape: MatrixShape, parameters: Parameters, toget
 
 def _of_beats(rows: NDArray[np.int64], shape: MatrixShape,
               mmv: int) -> tuple[NDArray[np.int64], tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Return the thresholds of `mmv` neighbouring windows side by side, and where runs of beats end that share them."""
+    """Return thresholds of `mmv` neighbouring windows side by side, and where they change.
+
+    That is the last row of windows, and the last column of beats, of each run that shares them.
+    """
     if rows.ndim == 1:
         return np.tile(rows, mmv), ((0,), (0,))
     row_ends, column_ends = shape.place_ends
@@ -142,10 +145,10 @@ def tail_kernels(name: str, shape: OperatorShape, parameters: Parameters | None,
 
 
 def widths_converted(name: str, before: Kernel, width: int) -> Iterator[Kernel]:
-    """Give the converters from what leaves `before` to beats of `width`: none, one, or up and down again.
+    """Give the converters from what leaves `before` to beats of `width`: none, one, or two.
 
-    A pool sends its pixels in bursts; those that come faster than they can be handed out wait in a
-    FIFO.
+    Two go up to a common multiple, and down. A pool sends its pixels in bursts; those that come
+    faster than they can be handed out wait in a FIFO.
     """
     given = before.m_axis
     common = math.lcm(given.width, width)

@@ -74,9 +74,10 @@ class Folding:
     @classmethod
     def of(cls, topology: Topology, numbers: Sequence[tuple[int, ...]], input_width: int | None = None,
            whole_bytes: bool = False) -> "Folding":
-        """Build the folding of these (PE, SIMD) or (PE, SIMD, MMV), with FIFOs that never cost a cycle, and check it.
+        """Build the folding of these (PE, SIMD) or (PE, SIMD, MMV), and check it.
 
-        `input_width` is by default the one of `default_input_width`.
+        FIFOs are so deep that they never cost a cycle. `input_width` is by default that of
+        `default_input_width`.
         """
         if len(numbers) != len(topology.layers):
             raise ValueError(f"the folding is of {len(numbers)} layers; the network has {len(topology.layers)}")
@@ -93,9 +94,10 @@ class Folding:
     @classmethod
     def at_least(cls, topology: Topology, pe_simd: Sequence[tuple[int, int]],
                  ram_styles: Sequence[str] | None = None) -> "Folding":
-        """Build the folding that is at least so parallel: the next that divides where one leaves a remainder.
+        """Build the folding that is at least so parallel.
 
-        SIMD counts weights, see `bits_per_weight`.
+        Where a number leaves a remainder, the next higher one that does not is taken. SIMD counts
+        weights, see `bits_per_weight`.
         """
         if len(pe_simd) != len(topology.layers):
             raise ValueError(f"the folding is of {len(pe_simd)} layers; the network has {len(topology.layers)}")
@@ -109,7 +111,7 @@ class Folding:
     @classmethod
     def parse(cls, text: str, topology: Topology, input_width: int | None = None,
               whole_bytes: bool = False) -> "Folding":
-        """Read ``(16,9)(8,16)(10,8)``: one (PE, SIMD) per layer, as the literature writes it, or (PE, SIMD, MMV)."""
+        """Read ``(16,9)(8,16)(10,8)``: (PE, SIMD), or (PE, SIMD, MMV), of every layer."""
         number = "[0-9]{1,12}"
         if not re.fullmatch(rf"(\({number},{number}(,{number})?\))+", text.replace(" ", "")):
             raise ValueError(f"folding {text!r} is not written like (16,9)(8,16)(10,8): one (PE,SIMD) per layer, or "
@@ -131,11 +133,11 @@ class Folding:
         return "whole bytes" if self.whole_bytes else "kept slices"
 
     def at_level(self, full: Topology, pruned: Topology) -> "Folding":
-        """Return the folding of the network `full`, which it suits, for the same network with slices pruned.
+        """Return what this folding of the network `full` is with slices pruned.
 
-        Only the first layer can change. Its SIMD stays where it still divides a window. Else it is the
-        largest that does and is not above, unless that would take more cycles than with all slices;
-        then it is the next above.
+        Only the first layer can change. Its SIMD stays where it still divides the bits of a window.
+        Else it is the next lower one that does. Where that would take more cycles than with all
+        slices, it is the next higher one instead.
         """
         first, shape, before = self.layers[0], pruned.layers[0], full.layers[0]
         simd = first.simd
@@ -153,12 +155,12 @@ class Folding:
         return replace(self, layers=(first, *self.layers[1:]), input_width=width)
 
     def together(self, topology: Topology, i: int) -> int:
-        """Slices side by side in what layer `i` takes: all of whole bytes, else as many as its SIMD asks for."""
+        """Slices side by side in what layer `i` takes: all if whole bytes, else as SIMD says."""
         shape = topology.layers[i]
         return shape.n_slices if self.whole_bytes and i == 0 else slices_together(shape, self.layers[i].simd)
 
     def check(self, topology: Topology) -> None:
-        """Raise ValueError unless every layer of `topology` folds evenly; the sentence names numbers that would."""
+        """Raise ValueError unless every layer folds evenly; it names numbers that would."""
         if len(self.layers) != len(topology.layers):
             raise ValueError(f"the folding is of {len(self.layers)} layers; the network has {len(topology.layers)}")
         pools = pools_after(topology)
@@ -177,7 +179,7 @@ class Folding:
 
     @classmethod
     def load(cls, path: Path, topology: Topology) -> "Folding":
-        """Read JSON written by `save`; FIFO depths, RAM styles and the input's width may be left out.
+        """Read JSON written by `save`; all but PE and SIMD may be left out.
 
         Raises
         ------
@@ -241,7 +243,7 @@ def _next(choices: Sequence[int], least: int) -> int:
 
 
 def takes_pixels(topology: Topology) -> bool:
-    """Whether the input comes pixel by pixel, as windows need it, or as one matrix over all of it takes it."""
+    """Return True if the input comes pixel by pixel, as windows need it; else slice by slice."""
     return topology.layers[0].operator.slides
 
 
@@ -267,9 +269,9 @@ def check_input_width(topology: Topology, input_width: int, whole_bytes: bool = 
 def default_input_width(topology: Topology, first: LayerFolding, whole_bytes: bool = False) -> int:
     """Return the bits of the input per beat where the first layer folds like this.
 
-    It is the widest divisor of the input that fits a beat of 64 bits, or what the first layer takes
-    at once where that is wider; where there is one that is a multiple or a divisor of what is
-    taken, the widest such, since anything else needs a converter to a common multiple and back.
+    It divides the input, and is at most 64, or what the first layer takes at once where that is
+    more. It is the widest of these that is a multiple of what is taken, else the widest divisor of
+    that, else the widest: then a converter goes up to a common multiple, and another one down.
     """
     shape = topology.layers[0]
     together = shape.n_slices if whole_bytes else slices_together(shape, first.simd)

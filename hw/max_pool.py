@@ -16,10 +16,11 @@ from cbnn.hw.stream import Kernel, Port, Schedule, counter
 
 @dataclass(frozen=True)
 class MaxPool(Kernel):
-    """OR over size x size pixels, in steps of `size`; rows and columns that fill no pool are dropped.
+    """OR over size x size pixels, in steps of `size`; rows and columns left over are dropped.
 
-    What enters: pixels row by row, `pe` channels of `mmv` neighbouring ones per beat. What leaves: the same, of as many
-    pooled pixels as a beat completes.
+    What enters: pixels row by row, `pe` channels of `mmv` neighbouring ones per beat. What leaves:
+    pooled pixels, likewise; as many neighbouring ones per beat as lie side by side in one that
+    enters, at least one.
 
     Attributes
     ----------
@@ -100,10 +101,10 @@ class MaxPool(Kernel):
         return np.repeat(np.outer(rows, columns).ravel(), self.groups)
 
     def most_waiting(self, width: int) -> int:
-        """Beats that wait at most where those that leave are handed out in pieces of `width` bits, one per cycle.
+        """Beats that wait at most if they are handed out in pieces of `width` bits, one per cycle.
 
-        What leaves comes in bursts, in the last of every `size` rows; what enters comes evenly, every `beat_cycles`
-        or as slowly as handing out takes on average.
+        What leaves comes in bursts, in the last of every `size` rows. What enters comes evenly,
+        every `beat_cycles`, or as slowly as handing out takes on average.
         """
         period, left = self.s_axis.beats, self.m_axis.beats
         piece_cycles = self.m_axis.width * period  # a cycle is `period * width` units of time
@@ -124,7 +125,8 @@ class MaxPool(Kernel):
 def max_pool(clk, rst, s_axis, m_axis, unit):
     """Max pooling over bits: OR of the pixels of a pool; one beat in per cycle.
 
-    A result leaves a cycle after the beat that completes its pool. Rows of four pixels, pools of two:
+    A result leaves a cycle after the beat that completes its pool. For example, rows of four pixels
+    and pools of two:
 
         row 0  1 0 0 0    partial results 1 0
         row 1  0 0 0 1    results         1 1
@@ -196,7 +198,10 @@ def max_pool(clk, rst, s_axis, m_axis, unit):
 
 @block
 def merge_pixels(pixels, beat, unit):
-    """OR the pixels of a beat that are of the same pool: of four pixels and pools of two, 0 1 0 0 becomes 1 0."""
+    """OR the pixels of a beat that are of the same pool.
+
+    For example, with four pixels and pools of two, 0 1 0 0 becomes 1 0.
+    """
     pools, n_pixels, pe = unit.pools, unit.mmv // unit.pools, unit.pe
 
     @always_comb

@@ -1,9 +1,10 @@
-"""In which order the bits of a tensor of several slices come, which the folding chooses.
+"""The order of the bits of a tensor of several slices, which the folding chooses.
 
-A matrix unit takes words of `simd` bits. With one slice `together` it works bit serially: slice
-after slice, the highest first. With more, neighbouring slices form groups, the highest first, and
-the bits of a value lie side by side like the digits of a number, the lowest in the lowest bit. With
-all slices together a value comes as the number that its bits make.
+A matrix unit takes words of `simd` bits. How many slices lie side by side in them is called
+`together`. With one it works bit serially: slice after slice, the highest first. With more,
+neighbouring slices form groups, which come the highest first. Within a group the bits of a value
+lie side by side, the lowest slice in the lowest bit. With all slices together a value comes as the
+number that its bits make.
 
 A window comes group by group, and in each of them row by row, column by column, channel by channel.
 """
@@ -17,16 +18,16 @@ from cbnn.model.operators.matrix import MatrixShape
 
 
 def slices_together(shape: MatrixShape, simd: int) -> int:
-    """Return the fewest slices side by side with which words of `simd` bits fill a window.
+    """Return the fewest slices side by side with which whole words of `simd` bits fill a window.
 
-    Words of 3 and 9 bits fill the 9 values of a 3x3 window in one slice, so that slices come one
-    after another. Words of 24 bits hold 8 slices of 3 values.
+    A 3x3 window has 9 bits in one slice. Words of 3 or 9 bits divide these, so that slices come one
+    after another. Words of 24 bits do not, and hold 8 slices of 3 values.
     """
     return simd // gcd(simd, shape.slice_inputs)
 
 
 def lanes(shape: MatrixShape, together: int) -> tuple[int, ...]:
-    """Return what slices side by side count, the lowest first, relative to the lowest of their group.
+    """Return what each slice of a group counts, relative to the lowest one, which comes first.
 
     One number where slices have weights of their own, since each counts 1 then.
 
@@ -45,7 +46,10 @@ def lanes(shape: MatrixShape, together: int) -> tuple[int, ...]:
 
 
 def group_counts(shape: MatrixShape, together: int) -> tuple[int, ...]:
-    """Return what the lowest slice of every group counts; one number where slices have weights of their own."""
+    """Return what the lowest slice of every group counts.
+
+    One number where slices have weights of their own, since each counts 1 then.
+    """
     if not shape.tensor.shared:
         return (1,)
     return tuple(group[-1] for group in _groups(shape, together))
@@ -59,8 +63,9 @@ def _groups(shape: MatrixShape, together: int) -> list[tuple[int, ...]]:
 def simd_choices(shape: MatrixShape, whole_bytes: bool = False) -> list[int]:
     """Return the SIMD that a layer can have, rising.
 
-    They divide the bits of a window. Where slices share weights, a word holds as many bits of each
-    value, and groups of slices are alike. `whole_bytes`: all slices of a value come together.
+    They divide the bits of a window in all slices. Where slices share weights, a word also holds
+    equally many bits of each of its values, and all groups of slices are alike. `whole_bytes`: all
+    slices of a value come together.
     """
     return [simd for simd in divisors(shape.n_slices * shape.slice_inputs) if _suits(shape, simd, whole_bytes)]
 
@@ -90,8 +95,8 @@ def in_order(bits: NDArray, together: int, by_pixel: bool) -> NDArray:
     ----------
     bits : array (N, slices, height, width, channels), slices from the highest on
     together : slices side by side
-    by_pixel : True where all groups of a pixel come before the next pixel, as windows need it. False where all pixels
-        of a group come before the next group, as a matrix over all of them does
+    by_pixel : True where all groups of a pixel come before the next pixel, as windows need it.
+        False where all pixels of a group come before the next group, as a dense layer takes them
 
     Returns
     -------
@@ -103,13 +108,13 @@ def in_order(bits: NDArray, together: int, by_pixel: bool) -> NDArray:
 
 
 def out_of_order(stream: NDArray, shape: tuple[int, ...], together: int, by_pixel: bool) -> NDArray:
-    """Return bits (N, slices, height, width, channels) of what `in_order` made of them; `shape` is theirs after N."""
+    """Undo `in_order`; return bits (N, slices, height, width, channels), `shape` without N."""
     places = in_order(np.arange(np.prod(shape)).reshape(1, *shape), together, by_pixel)[0]
     return stream[:, np.argsort(places)].reshape(-1, *shape)
 
 
 def ordered_weights(shape: MatrixShape, weights: NDArray, together: int) -> NDArray:
-    """Return weights (mh, mw), in window order, in the order in which their bits come."""
+    """Put weights (mh, mw) from window order into the order of the bits that they meet."""
     if shape.tensor.shared:
         return weights
     groups = weights.reshape(shape.mh, -1, together, shape.slice_inputs)[:, :, ::-1]

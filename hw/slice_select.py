@@ -1,4 +1,4 @@
-"""Slice selection: whole pixels in, their kept slices out; the register slice of the input."""
+"""Slice selection: whole bytes in, their kept slices out, through the input's register slice."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,16 @@ from cbnn.hw.stream import Kernel, Port, Schedule, Stream, joined
 class SliceSelect(Kernel):
     """Select the kept slices of whole bytes.
 
-    What enters: colours of pixels, each in `value_bits`. What leaves: the same colours, each in a bit per kept slice,
-    the lowest slice lowest. Selecting costs wires only; the beats pass through a register slice.
+    What enters: colours of pixels, each in `value_bits`. What leaves: the same colours, each with a
+    bit per kept slice, the lowest slice in the lowest bit. Selection costs wires only; the beats
+    then pass through a register slice.
 
     Attributes
     ----------
+    values : colours per beat
+    value_bits : bits of a colour as it enters, whole bytes
     kept : slices, rising
+    beats : per image
     """
 
     values: int
@@ -42,7 +46,7 @@ class SliceSelect(Kernel):
 def slice_select(clk, rst, s_axis, m_axis, unit):
     """Select the kept slices of every value, and register the beat.
 
-    Values of 8 bits, slices 7 and 6: 10110011 01000000 becomes 10 01.
+    For example, slices 7 and 6 of two values of 8 bits: 10110011 01000000 becomes 10 01.
     """
     kept = Stream(unit.m_axis.width)
     # A copy, since slices of a module's own ports do not convert.

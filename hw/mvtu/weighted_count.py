@@ -1,8 +1,8 @@
-"""Agreements of several slices side by side, each times what its slice counts.
+"""The count of bits that agree with their weights, each times what its slice counts.
 
-Slices that share weights are counted by themselves, in XNOR-popcounts side by side. Their counts
-are added in levels of four, each registered; what a slice counts is a power of two, so that a count
-times it is the count on other wires.
+Every slice of a group that shares weights has an XNOR-popcount of its own. Their counts are added
+in levels of four, each registered. What a slice counts is a power of two, so that to multiply by it
+is only to shift wires.
 """
 
 from dataclasses import dataclass
@@ -69,8 +69,9 @@ class WordCount:
 def weighted_count(clk, advance, weights, inputs, count, unit):
     """Count agreements slice by slice, and add these counts, each times what its slice counts.
 
-    Two values of three slices that count 4, 2 and 1, both weights 1: 6 = 110 and 3 = 011 agree in 1,
-    2 and 1 bits, and the count is 4 * 1 + 2 * 2 + 1 = 9, which is 6 + 3.
+    For example, two values, both weights 1, and three slices that count 4, 2 and 1: of 6 = 110 and
+    3 = 011 one bit agrees in the first slice, two in the second and one in the third. The count is
+    4 * 1 + 2 * 2 + 1 * 1 = 9, which is 6 + 3.
     """
     lanes = unit.lanes
     n, n_lanes = len(weights), len(lanes)

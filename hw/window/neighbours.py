@@ -57,7 +57,7 @@ def join_windows(clk, advance, row, column, taps, m_tdata, unit):
 
 @block
 def find_inside(clk, advance, row, column, inside, unit):
-    """Tell which pixels that the windows reach over the image has, a cycle later, as the words come."""
+    """Tell which pixels that windows reach over are in the image, a cycle later, with the words."""
     layer, span, kernel = unit.layer, unit.span_pixels, unit.layer.kernel
     row_masks = inside_masks(unit.n_windows[0], unit.in_shape[0], layer.stride, kernel, layer.padding)
     column_masks = inside_masks(unit.n_windows[1], unit.in_shape[1], unit.mmv * layer.stride, span, layer.padding)

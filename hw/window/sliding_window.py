@@ -1,12 +1,14 @@
 """Sliding window unit (SWU): a line buffer that turns a raster of pixels into windows.
 
-The line buffer is a ring of words. Rows are freed as soon as no window needs them, and rows of the next image are
-taken in while the last windows of this one leave, so that images follow each other without a gap. Padding costs no
-cycle: pixels outside the image are replaced on their way out. Where slices of a tensor come one after another, or
-group by group, every window leaves once per slice, or group.
+The line buffer is a ring of words. Rows are freed as soon as no window needs them, and rows of the
+next image are taken in while the last windows of this one leave, so that images follow each other
+without a gap. Padding costs no cycle: pixels outside the image are replaced on their way out. Where
+slices of a tensor come one after another, or group by group, every window leaves once per slice, or
+group.
 
-A unit that must deliver several words per cycle keeps a copy of the ring per word, all read at once. One that gives
-several neighbouring windows per cycle has words of as many pixels, so that it also takes as many.
+A unit that must deliver several words per cycle keeps a copy of the ring per word, all read at
+once. A unit that gives several neighbouring windows per cycle has words of as many pixels, and so
+also takes as many pixels per cycle.
 """
 
 from dataclasses import dataclass
@@ -30,11 +32,13 @@ from cbnn.model.operators.matrix import MatrixShape
 class SlidingWindow(Kernel):
     """Windows of one convolution.
 
-    What enters: pixels row by row; of each pixel every slice, or group of slices side by side, the highest first; of
-    these all channels, `word` bits per beat. What leaves: windows row by row; of each window every slice, or group;
-    of these rows, columns, channels, ``ports * word`` bits per beat.
+    What enters: pixels row by row; of each pixel every slice, or group of slices side by side, the
+    highest first; of these all channels, `word` bits per beat. What leaves: windows row by row; of
+    each window every slice, or group; of these rows, columns, channels, ``ports * word`` bits per
+    beat.
 
-    With `mmv` above 1 a word has as many neighbouring pixels, and a beat as many neighbouring windows, whole.
+    With `mmv` above 1 a word that enters has `mmv` neighbouring pixels, and a beat that leaves has
+    `mmv` whole neighbouring windows.
 
     Attributes
     ----------
@@ -42,8 +46,9 @@ class SlidingWindow(Kernel):
     n_slices : slices, or groups, that come one after another
     word : bits of the line buffer's words; divides the bits of a pixel, or is `mmv` times these
     ports : words delivered per cycle; above 1 only where `word` holds a whole pixel
-    pooled_from : rows and columns before the pooling that pixels come from, and its size, where they do; they come
-        in bursts then
+    pooled_from : None, or, where pixels come from a pool, the rows and columns before it, and its
+        size; they come in bursts then
+    mmv : neighbouring windows per beat
     """
 
     in_shape: tuple[int, int, int]
@@ -64,9 +69,9 @@ class SlidingWindow(Kernel):
     @lru_cache(4096)
     def for_layer(cls, name: str, shape: MatrixShape, simd: int, together: int = 1, mmv: int = 1,
                   pooled_from: tuple[int, int, int] | None = None) -> "SlidingWindow":
-        """Build the narrowest unit that gives a matrix unit its words of `simd` bits, for `mmv` windows at once.
+        """Build the narrowest unit that gives a matrix unit words of `simd` bits of `mmv` windows.
 
-        So many slices lie side by side `together`.
+        `together` slices lie side by side.
         """
         layer = cast(Conv, shape.operator)
         word = cls.word_of(shape, simd, together, mmv)
@@ -119,7 +124,7 @@ class SlidingWindow(Kernel):
 
     @cached_property
     def end_columns(self) -> tuple[int, ...]:
-        """For each column of windows the column of the image after the last one that it needs, in words of pixels."""
+        """For each column of windows the column of words after the last one that it needs."""
         ends = _ends(self.n_windows[1] * self.mmv, self.in_shape[1], self.layer)
         return tuple(-(-end // self.mmv) for end in ends[self.mmv - 1 :: self.mmv])
 
@@ -127,9 +132,10 @@ class SlidingWindow(Kernel):
     def depth(self) -> int:
         """Words of the ring, a power of two.
 
-        Where both sides take the whole interval for an image, neither ever waits for the other: windows leave evenly,
-        the first one as late as it must so that no other waits for its pixels. Room is needed for what has come or is
-        coming when a row of windows has left, less the rows freed before.
+        Where both sides take the whole interval for an image, neither ever waits for the other:
+        windows leave evenly, the first one as late as it must so that no other waits for its
+        pixels. Room is needed for what has come or is coming when a row of windows has left, less
+        the rows freed before.
         """
         height, width, _ = self.in_shape
         rows, columns, pool = self.pooled_from or (height, width, 1)
@@ -150,7 +156,7 @@ class SlidingWindow(Kernel):
 
     @cached_property
     def most_owed(self) -> int:
-        """Words that may be freed before they come, since no window needs them: a stride passes them over."""
+        """Words that may be freed before they come, since a stride skips them."""
         return max(0, *(after * self.row_words - self.stored_words(i, self.n_windows[1] - 1)
                         for i, after in enumerate([*self.first_rows[1:], self.in_shape[0]])))
 
@@ -186,7 +192,7 @@ class SlidingWindow(Kernel):
 
     @cached_property
     def port_places(self) -> tuple[tuple[int, int], ...]:
-        """Row and column, in words of pixels, of the word that each port reads, relative to the first one's."""
+        """Row and column, in words, of what each port reads, relative to the first port's."""
         columns = len(self.span_words)
         return tuple(divmod(port, columns) for port in range(self.ports))
 
@@ -197,7 +203,7 @@ class SlidingWindow(Kernel):
 
     @property
     def latency_cycles(self) -> int:
-        """A window starts when its last pixel has been stored and the window before has left; then a beat a cycle."""
+        """A beat a cycle, once a window's last pixel is stored and the one before has left."""
         start = -self.window_beats
         for i in range(self.n_windows[0]):
             for j in range(self.n_windows[1]):
@@ -234,16 +240,16 @@ class SlidingWindow(Kernel):
 
 
 def _port_counts(kernel: int) -> list[int]:
-    """Pixels that can be delivered per cycle: parts of a window row, or whole rows, in equal steps."""
+    """Pixels that can be delivered per cycle: an equal part of a window's row, or of its rows."""
     square = kernel**2
     return [n for n in range(1, square + 1) if square % n == 0 and (kernel % n == 0 or n % kernel == 0)]
 
 
 def _span_words(layer: Conv, mmv: int) -> range:
-    """Columns of the words that `mmv` neighbouring windows reach over, relative to where the first one would start.
+    """Columns of words that `mmv` neighbouring windows reach over.
 
-    That is without padding: with padding of 1 and words of four pixels, 3x3 windows reach over pixels -1 to 4, and so
-    over words -1 to 1.
+    Column 0 is where the first window would start without padding. For example, four 3x3 windows
+    with padding of 1 reach over pixels -1 to 4, and so over words -1 to 1 of four pixels.
     """
     last = (mmv - 1) * layer.stride + layer.kernel - 1
     return range(-layer.padding // mmv, (last - layer.padding) // mmv + 1)

@@ -1,4 +1,4 @@
-"""Folding search: the cheapest folding for an interval, the fastest within a budget, and some in between.
+"""Folding search: the cheapest for an interval, the fastest within a budget, and some in between.
 
 A layer's kernels cost what its own (PE, SIMD) say; only width converters and FIFOs depend on the
 layer before too. So a folding is a path through the layers, and its cost is the sum of the nodes
@@ -72,9 +72,9 @@ class Budget:
 
 @dataclass(frozen=True)
 class _Option:
-    """A folding of one layer: the bits it takes per beat, its cycles and costs, without converters in front of it.
+    """A folding of one layer, with its cycles and costs, without converters in front of it.
 
-    `slowest` is the kernel that takes these cycles.
+    It takes `takes` bits per beat; `slowest` is the kernel that takes `cycles`.
     """
 
     folding: LayerFolding
@@ -127,7 +127,10 @@ class Search:
 
     @property
     def limit(self) -> str:
-        """What limits the network at any cost: a kernel, and the folding of its layer at which it is fastest."""
+        """What limits the network at any cost, as a sentence.
+
+        It names a kernel, its cycles, and the folding of its layer, which is the fastest there is.
+        """
         limit = self._limit
         return f"{limit.slowest.name} takes {limit.cycles:,} cycles at {limit.folding}, and no folding is faster"
 
@@ -150,7 +153,7 @@ class Search:
         return self._lay_out(found)
 
     def fastest(self, budget: Budget) -> Accelerator:
-        """Return the accelerator within the budget with the fewest cycles per image, and of those with the fewest LUTs.
+        """Return the fastest accelerator within the budget, of several the one with fewest LUTs.
 
         Raises
         ------
@@ -169,7 +172,7 @@ class Search:
         return self._lay_out(labels[i])
 
     def front(self, n_points: int, budget: Budget = Budget()) -> list[Accelerator]:
-        """Return accelerators from the fastest to the slowest of which none is better in cycles and in LUTs.
+        """Return accelerators, the fastest first, of which none is better in both cycles and LUTs.
 
         At most `n_points` intervals are looked at, in equal steps among those that there are, by
         their logarithm.
@@ -232,7 +235,7 @@ class Search:
                        block_rams=option.block_rams + rams)
 
     def _join(self, i: int, pe: int, mmv: int, simd: int, takes: int) -> tuple[int, int]:
-        """Cost of what lies between layer `i` at (`pe`, `simd`, `mmv`) and one that takes so many bits."""
+        """Cost of what joins layer `i` at such a folding to one that `takes` so many bits."""
         shape, pool = self.layers[i], self.pools[i]
         before: Kernel = RegisterSlice("rows", mmv * pe, shape.n_windows * shape.mh // (mmv * pe))
         if pool:
@@ -245,7 +248,7 @@ class Search:
         return self._joined(i, folding.pe, folding.mmv, folding.simd if self.pools[i] else 0, takes)
 
     def _shortest(self, interval_cycles: int, budget: Budget) -> _Label | None:
-        """Return the cheapest chain within the budget whose layers take at most so many cycles each."""
+        """Return the cheapest chain within the budget, of layers of at most so many cycles."""
         if budget.block_rams is not None:
             # Without the bound one path per option is kept, which is much faster. Often it is within the bound.
             free = self._shortest(interval_cycles, Budget(budget.luts))
@@ -267,7 +270,7 @@ class Search:
                       (*label.chain, option))
 
     def _worth(self, i: int, interval_cycles: int, bounded: bool) -> list[_Option]:
-        """Return the options of a layer that are fast enough and may be part of the cheapest folding.
+        """Return the fast enough options of a layer that may be part of the cheapest folding.
 
         An option cannot be if another one costs no more, even with the most expensive converters
         that can stand before and after that one.
@@ -309,9 +312,9 @@ class Search:
 def _budgets(budget: Budget, layers: list[list[_Option]]) -> list[list[tuple[float, float, float]]]:
     """Return bounds that a path to every layer must keep, so that the layers after it still fit.
 
-    A bound is the LUTs and the block RAMs times two prices, and the highest sum. One bound is of LUTs
-    only, one of block RAMs only, and one of both, each in proportion to its budget: for layers that
-    take either many LUTs or many block RAMs it is the one that tells.
+    A bound is a price per LUT, a price per block RAM, and the highest sum. One bound is of LUTs
+    only, one of block RAMs only. One is of both, each in proportion to its budget: it is the
+    tightest where layers take either many LUTs or many block RAMs.
     """
     luts, rams = budget.luts, budget.block_rams
     bounds = [(1.0, 0.0, float(luts))] if luts is not None else []
@@ -327,7 +330,7 @@ def _budgets(budget: Budget, layers: list[list[_Option]]) -> list[list[tuple[flo
 
 
 def _best(labels: list[_Label], bounds: list[tuple[float, float, float]], bounded: bool) -> list[_Label]:
-    """Return the cheapest label, or, where block RAMs count too, those of which none is better in both."""
+    """Return the cheapest label; where block RAMs count too, those that none beats in both."""
     for lut, ram, most in bounds:
         labels = [label for label in labels if lut * label.luts + ram * label.block_rams <= most + ROUNDING]
     labels.sort(key=lambda label: (label.luts, label.block_rams))
