@@ -44,7 +44,7 @@ VGG = "128C3-128C3-MP2-256C3-256C3-MP2-512C3-512C3-MP2-1024FC-1024FC-10FC"
 NETWORKS = {
     "TFC": ("64FC-64FC-64FC-10FC", (28, 28, 1), 1, "sliced", "(16,49)(8,8)(8,8)(10,8)", 10_000),
     "LFC": ("1024FC-1024FC-1024FC-64FC", (26, 32, 1), 1, "sliced", "(32,64)(64,32)(32,64)(16,8)", 1000),
-    "CNV": (CNV, (32, 32, 3), 8, "weighted", "(16,27)(32,32)(16,32)(16,32)(4,32)(1,32)(1,4)(1,8)(5,1)", 100),
+    "CNV": (CNV, (32, 32, 3), 8, "weighted", "(16,24)(32,32)(16,32)(16,32)(4,32)(1,32)(1,4)(1,8)(5,1)", 100),
     "SFC": ("256FC-256FC-256FC-10FC", (28, 28, 1), 1, "sliced", "(256,49)(256,16)(256,16)(10,16)", 1000),
     "TFC, one image per cycle": ("64FC-64FC-64FC-10FC", (28, 28, 1), 1, "sliced", "(64,784)(64,64)(64,64)(10,64)",
                                  1000),
@@ -53,6 +53,8 @@ NETWORKS = {
 }
 INPUT_WIDTHS = {"TFC, one image per cycle": 784}
 """Bits of the input per beat, where they are not the default."""
+WHOLE_BYTES = ("CNV",)
+"""Those whose input is whole pixels, as FINN's is."""
 NOT_SYNTHESISED = ("VGG",)
 """Yosys was stopped after 19 minutes."""
 CLOCKED = ("TFC", "CNV")
@@ -65,7 +67,8 @@ def unit_of(name: str) -> tuple[Network, Accelerator]:
     network = random_network(Topology.parse(layers, in_shape, bits, first_layer=first_layer), 0)
     module = re.sub(r"\W+", "_", name.lower())
     width = INPUT_WIDTHS.get(name)
-    return network, accelerator(network, Folding.parse(folding, network.topology, width), module)
+    return network, accelerator(network, Folding.parse(folding, network.topology, width, name in WHOLE_BYTES),
+                                module)
 
 
 def latency_bound(unit: Accelerator) -> int:

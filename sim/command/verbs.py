@@ -162,5 +162,5 @@ def next_step(name: str, *words: object, **changed: object) -> None:
     carried = {key: context.params[key] for key in context.params
                if key in CARRIED and key in known and given(key)}
     options = [word for key, value in (carried | changed).items() if value is not None
-               for word in (known[key], value)]
+               for word in ((known[key],) if value is True else (known[key], value))]
     tell_command([name, *words, *options])

@@ -249,6 +249,8 @@ def test_cycles_takes_one_folding_for_all_levels(cbnn) -> None:
 def test_the_next_verb_gets_what_was_given(cbnn, folder: Path) -> None:
     _, _, err = cbnn("cycles", *WORDS, *FOLDING, "--input-width", 4)
     assert err == f"next: cbnn simulate {' '.join(WORDS)} --folding '{FOLDING[1]}' --input-width 4\n"
+    _, _, err = cbnn("cycles", *WORDS, *FOLDING, "--whole-bytes")
+    assert err == f"next: cbnn simulate {' '.join(WORDS)} --folding '{FOLDING[1]}' --whole-bytes\n"
     _, _, err = cbnn("fold", "net.npz", "--interval", 400, "--input-width", 4, "--out", "my folding.json")
     assert err.splitlines()[-1] == "next: cbnn fifos net.npz --folding 'my folding.json' --out 'my folding.json'"
     words = shlex.split(err.splitlines()[-1].removeprefix("next: cbnn "))
