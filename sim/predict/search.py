@@ -16,7 +16,7 @@ FIFO depths, which cost no cycle. The search is over chains, as topologies are.
 
 from bisect import bisect_left
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 
 from cbnn.hw.accelerator import Accelerator, accelerator, entry
 from cbnn.hw.builders import node_kernels, tail_kernels, widths_converted
@@ -29,6 +29,7 @@ from cbnn.hw.slice_order import divisors, simd_choices, slices_together
 from cbnn.hw.stream import Kernel
 from cbnn.hw.window.sliding_window import SlidingWindow
 from cbnn.model.operators.matrix import MatrixShape
+from cbnn.model.operators.max_pool import PoolShape
 from cbnn.model.topology import Topology
 
 DEVICES = {
@@ -113,7 +114,10 @@ class Search:
         if input_width is not None:
             check_input_width(topology, input_width, whole_bytes)
         self.layers, self.pools = topology.layers, pools_after(topology)
-        self.options = [self._options_of(i) for i in range(len(self.layers))]
+        between = [None, *self.pools, None]
+        self.options = [list(_options(i, shape, between[i], between[i + 1], whole_bytes and i == 0))
+                        for i, shape in enumerate(self.layers)]
+        self.options[0] = [self._with_input(option) for option in self.options[0]]
         # Marks of results cost the same at every folding that has fewer than 64 images in flight.
         marks = self._lay_out(_Label(0, 0, tuple(options[0] for options in self.options))).marks.luts
         self.options[0] = [replace(option, luts=option.luts + marks) for option in self.options[0]]
@@ -190,38 +194,6 @@ class Search:
                          for cycles in wanted})
         found = [self._lay_out(label) for cycles in chosen if (label := self._shortest(cycles, budget))]
         return [unit for i, unit in enumerate(found) if i == 0 or unit.luts < found[i - 1].luts]
-
-    def _options_of(self, i: int) -> list[_Option]:
-        shape, whole_bytes = self.layers[i], self.whole_bytes and i == 0
-        options = []
-        for simd in simd_choices(shape, whole_bytes):
-            if default_fifo_depth(shape, simd) > MAX_FIFO_DEPTH:
-                continue
-            together = shape.n_slices if whole_bytes else slices_together(shape, simd)
-            for pe in divisors(shape.mh):
-                unfolded = pe == shape.mh and simd == shape.n_slices * shape.slice_inputs
-                for mmv in mmv_choices(shape, self.pools[i]) if unfolded else [1]:
-                    folding = LayerFolding(pe, simd, default_fifo_depth(shape, simd), mmv=mmv)
-                    options.append(self._option(i, folding, together))
-        return options if i else [self._with_input(option) for option in options]
-
-    def _option(self, i: int, folding: LayerFolding, together: int) -> _Option:
-        shape, pool, simd = self.layers[i], self.pools[i - 1] if i else None, folding.simd
-        slides = shape.operator.slides
-        takes = SlidingWindow.word_of(shape, simd, together, folding.mmv) if slides else simd
-        # A kernel before it that gives just the bits that it takes, so that no converter is counted here.
-        before: Kernel = RegisterSlice("before", takes, shape.tensor.n_bits // takes)
-        if slides and pool:
-            size, pe = pool.operator.size, min(takes, shape.in_shape[2])
-            before = MaxPool("before", pool.in_shape, size, pe, (0,), 1 << 16, size * takes // pe if takes > pe else 1)
-        name = f"%s{i}"
-        kernels = node_kernels(name, shape, None, folding, together, before)
-        if after := self.pools[i]:
-            kernels += node_kernels(name, after, None, folding, 1, kernels[-1])
-        if shape.operator.scores:
-            kernels += tail_kernels("%s", shape, None, kernels[-1])
-        slowest = max(kernels, key=lambda kernel: kernel.interval_cycles)
-        return _Option(folding, takes, slowest, slowest.interval_cycles, *_cost(kernels))
 
     def _with_input(self, option: _Option) -> _Option:
         """Add what takes the input, which depends on the first layer only."""
@@ -307,6 +279,38 @@ class Search:
         if self.input_width is not None:
             return self.input_width
         return default_input_width(self.topology, first, self.whole_bytes)
+
+
+@lru_cache(256)
+def _options(i: int, shape: MatrixShape, before: PoolShape | None, after: PoolShape | None,
+             whole_bytes: bool) -> tuple[_Option, ...]:
+    """Return all foldings of layer `i`, between these pools; levels of pruning share those of all but the first."""
+    options = []
+    for simd in simd_choices(shape, whole_bytes):
+        if default_fifo_depth(shape, simd) > MAX_FIFO_DEPTH:
+            continue
+        together = shape.n_slices if whole_bytes else slices_together(shape, simd)
+        for pe in divisors(shape.mh):
+            unfolded = pe == shape.mh and simd == shape.n_slices * shape.slice_inputs
+            for mmv in mmv_choices(shape, after) if unfolded else [1]:
+                folding = LayerFolding(pe, simd, default_fifo_depth(shape, simd), mmv=mmv)
+                takes = SlidingWindow.word_of(shape, simd, together, mmv) if shape.operator.slides else simd
+                kernels = node_kernels(f"%s{i}", shape, None, folding, together, _giving(takes, shape, before))
+                if after:
+                    kernels += node_kernels(f"%s{i}", after, None, folding, 1, kernels[-1])
+                if shape.operator.scores:
+                    kernels += tail_kernels("%s", shape, None, kernels[-1])
+                slowest = max(kernels, key=lambda kernel: kernel.interval_cycles)
+                options.append(_Option(folding, takes, slowest, slowest.interval_cycles, *_cost(kernels)))
+    return tuple(options)
+
+
+def _giving(width: int, shape: MatrixShape, pool: PoolShape | None) -> Kernel:
+    """Return a kernel that gives beats of just this width, so that no converter is counted after it."""
+    if not (shape.operator.slides and pool):
+        return RegisterSlice("before", width, shape.tensor.n_bits // width)
+    size, pe = pool.operator.size, min(width, shape.in_shape[2])
+    return MaxPool("before", pool.in_shape, size, pe, (0,), 1 << 16, size * width // pe if width > pe else 1)
 
 
 def _budgets(budget: Budget, layers: list[list[_Option]]) -> list[list[tuple[float, float, float]]]:
