@@ -6,8 +6,12 @@ Every kernel has one formula, `Kernel.luts`: its `lut_terms` times its `LUT_CONS
 How good they are: `tests/sim/synth/test_estimates.py` holds small kernels, none of which was
 fitted to, against Yosys. Estimates of LUTs differ by at most 15 % and 8 LUTs more; those of FIFOs
 by 15 % and 6, of width converters by 10 % and 5, of classifying by 10 % and 2, of
-register slices not at all. Block RAMs are exact. A fitted constant that doubles or vanishes puts a
-kernel out of these bounds.
+register slices and of slice selection not at all. Block RAMs are exact. A fitted constant that
+doubles or vanishes puts a kernel out of these bounds.
+
+Two shapes are known to be out of them: four rows of constant weights of three values in eight
+slices side by side are estimated at a fifth less than Yosys counts; pools that take a whole row of the image in
+one beat have their partial result in registers, and are estimated at up to a half more.
 """
 
 from dataclasses import dataclass
@@ -39,19 +43,39 @@ def ram_luts(n_words: int, width: int) -> int:
     return _lut_ram(n_words, width)[1]
 
 
-def memory_luts(n_words: int, width: int) -> int:
-    """LUTs of a RAM that Yosys places as it likes; none where it is block RAM."""
-    points, luts = _lut_ram(n_words, width)
-    return luts if points <= BLOCK_RAM_POINTS * block_rams(n_words, width) else 0
+def memory_luts(n_words: int, width: int, read: range | None = None) -> int:
+    """LUTs of a RAM that Yosys places as it likes; none where it is block RAM.
+
+    `read` are the bits of a word that are read, if not all are: what holds no such bit is dropped
+    after the RAM has been placed.
+    """
+    points, luts, bits = _lut_ram(n_words, width)
+    if points > BLOCK_RAM_POINTS * block_rams(n_words, width):
+        return 0
+    return luts * _columns(read or range(width), bits) // _columns(range(width), bits)
 
 
-def memory_block_rams(n_words: int, width: int) -> int:
-    """Block RAMs of a RAM that Yosys places as it likes."""
-    return 0 if memory_luts(n_words, width) else block_rams(n_words, width)
+def memory_block_rams(n_words: int, width: int, read: range | None = None) -> int:
+    """Block RAMs of a RAM that Yosys places as it likes, see `memory_luts`.
+
+    An even number side by side is used in pairs of 36 Kib.
+    """
+    if memory_luts(n_words, width):
+        return 0
+    depth, bits = _block_shape(n_words, width)
+    in_pair = 2 if _columns(range(width), bits) % 2 == 0 else 1
+    return -(-n_words // depth) * in_pair * _columns(read or range(width), in_pair * bits)
 
 
-def _lut_ram(n_words: int, width: int) -> tuple[float, int]:
-    """Points and LUTs of a RAM made of LUTs, in the layout of the fewest points, which Yosys takes.
+def _columns(read: range, bits: int) -> int:
+    """Return how many of the parts side by side, of so many bits each, hold bits of `read`."""
+    return -(-read.stop // bits) - read.start // bits
+
+
+def _lut_ram(n_words: int, width: int) -> tuple[float, int, int]:
+    """Points, LUTs and bits of a part of a RAM made of LUTs, in the layout of the fewest points.
+
+    That is the one which Yosys takes.
 
     Four LUTs count 8 points, 7 of them in proportion to the bits that are used. Where the words
     fill several rows, a row to write is selected, which takes a LUT per row, and a row to read,
@@ -66,13 +90,19 @@ def _lut_ram(n_words: int, width: int) -> tuple[float, int]:
         if rows > 1:
             points += 0.5 * (rows + (rows - 1) * width)
             luts += rows + -(-(rows - 1) // 3) * width
-        layouts.append((points, luts))
+        layouts.append((points, luts, bits))
     return min(layouts)
 
 
 def block_rams(n_words: int, width: int) -> int:
     """Block RAMs of 18 Kib, all of the one shape that takes the fewest."""
-    return min(-(-n_words // depth) * -(-width // bits) for depth, bits in SHAPES)
+    depth, bits = _block_shape(n_words, width)
+    return -(-n_words // depth) * -(-width // bits)
+
+
+def _block_shape(n_words: int, width: int) -> tuple[int, int]:
+    """Return the shape of which a memory takes the fewest block RAMs."""
+    return min(SHAPES, key=lambda shape: -(-n_words // shape[0]) * -(-width // shape[1]))
 
 
 @dataclass(frozen=True)

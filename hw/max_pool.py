@@ -84,9 +84,13 @@ class MaxPool(Kernel):
 
     @property
     def lut_terms(self) -> tuple[float, ...]:
-        """Partial results; OR and multiplexer; counters of rows, columns and partial results."""
+        """Partial results; OR and multiplexer; counters of rows, columns and partial results.
+
+        A LUT of six inputs has room for four pixels, the partial result and the choice; one more for five more pixels.
+        """
         counts = self.in_shape[0], self.columns, self.out_beats[1] * self.groups
-        return self.memory_luts, self.mmv * self.pe, sum((n - 1).bit_length() for n in counts)
+        n_pixels = self.mmv // self.pools
+        return self.memory_luts, self.m_axis.width * -(-(n_pixels + 1) // 5), sum((n - 1).bit_length() for n in counts)
 
     @property
     def schedule(self) -> Schedule:

@@ -142,8 +142,18 @@ class Mvtu(Kernel):
 
     @property
     def element_bits(self) -> int:
-        """Bits of an element's sum, and of what is done with it; fewer LUTs, since ROMs seldom need all of theirs."""
-        return self.sum_width + (0 if self.starts else self.threshold_width)
+        """Bits of an element's sum, and of what is done with it: shifts, and a comparison.
+
+        Constant weights are optimised together with the element. Then gaps are constant too, so that
+        the lowest bits of a shifted sum are those of the count, and nothing is compared with a
+        constant threshold; where what a row needs is read, the sum takes no LUTs of its own.
+        """
+        if self.n_weight_words == 1 and self.n_row_words == 1:
+            return self.sum_width - (0 if self.starts else min(self.gaps))
+        threshold = 0 if self.starts else self.threshold_width
+        if self.n_weight_words == 1:
+            return threshold
+        return self.sum_width * (1 if self.starts else max(self.gaps).bit_length()) + threshold
 
     @property
     def rom_shapes(self) -> tuple[RomShape, RomShape]:
@@ -164,18 +174,19 @@ class Mvtu(Kernel):
     def lut_terms(self) -> tuple[float, ...]:
         """XNOR-popcounts; with constant weights the bits of all rows, and of one; sums; ROMs.
 
-        Rows share some logic of constant weights. The ROMs are of weights and of what rows need;
-        last are bits of their addresses, half as much again where a count is no power of two, so
-        that it is compared with its end.
+        Rows share some logic of constant weights, the windows of a beat share none. The ROMs are of
+        weights and of what rows need; last are bits of their addresses, half as much again where a
+        count is no power of two, so that it is compared with its end.
         """
         weights, rows = self.rom_shapes
         addresses = sum((n - 1).bit_length() * (1 if n & (n - 1) == 0 else 1.5)
                         for n in (self.n_weight_words, self.n_row_words))
         elements = self.mmv * self.pe
         unfolded = self.mmv * self.simd if self.n_weight_words == 1 else 0
-        nines, rest, added = (0, 0, 0) if unfolded else self.count.popcount_lut_terms
-        return (elements * nines, elements * rest, elements * (added + self.count.added_bits), self.pe * unfolded,
-                unfolded, elements * self.element_bits, weights.luts, rows.luts, addresses)
+        nines, rest, added = self.count.popcount_lut_terms
+        folded = 0 if unfolded else elements
+        return (folded * nines, folded * rest, folded * (added + self.count.added_bits), self.pe * unfolded, unfolded,
+                elements * self.element_bits, weights.luts, rows.luts, addresses)
 
     @property
     def roms(self) -> tuple[Rom, ...]:

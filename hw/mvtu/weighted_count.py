@@ -59,10 +59,9 @@ class WordCount:
 
     @property
     def added_bits(self) -> int:
-        """Bits of the adders after the popcounts."""
-        if len(self.lanes) == 1:
-            return 0
-        return added_bits([self.values.bit_length() + lane.bit_length() - 1 for lane in self.lanes])
+        """Bits that are added after the popcounts."""
+        width, shifts = self.values.bit_length(), [lane.bit_length() - 1 for lane in self.lanes]
+        return added_bits([range(shift, shift + width) for shift in shifts])
 
 
 @block

@@ -35,20 +35,33 @@ def adder_levels(n: int) -> int:
 
 
 def popcount_lut_terms(simd: int) -> tuple[int, int, int]:
-    """Return what its LUTs are in proportion to: nines of bits, bits beyond them, bits added."""
+    """Return what its LUTs are in proportion to: nines of bits, bits beyond them, bits added.
+
+    Up to three bits are counted by a LUT per bit of the count.
+    """
+    if simd <= 3:
+        return 0, simd.bit_length(), 0
     n_nines = (simd + 1) // NINE
     rest = max(0, simd - NINE * n_nines)
-    return n_nines, rest, added_bits([4] * n_nines + [rest.bit_length()] * (rest > 0))
+    return n_nines, rest, added_bits([range(4)] * n_nines + [range(rest.bit_length())] * (rest > 0))
 
 
-def added_bits(widths: list[int]) -> int:
-    """Return the bits that adders add where numbers of these widths become one."""
-    adders = 0
-    while len(widths) > 1:
-        groups = [widths[i : i + FAN_IN] for i in range(0, len(widths), FAN_IN)]
-        adders += sum(sum(sorted(group)[:-1]) + len(group) // 3 for group in groups)
-        widths = [max(group) + (len(group) - 1).bit_length() for group in groups]
-    return adders
+def added_bits(numbers: list[range]) -> int:
+    """Return the bits that adders add where numbers become one, which is only where they overlap.
+
+    Each number is given by the places of its bits: one of 2 bits that is shifted by 3 is range(3, 5).
+    """
+    added = 0
+    while len(numbers) > 1:
+        sums = []
+        for i in range(0, len(numbers), FAN_IN):
+            group = numbers[i : i + FAN_IN]
+            overlapping = sum(map(len, group)) - len(set().union(*group))
+            added += overlapping + len(group) // 3 if overlapping else 0
+            carries = (len(group) - 1).bit_length() if overlapping else 0
+            sums.append(range(min(n.start for n in group), max(n.stop for n in group) + carries))
+        numbers = sums
+    return added
 
 
 @dataclass(frozen=True)

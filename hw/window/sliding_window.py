@@ -11,6 +11,7 @@ once. A unit that gives several neighbouring windows per cycle has words of as m
 also takes as many pixels per cycle.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import cast
@@ -23,7 +24,7 @@ from cbnn.hw.delay import advance_when_free
 from cbnn.hw.stream import Kernel, Port, Schedule
 from cbnn.hw.window.line_buffer import fill_level, line_buffer
 from cbnn.hw.window.neighbours import join_windows
-from cbnn.hw.window.window_walk import Walk, select_padding, walk_windows
+from cbnn.hw.window.window_walk import Walk, inside_masks, select_padding, walk_windows
 from cbnn.model.operators.conv import Conv
 from cbnn.model.operators.matrix import MatrixShape
 
@@ -213,18 +214,48 @@ class SlidingWindow(Kernel):
     @property
     def memory_luts(self) -> int:
         """LUTs of the copies of the ring, where they are not block RAM."""
-        return self.ports * memory_luts(self.depth, self.word)
+        return sum(memory_luts(self.depth, self.word, bits) for bits in self._bits_read)
 
     @property
     def block_rams(self) -> int:
         """A copy of the ring per port."""
-        return self.ports * memory_block_rams(self.depth, self.word)
+        return sum(memory_block_rams(self.depth, self.word, bits) for bits in self._bits_read)
+
+    @cached_property
+    def _bits_read(self) -> list[range]:
+        """Bits of its words that each port reads; ports that read nothing but padding are left out.
+
+        Of several windows the first and the last reach over parts of words.
+        """
+        if self.mmv == 1:
+            return [range(self.word)] * self.ports
+        rows, columns = self._reached(any)
+        bits, places = self.in_shape[2], [divmod(column - self.layer.padding, self.mmv) for column in columns]
+        in_words = [[place for word_read, place in places if word_read == word] for word in self.span_words]
+        return [range(pixels[0] * bits, (pixels[-1] + 1) * bits) for pixels in in_words if pixels] * len(rows)
+
+    def _reached(self, which: Callable[[Iterable[int]], bool]) -> tuple[list[int], list[int]]:
+        """Return rows and columns that a beat's windows reach over and the image has, in any or in all beats."""
+        layer = self.layer
+        row_masks = inside_masks(self.n_windows[0], self.in_shape[0], layer.stride, layer.kernel, layer.padding)
+        column_masks = inside_masks(self.n_windows[1], self.in_shape[1], self.mmv * layer.stride, self.span_pixels,
+                                    layer.padding)
+        columns = sorted({i * layer.stride + j for i in range(self.mmv) for j in range(layer.kernel)})
+        return ([i for i in range(layer.kernel) if which(mask >> i & 1 for mask in row_masks)],
+                [j for j in columns if which(mask >> j & 1 for mask in column_masks)])
+
+    @cached_property
+    def _padded_bits(self) -> int:
+        """Bits that may be padding; of several windows, which share them, those that are not always the same."""
+        if self.mmv == 1:
+            return self.m_axis.width if self.layer.padding else 0
+        (rows, columns), (rows_inside, columns_inside) = self._reached(any), self._reached(all)
+        return self.in_shape[2] * (len(rows) * len(columns) - len(rows_inside) * len(columns_inside))
 
     @property
     def lut_terms(self) -> tuple[float, ...]:
         """Ring; bits that may be padding; addresses and loops."""
-        padded = self.m_axis.width if self.layer.padding else 0
-        return self.memory_luts, padded, (self.depth - 1).bit_length()
+        return self.memory_luts, self._padded_bits, (self.depth - 1).bit_length()
 
     @property
     def schedule(self) -> Schedule:
