@@ -24,6 +24,7 @@ from cbnn.hw.folding import Folding
 from cbnn.hw.max_pool import MaxPool
 from cbnn.hw.mvtu.mvtu import Mvtu
 from cbnn.hw.replay_buffer import ReplayBuffer
+from cbnn.hw.slice_select import SliceSelect
 from cbnn.hw.verilog import generate
 from cbnn.hw.window.sliding_window import SlidingWindow
 from cbnn.model.network import random_network
@@ -54,6 +55,12 @@ def window(name: str, text: str, in_shape: tuple[int, int, int], simd: int,
     return SlidingWindow.for_layer(name, Topology.parse(text, in_shape, bits).layers[0], simd)
 
 
+def windows(name: str, text: str, in_shape: tuple[int, int, int], bits: int, mmv: int) -> SlidingWindow:
+    """Build the unit of a first layer that gives so many windows at once, all slices side by side."""
+    shape = Topology.parse(text, in_shape, bits).layers[0]
+    return SlidingWindow.for_layer(name, shape, bits * shape.slice_inputs, bits, mmv)
+
+
 def matrix(name: str, pe: int, neuron_fold: int) -> Mvtu:
     """Draw weights and thresholds of a matrix unit with many rows, which need more LUTs than all else of it."""
     draw = random.Random(0)
@@ -62,6 +69,20 @@ def matrix(name: str, pe: int, neuron_fold: int) -> Mvtu:
     return replace(unit, weights=tuple(draw.getrandbits(pe) for _ in rows), thresholds=tuple(rows))
 
 
+def numbers(name: str, pe: int, simd: int, pass_words: int, lanes: tuple[int, ...], *, mmv: int = 1,
+            slice_weights: tuple[int, ...] = (1,),
+            place_ends: tuple[tuple[int, ...], tuple[int, ...]] = ((0,), (0,))) -> Mvtu:
+    """Draw weights and thresholds of a matrix unit with slices side by side, or several vectors at once."""
+    draw, values = random.Random(0), simd // len(lanes)
+    unit = Mvtu(name, pe, simd, pass_words, 1, slice_weights, values * pass_words * sum(lanes) * sum(slice_weights),
+                n_vectors=4 * mmv, lanes=lanes, mmv=mmv, place_ends=place_ends)
+    rows = [sum(draw.randint(0, unit.maximum + 1) << i * unit.threshold_width for i in range(mmv * pe))
+            for _ in range(unit.n_row_words)]
+    weights = tuple(draw.getrandbits(pe * values) for _ in range(pass_words))
+    return replace(unit, weights=weights, thresholds=tuple(rows))
+
+
+LANES = tuple(1 << i for i in range(8))
 KERNELS = (
     Fifo("fifo0", 1, 2, 8), Fifo("fifo1", 60, 2, 8), Fifo("fifo2", 8, 300, 900),
     Fifo("fifo3", 30, 64, 900),
@@ -81,6 +102,21 @@ KERNELS = (
     MaxPool("pool2", (16, 16, 32), 2, 4, (5,) * 8), MaxPool("pool3", (32, 32, 32), 2, 16, (0, 0)),
     Classify("classify0", 1, 0, 60_000, 40),
     matrix("matrix0", 16, 128), matrix("matrix1", 8, 256),
+    numbers("numbers0", 4, 3, 8, LANES[:3]), numbers("numbers1", 4, 12, 4, LANES[:3]),
+    numbers("numbers2", 2, 75, 2, LANES[:3]), numbers("numbers3", 4, 8, 8, LANES),
+    numbers("numbers4", 4, 24, 4, LANES), numbers("numbers5", 2, 72, 3, LANES),
+    numbers("numbers6", 4, 18, 2, LANES[:2], slice_weights=(16, 4, 1)),
+    numbers("numbers7", 8, 12, 1, LANES[:3]), numbers("numbers8", 8, 8, 1, LANES),
+    numbers("numbers9", 4, 200, 1, LANES), numbers("numbers10", 8, 18, 1, LANES[:2], slice_weights=(16, 4, 1)),
+    numbers("vectors0", 8, 9, 1, (1,), mmv=4), numbers("vectors1", 16, 25, 1, (1,), mmv=2),
+    numbers("vectors2", 4, 72, 1, LANES, mmv=2),
+    numbers("vectors3", 8, 18, 1, (1,), mmv=4, place_ends=((0, 6, 7), (0, 1))),
+    windows("windows0", "4C3-2FC", (8, 8, 1), 8, 4), windows("windows1", "4C3P0-2FC", (10, 10, 1), 8, 2),
+    windows("windows2", "4C3-2FC", (28, 28, 1), 8, 14), windows("windows3", "4C5-2FC", (12, 12, 3), 1, 4),
+    windows("windows4", "4C3-2FC", (8, 8, 16), 1, 2), windows("windows5", "4C3S2-2FC", (16, 16, 2), 1, 2),
+    MaxPool("pools0", (8, 8, 8), 2, 8, (5,), mmv=4), MaxPool("pools1", (12, 12, 64), 2, 64, (3,), mmv=2),
+    MaxPool("pools2", (8, 8, 16), 4, 16, (0,), mmv=4), MaxPool("pools3", (16, 16, 48), 2, 48, (3,), mmv=4),
+    SliceSelect("select0", 3, 8, (6, 7), 64), SliceSelect("select1", 14, 8, (5, 6, 7), 64),
 )
 """Kernels of unusual shapes, which networks seldom have."""
 

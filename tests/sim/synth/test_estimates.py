@@ -16,6 +16,7 @@ from cbnn.hw.max_pool import MaxPool
 from cbnn.hw.mvtu.mvtu import Mvtu
 from cbnn.hw.register_slice import RegisterSlice
 from cbnn.hw.replay_buffer import ReplayBuffer
+from cbnn.hw.slice_select import SliceSelect
 from cbnn.hw.stream import Kernel
 from cbnn.hw.verilog import generate
 from cbnn.hw.width_converter import WidthConverter
@@ -29,16 +30,25 @@ def window(name: str, text: str, in_shape: tuple[int, int, int], simd: int) -> S
     return SlidingWindow.for_layer(name, Topology.parse(f"{text}-2FC", in_shape, 1).layers[0], simd)
 
 
+def windows(name: str, text: str, in_shape: tuple[int, int, int], bits: int, mmv: int) -> SlidingWindow:
+    """Build the unit that gives so many windows at once, all slices side by side."""
+    shape = Topology.parse(f"{text}-2FC", in_shape, bits).layers[0]
+    return SlidingWindow.for_layer(name, shape, bits * shape.slice_inputs, bits, mmv)
+
+
 def matrix(name: str, pe_simd: tuple[int, int], folds: tuple[int, int], *,
-           slice_weights: tuple[int, ...] = (1,), ram_style: str = "auto") -> Mvtu:
+           slice_weights: tuple[int, ...] = (1,), ram_style: str = "auto", lanes: tuple[int, ...] = (1,), mmv: int = 1,
+           place_ends: tuple[tuple[int, ...], tuple[int, ...]] = ((0,), (0,))) -> Mvtu:
     """Draw weights and thresholds; `folds`: words of a vector in one slice, and folds of rows."""
     (pe, simd), (n_words, neuron_fold), draw = pe_simd, folds, random.Random(0)
+    values = simd // len(lanes)
     unit = Mvtu(name, pe, simd, n_words, neuron_fold, slice_weights,
-                simd * n_words * sum(slice_weights), n_vectors=4, ram_style=ram_style)
+                values * sum(lanes) * n_words * sum(slice_weights), n_vectors=4 * mmv, ram_style=ram_style,
+                lanes=lanes, mmv=mmv, place_ends=place_ends)
     width = unit.threshold_width
-    rows = [sum(draw.randint(0, unit.maximum + 1) << i * width for i in range(pe))
+    rows = [sum(draw.randint(0, unit.maximum + 1) << i * width for i in range(mmv * pe))
             for _ in range(unit.n_row_words)]
-    weights = [draw.getrandbits(pe * simd) for _ in range(unit.n_weight_words)]
+    weights = [draw.getrandbits(pe * values) for _ in range(unit.n_weight_words)]
     return replace(unit, weights=tuple(weights), thresholds=tuple(rows))
 
 
@@ -70,9 +80,21 @@ KERNELS = (
     matrix("weights", (1, 30), (4, 24), ram_style="distributed"),
     matrix("rows", (8, 1), (1, 128), ram_style="distributed"),
     matrix("addresses", (1, 1), (64, 64)), matrix("weights_block", (1, 12), (9, 512)),
+    matrix("three_bits", (16, 3), (6, 1)),
+    matrix("numbers", (4, 20), (3, 1), lanes=(1, 2, 4, 8)),
+    matrix("one_number", (6, 6), (8, 1), lanes=(1, 2, 4, 8, 16, 32)),
+    matrix("groups", (6, 8), (2, 1), lanes=(1, 2), slice_weights=(16, 4, 1)),
+    matrix("constant_groups", (8, 12), (1, 1), lanes=(1, 2), slice_weights=(16, 4, 1)),
+    matrix("by_place", (6, 12), (1, 1), mmv=2, place_ends=((0, 4, 5), (0, 1, 2))),
+    matrix("vectors", (5, 12), (1, 1), mmv=3),
+    windows("windows_padded", "4C3", (6, 6, 10), 1, 2), windows("windows_of_row", "4C3", (6, 6, 1), 4, 6),
+    windows("windows_plain", "4C3P0", (7, 8, 3), 2, 2), windows("windows_block", "4C3", (12, 64, 32), 1, 2),
+    MaxPool("pool_halves", (8, 8, 40), 4, 40, (0,), mmv=2),
+    MaxPool("pools_at_once", (8, 8, 40), 2, 40, (7,), mmv=4),
+    SliceSelect("select", 5, 8, (4, 5, 7), 64),
 )
 """Small ones, in which each term of the formulas is large in turn; none of them was fitted to."""
-BOUNDS = {RegisterSlice: (0, 0), WidthConverter: (10, 5), Classify: (10, 2), Fifo: (15, 6)}
+BOUNDS = {RegisterSlice: (0, 0), SliceSelect: (0, 0), WidthConverter: (10, 5), Classify: (10, 2), Fifo: (15, 6)}
 """Percent of what Yosys counts, and LUTs more, by which an estimate may differ."""
 OTHERS = (15, 8)
 
