@@ -15,7 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cbnn.hw.accelerator import Accelerator, accelerator
-from cbnn.hw.folding import Folding, pools_after
+from cbnn.hw.folding import Folding, pixel_bytes, pools_after
 from cbnn.hw.frame_guard import guarded
 from cbnn.hw.input_stream import input_beats, input_images
 from cbnn.hw.layer_folding import mmv_choices
@@ -161,7 +161,7 @@ def cases(draw):
     whole_bytes = draw(st.booleans())
     folding = draw(foldings(topology, whole_bytes))
     colours = prod(topology.in_shape)
-    elements, bits = (colours, 8) if whole_bytes else (colours * len(topology.kept_slices), 1)
+    elements, bits = (colours, 8 * pixel_bytes(topology)) if whole_bytes else (colours * len(topology.kept_slices), 1)
     beats = draw(st.sampled_from([n for n in divisors(elements) if n <= MAX_INTERVAL]))
     depths = draw(st.none() | st.tuples(*[st.integers(1, 8)] * len(topology.layers)))
     reset_percent = draw(st.sampled_from((150, 50, 100, 10, 190)))
