@@ -24,6 +24,7 @@ from cbnn.hw.builders import node_kernels, tail_kernels
 from cbnn.hw.classify import Classify
 from cbnn.hw.folding import Folding, pixel_bytes
 from cbnn.hw.frame_guard import FrameGuard
+from cbnn.hw.layer_folding import MAX_FIFO_BITS, MAX_XNORS
 from cbnn.hw.mvtu.mvtu import Mvtu
 from cbnn.hw.register_slice import RegisterSlice
 from cbnn.hw.result_marks import ResultMarks
@@ -34,11 +35,6 @@ from cbnn.hw.width_converter import WidthConverter
 from cbnn.model.network import Network
 from cbnn.model.operators.matrix import MatrixShape
 from cbnn.model.topology import INPUT, Topology
-
-MAX_XNORS = 1 << 18
-"""XNORs per cycle of one layer beyond which nothing is laid out: more than the largest FPGAs hold."""
-MAX_FIFO_BITS = 1 << 26
-"""Bits of one FIFO, likewise."""
 
 
 @dataclass(frozen=True)
@@ -190,13 +186,12 @@ def entry(name: str, topology: Topology, folding: Folding) -> Kernel:
 
 def _check_size(folding: Folding) -> None:
     for i, layer in enumerate(folding.layers):
-        width = layer.width
-        if layer.pe * width > MAX_XNORS:
-            raise ValueError(f"layer {i}: {layer.pe} PEs of {width} inputs make {layer.pe * width} XNORs "
-                             f"per cycle; at most {MAX_XNORS} are supported")
-        if layer.fifo_depth * width > MAX_FIFO_BITS:
-            raise ValueError(f"layer {i}: a FIFO of {layer.fifo_depth} beats of {width} bits has "
-                             f"{layer.fifo_depth * width} bits; at most {MAX_FIFO_BITS} are supported")
+        if layer.n_xnors > MAX_XNORS:
+            raise ValueError(f"layer {i}: {layer.pe} PEs of {layer.width} inputs make {layer.n_xnors} XNORs per cycle; "
+                             f"at most {MAX_XNORS} are supported")
+        if layer.fifo_bits > MAX_FIFO_BITS:
+            raise ValueError(f"layer {i}: a FIFO of {layer.fifo_depth} beats of {layer.width} bits has "
+                             f"{layer.fifo_bits} bits; at most {MAX_FIFO_BITS} are supported")
 
 
 def chain(n_kernels: int) -> tuple[Link, ...]:

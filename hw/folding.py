@@ -25,7 +25,7 @@ from cbnn.hw.layer_folding import (
     bits_per_weight,
     check_layer,
     check_whole,
-    default_fifo_depth,
+    checked_depth,
     layer_folding,
     nearest,
 )
@@ -83,7 +83,7 @@ class Folding:
             raise ValueError(f"the folding is of {len(numbers)} layers; the network has {len(topology.layers)}")
         units = [layer_folding(i, pe, simd, 2, mmv=mmv) for i, (pe, simd, *rest) in enumerate(numbers)
                  for mmv in rest or [1]]
-        layers = tuple(layer_folding(i, unit.pe, unit.simd, default_fifo_depth(shape, unit.simd), mmv=unit.mmv)
+        layers = tuple(replace(unit, fifo_depth=checked_depth(f"layer {i}", shape, unit.simd, whole_bytes and i == 0))
                        for i, (shape, unit) in enumerate(zip(topology.layers, units, strict=True)))
         if input_width is None:
             input_width = default_input_width(topology, layers[0], whole_bytes)
@@ -132,28 +132,6 @@ class Folding:
         """What the input is, as reports say it."""
         return "whole bytes" if self.whole_bytes else "kept slices"
 
-    def at_level(self, full: Topology, pruned: Topology) -> "Folding":
-        """Return what this folding of the network `full` is with slices pruned.
-
-        Only the first layer can change. Its SIMD stays where it still divides the bits of a window.
-        Else it is the next lower one that does. Where that would take more cycles than with all
-        slices, it is the next higher one instead.
-        """
-        first, shape, before = self.layers[0], pruned.layers[0], full.layers[0]
-        simd = first.simd
-        choices = simd_choices(shape, self.whole_bytes)
-        if simd not in choices:
-            least = -(-simd * shape.n_slices // before.n_slices)
-            simd = max((n for n in choices if least <= n < simd), default=_next(choices, simd))
-        depth = first.fifo_depth
-        if depth == default_fifo_depth(before, first.simd):
-            depth = default_fifo_depth(shape, simd)
-        first = replace(first, simd=simd, fifo_depth=depth)
-        width = self.input_width
-        if width == default_input_width(full, self.layers[0], self.whole_bytes):
-            width = default_input_width(pruned, first, self.whole_bytes)
-        return replace(self, layers=(first, *self.layers[1:]), input_width=width)
-
     def together(self, topology: Topology, i: int) -> int:
         """Slices side by side in what layer `i` takes: all if whole bytes, else as SIMD says."""
         shape = topology.layers[i]
@@ -196,7 +174,7 @@ class Folding:
             if missing := [name for name in names if name not in nodes]:
                 raise ValueError(f"it lacks {missing[0]!r}, a layer of this network")
             units = [_decoded(name, nodes[name], _Unit) for name in names]
-            entry = _decoded("Input", nodes["Input"], _Input) if "Input" in nodes else _Input(None)
+            entry = _decoded("Input", nodes["Input"], _Input) if "Input" in nodes else _Input()
         except ValueError as error:
             raise ValueError(f"{path} is not a folding of this network: {error}") from error
         folding = cls.of(topology, [(unit.PE, unit.SIMD, unit.MMV) for unit in units], entry.SIMD, entry.whole_bytes)
@@ -219,7 +197,7 @@ class _Unit(msgspec.Struct, forbid_unknown_fields=True):
 class _Input(msgspec.Struct, forbid_unknown_fields=True):
     """The input on disk."""
 
-    SIMD: Any
+    SIMD: Any = None
     whole_bytes: bool = False
 
 

@@ -12,6 +12,10 @@ MAX_FOLD = 1 << 24
 """Largest PE and SIMD: no layer has more rows, or inputs of a window."""
 MAX_FIFO_DEPTH = 1 << 16
 """Most beats that a FIFO holds: MyHDL has a signal for each, and converts no more within 500 MB."""
+MAX_XNORS = 1 << 18
+"""XNORs per cycle of one layer beyond which nothing is laid out: more than the largest FPGAs hold."""
+MAX_FIFO_BITS = 1 << 26
+"""Bits of one FIFO, likewise."""
 RAM_STYLES = ("auto", "block", "distributed")
 
 
@@ -53,6 +57,16 @@ class LayerFolding:
         """Bits of a beat that the unit takes: a word of each window."""
         return self.mmv * self.simd
 
+    @property
+    def n_xnors(self) -> int:
+        """XNORs per cycle."""
+        return self.pe * self.width
+
+    @property
+    def fifo_bits(self) -> int:
+        """Bits of the FIFO in front of the unit."""
+        return self.fifo_depth * self.width
+
     def __str__(self) -> str:
         return f"({self.pe},{self.simd}{f',{self.mmv}' if self.mmv > 1 else ''})"
 
@@ -83,20 +97,23 @@ def check_layer(name: str, shape: MatrixShape, pool: PoolShape | None, layer: La
                 whole_bytes: bool) -> None:
     """Raise ValueError unless a layer folds evenly; see `Folding.check`."""
     n = shape.n_slices * shape.slice_inputs
-    if shape.mh % layer.pe:
-        raise ValueError(f"{name}: {shape.mh} rows do not fold onto {layer.pe} PEs; "
-                         f"{nearest(divisors(shape.mh), layer.pe)} would")
-    if layer.simd not in (choices := simd_choices(shape, whole_bytes)):
-        inputs = f"{n} inputs" if shape.n_slices == 1 else f"{n} inputs ({shape.n_slices} slices)"
-        raise ValueError(f"{name}: {inputs} do not fold into words of {layer.simd}; {nearest(choices, layer.simd)} "
-                         "would")
     if layer.mmv > 1:
-        if layer.mmv not in (counts := mmv_choices(shape, pool)):
-            raise ValueError(f"{name}: rows of {shape.in_shape[1]} pixels and {shape.out_shape[1]} windows do not fold "
-                             f"into {layer.mmv} windows at once; {nearest(counts, layer.mmv)} would")
         if (layer.pe, layer.simd) != (shape.mh, n):
             raise ValueError(f"{name}: {layer.mmv} windows at once need all {shape.mh} PEs and a SIMD of {n}; they are "
                              f"{layer.pe} and {layer.simd}")
+        if layer.mmv not in (counts := mmv_choices(shape, pool)):
+            raise ValueError(f"{name}: rows of {shape.in_shape[1]} pixels and {shape.out_shape[1]} windows do not fold "
+                             f"into {layer.mmv} windows at once; {nearest(counts, layer.mmv)} would")
+    if shape.mh % layer.pe:
+        raise ValueError(f"{name}: {shape.mh} rows do not fold onto {layer.pe} PEs; "
+                         f"{nearest(divisors(shape.mh), layer.pe)} would")
+    choices = simd_choices(shape, whole_bytes)
+    fitting = [simd for simd in choices if default_fifo_depth(shape, simd) <= MAX_FIFO_DEPTH]
+    if layer.simd not in choices:
+        inputs = f"{n} inputs" if shape.n_slices == 1 else f"{n} inputs ({shape.n_slices} slices)"
+        inputs += " of whole bytes" if whole_bytes else ""
+        raise ValueError(f"{name}: {inputs} do not fold into words of {layer.simd}; {nearest(fitting, layer.simd)} "
+                         "would")
 
 
 def nearest(choices: Sequence[int], value: int) -> str:
@@ -104,6 +121,15 @@ def nearest(choices: Sequence[int], value: int) -> str:
     below = [str(n) for n in choices if n < value][-1:]
     above = [str(n) for n in choices if n > value][:1]
     return " or ".join(below + above)
+
+
+def checked_depth(name: str, shape: MatrixShape, simd: int, whole_bytes: bool) -> int:
+    """Return `default_fifo_depth`; raise ValueError where it is deeper than a FIFO can be."""
+    if (depth := default_fifo_depth(shape, simd)) <= MAX_FIFO_DEPTH:
+        return depth
+    fitting = [n for n in simd_choices(shape, whole_bytes) if default_fifo_depth(shape, n) <= MAX_FIFO_DEPTH]
+    raise ValueError(f"{name}: a vector of {depth} words does not fit a FIFO, which holds at most {MAX_FIFO_DEPTH}; a "
+                     f"SIMD of {nearest(fitting, simd)} would")
 
 
 def bits_per_weight(shape: MatrixShape) -> int:

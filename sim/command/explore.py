@@ -37,7 +37,7 @@ from cbnn.sim.command.options import (
 )
 from cbnn.sim.command.screen import facts_tables, print_result, progress_bar, rows_table, stderr, tell
 from cbnn.sim.command.verbs import next_step, option, refuse, verb
-from cbnn.sim.predict.cycles import level_cycles
+from cbnn.sim.predict.cycles import at_level, level_cycles
 from cbnn.sim.predict.dataflow import simulate
 from cbnn.sim.predict.fifos import size_fifos
 from cbnn.sim.predict.search import DEVICES, Budget, Search
@@ -77,7 +77,7 @@ def cycles_command(
         def accuracy(pruned: Network) -> float:
             return golden.accuracy(pruned, data.test_images, data.test_labels)
 
-    found = level_cycles(trained or topology, lambda pruned: folded.at_level(topology, pruned),
+    found = level_cycles(trained or topology, lambda pruned: at_level(folded, topology, pruned),
                          levels, accuracy)
     rows = [asdict(row) | note for row in found]
     caption = f"accuracy: {', '.join(note.values())}. {BEFORE}" if note else CYCLES

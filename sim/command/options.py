@@ -103,7 +103,7 @@ def read_folding(text: str, topology: Topology, input_width: int | None, whole_b
         return _found_folding(text, bound if colon else DEFAULT_DEVICE, Search(topology, input_width, whole_bytes))
     if re.match(r"[0-9(, ]+$|\s*\(", text):
         return Folding.parse(text, topology, input_width, whole_bytes)
-    refuse(f"here: the folding is of a file, {text}, which says what the input is", "input_width", "whole_bytes")
+    refuse(f"here: the folding is of a file, {text}, whose Input says what the input is", "input_width", "whole_bytes")
     return Folding.load(Path(text), topology)
 
 

@@ -4,12 +4,14 @@ The one place where rows of levels are made: the demo, and the verbs `cycles`, `
 all print these. Cycles are predicted by the dataflow simulation; no logic is simulated.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from cbnn.hw.accelerator import Accelerator, accelerator
 from cbnn.hw.folding import Folding, Input, default_input_width, pixel_bytes
+from cbnn.hw.layer_folding import MAX_FIFO_DEPTH, default_fifo_depth
 from cbnn.hw.mvtu.mvtu import Mvtu
+from cbnn.hw.slice_order import divisors, simd_choices
 from cbnn.hw.stream import Kernel
 from cbnn.model.files import Fraction
 from cbnn.model.network import Network, prune_slices
@@ -154,9 +156,9 @@ def level_cycles(network: Network | Topology, rule: FoldingRule, levels: Sequenc
     pruned = [_pruned(network, kept) for kept in levels]
     baseline = full_level(network, rule(_topology(network)))
     rows = []
-    for at_level in pruned:
-        before = accuracy(at_level) if accuracy and isinstance(at_level, Network) else None
-        rows.append(level(at_level, rule(_topology(at_level)), baseline, accuracy_before=before))
+    for kept in pruned:
+        before = accuracy(kept) if accuracy and isinstance(kept, Network) else None
+        rows.append(level(kept, rule(_topology(kept)), baseline, accuracy_before=before))
     return rows
 
 
@@ -191,9 +193,56 @@ def _pruned(network: Network | Topology, kept: tuple[int, ...]) -> Network | Top
 
 
 def byte_beats(topology: Topology, folding: Folding) -> int:
-    """Return the beats of an image where the input is whole pixels, of default width."""
-    width = default_input_width(topology, folding.layers[0], whole_bytes=True)
-    return topology.tensor.n_values * 8 * pixel_bytes(topology) // width
+    """Return the beats of an image of whole pixels on a bus that is no wider than the input's."""
+    colour = 8 * pixel_bytes(topology)
+    widths = [colour * n for n in divisors(topology.tensor.n_values)]
+    return widths[-1] // max(width for width in widths if width <= max(folding.input_width, colour))
+
+
+def at_level(folding: Folding, full: Topology, pruned: Topology) -> Folding:
+    """Return what a folding of the network `full` is with slices pruned: no slower, where that can be.
+
+    Only the first layer and the input can change. SIMD stays where it still divides the bits of a
+    window. Else, or where the network would be slower than with all slices, the next lower one is
+    taken that is not, else the next higher one. The input gets no wider than it is.
+    """
+    first, shape = folding.layers[0], pruned.layers[0]
+    choices = simd_choices(shape, folding.whole_bytes)
+    below, above = [n for n in choices if n < first.simd], [n for n in choices if n > first.simd]
+    interval = accelerator(full, folding).interval_cycles
+    fastest: tuple[int, Folding] | None = None
+    for simd in [n for n in choices if n == first.simd] + below[::-1] + above:
+        for at in _with_first(folding, full, pruned, simd):
+            try:
+                cycles = accelerator(pruned, at).interval_cycles
+            except ValueError:
+                continue  # larger than is supported
+            if cycles <= interval:
+                return at
+            if fastest is None or cycles < fastest[0]:
+                fastest = cycles, at
+    assert fastest is not None
+    return fastest[1]
+
+
+def _with_first(folding: Folding, full: Topology, pruned: Topology, simd: int) -> Iterator[Folding]:
+    """Yield the folding with another SIMD of the first layer, and the widths of input that there are for it."""
+    old, shape = folding.layers[0], pruned.layers[0]
+    depth = old.fifo_depth
+    if depth == default_fifo_depth(full.layers[0], old.simd):
+        depth = default_fifo_depth(shape, simd)
+    if depth > MAX_FIFO_DEPTH or (old.mmv > 1 and simd != shape.n_slices * shape.slice_inputs):
+        return
+    first = replace(old, simd=simd, fifo_depth=depth)
+    n, unit = pruned.tensor.n_bits, 1
+    if folding.whole_bytes:
+        n, unit = pruned.tensor.n_values * 8 * pixel_bytes(pruned), 8 * pixel_bytes(pruned)
+    widths = [max(unit * d for d in divisors(n // unit) if unit * d <= max(folding.input_width, unit))]
+    if not folding.whole_bytes and folding.input_width == default_input_width(full, old):
+        widths.insert(0, min(folding.input_width, default_input_width(pruned, first)))
+    for width in widths:
+        if n % width == 0:
+            yield replace(folding, layers=(first, *folding.layers[1:]), input_width=width)
 
 
 def _refolded(search: Search, unit: Accelerator, interval_cycles: int,
@@ -214,7 +263,7 @@ def _smallest(search: Search, unit: Accelerator, interval_cycles: int,
     """Return the folding of the fewest LUTs that takes at most so many cycles; maybe that of `unit`."""
     found = [(unit.luts, str(unit.folding))] if interval_cycles <= most_cycles else []
     try:
-        other = search.cheapest(most_cycles)
+        other = accelerator(unit.network or unit.topology, search.cheapest(most_cycles).folding)
         found.append((other.luts, str(other.folding)))
     except ValueError:
         pass  # with shallow FIFOs the baseline may be slower than the fastest folding of this level

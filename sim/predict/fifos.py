@@ -103,4 +103,4 @@ def size_fifos(topology: Topology, folding: Folding, interval_cycles: int | None
 
 def fifo_bits(folding: Folding) -> int:
     """Bits that the FIFOs in front of the matrix units hold, the vector that is worked on apart."""
-    return sum(layer.fifo_depth * layer.width for layer in folding.layers)
+    return sum(layer.fifo_bits for layer in folding.layers)

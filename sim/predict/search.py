@@ -22,7 +22,15 @@ from cbnn.hw.accelerator import Accelerator, accelerator, entry
 from cbnn.hw.builders import node_kernels, tail_kernels, widths_converted
 from cbnn.hw.folding import Folding, check_input_width, default_input_width, pools_after
 from cbnn.hw.frame_guard import FrameGuard
-from cbnn.hw.layer_folding import MAX_FIFO_DEPTH, LayerFolding, default_fifo_depth, mmv_choices
+from cbnn.hw.layer_folding import (
+    MAX_FIFO_BITS,
+    MAX_FIFO_DEPTH,
+    MAX_FOLD,
+    MAX_XNORS,
+    LayerFolding,
+    default_fifo_depth,
+    mmv_choices,
+)
 from cbnn.hw.max_pool import MaxPool
 from cbnn.hw.register_slice import RegisterSlice
 from cbnn.hw.slice_order import divisors, simd_choices, slices_together
@@ -118,7 +126,8 @@ class Search:
         self.options = [list(_options(i, shape, between[i], between[i + 1], whole_bytes and i == 0))
                         for i, shape in enumerate(self.layers)]
         self.options[0] = [self._with_input(option) for option in self.options[0]]
-        # Marks of results cost the same at every folding that has fewer than 64 images in flight.
+        # Marks of results cost the same at every folding that has fewer than 64 images in flight; where only some
+        # foldings let a result come before its whole image, six LUTs too many may be counted.
         marks = self._lay_out(_Label(0, 0, tuple(options[0] for options in self.options))).marks.luts
         self.options[0] = [replace(option, luts=option.luts + marks) for option in self.options[0]]
         self._joined = cache(self._join)
@@ -287,13 +296,15 @@ def _options(i: int, shape: MatrixShape, before: PoolShape | None, after: PoolSh
     """Return all foldings of layer `i`, between these pools; levels of pruning share those of all but the first."""
     options = []
     for simd in simd_choices(shape, whole_bytes):
-        if default_fifo_depth(shape, simd) > MAX_FIFO_DEPTH:
+        if simd > MAX_FOLD or default_fifo_depth(shape, simd) > MAX_FIFO_DEPTH:
             continue
         together = shape.n_slices if whole_bytes else slices_together(shape, simd)
         for pe in divisors(shape.mh):
             unfolded = pe == shape.mh and simd == shape.n_slices * shape.slice_inputs
             for mmv in mmv_choices(shape, after) if unfolded else [1]:
                 folding = LayerFolding(pe, simd, default_fifo_depth(shape, simd), mmv=mmv)
+                if folding.n_xnors > MAX_XNORS or folding.fifo_bits > MAX_FIFO_BITS:
+                    continue
                 takes = SlidingWindow.word_of(shape, simd, together, mmv) if shape.operator.slides else simd
                 kernels = node_kernels(f"%s{i}", shape, None, folding, together, _giving(takes, shape, before))
                 if after:
@@ -302,6 +313,8 @@ def _options(i: int, shape: MatrixShape, before: PoolShape | None, after: PoolSh
                     kernels += tail_kernels("%s", shape, None, kernels[-1])
                 slowest = max(kernels, key=lambda kernel: kernel.interval_cycles)
                 options.append(_Option(folding, takes, slowest, slowest.interval_cycles, *_cost(kernels)))
+    if not options:
+        raise ValueError(f"layer {i}: none of its foldings is supported; it has {shape.mh} rows of {shape.mw} weights")
     return tuple(options)
 
 

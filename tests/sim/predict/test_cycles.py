@@ -9,7 +9,17 @@ from cbnn.hw.folding import Folding
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim.command import demo
-from cbnn.sim.predict.cycles import Cycles, all_levels, full_level, level, level_cycles, predict, slowest_kernel
+from cbnn.sim.predict.cycles import (
+    Cycles,
+    all_levels,
+    at_level,
+    byte_beats,
+    full_level,
+    level,
+    level_cycles,
+    predict,
+    slowest_kernel,
+)
 from cbnn.sim.predict.search import Search
 from cbnn.sim.prove.verify import Verification
 
@@ -114,3 +124,36 @@ def test_the_demo_and_cycles_give_the_same_figures(name: str, cbnn, monkeypatch:
         assert set(ours) - set(theirs) == {"folding_name", "n_images"}
         assert {key: ours[key] for key in theirs.keys() & ours.keys() - other} == {
             key: theirs[key] for key in theirs.keys() & ours.keys() - other}
+
+
+FULL = Topology.parse("8x8x1u8-4C3-2FC")
+
+
+@pytest.mark.parametrize(("simd", "kept", "pruned"), [
+    (9, 3, 9), (72, 5, 45), (72, 1, 9), (24, 5, 15), (24, 3, 9), (18, 4, 18), (18, 7, 21), (18, 1, 9), (36, 6, 27)])
+def test_the_first_layer_is_no_slower_with_slices_pruned(simd, kept, pruned):
+    topology = FULL.keep(tuple(range(7, 7 - kept, -1)))
+    folding = at_level(Folding.of(FULL, ((4, simd), (1, 4))), FULL, topology)
+    assert folding == Folding.of(topology, ((4, pruned), (1, 4)))
+
+
+@pytest.mark.parametrize(("text", "folding", "whole_bytes", "kept"), [
+    # With the next lower SIMD slices would come one after another, and the converter would be slower.
+    ("14x8x1u8-8C6S4-MP2-6FC-12FC", "(8,96)(6,2)(2,6)", False, (6, 5, 4, 2, 1, 0)),
+    # The default width of the input falls with SIMD.
+    ("16x9x3u5-3FC-8FC-7FC", "(1,720)(8,3)(7,2)", True, (4,)), ("8x12x1u2-6FC", "(6,192)", False, (1,)),
+    ("28x28x1u8-4C3-MP2-10FC", "(4,72,4)(5,98)", False, (7, 6, 5)),
+])
+def test_pruning_slows_nothing_down(text, folding, whole_bytes, kept):
+    full = Topology.parse(text)
+    before, pruned = Folding.parse(folding, full, whole_bytes=whole_bytes), full.keep(kept)
+    after = at_level(before, full, pruned)
+    after.check(pruned)
+    assert accelerator(pruned, after).interval_cycles <= accelerator(full, before).interval_cycles
+    assert after.input_width <= before.input_width
+
+
+def test_beats_of_bytes_are_of_a_bus_that_is_no_wider():
+    topology = Topology.parse("12x16x3u8:7..5-16C3-MP2-10FC")
+    for width, beats in ((32, 144), (48, 96), (4, 576), (96, 48)):
+        assert byte_beats(topology, Folding.parse("(16,81,2)(1,96)", topology, width)) == beats

@@ -116,3 +116,18 @@ def test_what_cannot_be_is_refused(ask, sentence):
 def test_foldings_whose_fifos_are_too_deep_are_passed_over() -> None:
     topology = Topology.parse("2FC-2FC", (256, 256, 2), 1)
     assert min(option.folding.simd for option in Search(topology).options[0]) == 2
+
+
+def test_what_no_fpga_holds_is_not_found():
+    """Fully unfolded, many windows at once would take more XNORs than are supported."""
+    search = Search(Topology.parse("32x32x3u8-64C3-10FC"))
+    assert search.intervals[0] == search.fastest(Budget(10**9)).interval_cycles == 64
+    assert search.limit == "window0 takes 64 cycles at (64,216,16), and no folding is faster"
+    assert search.front(3)[0].interval_cycles == 64
+    with pytest.raises(ValueError, match=r"^no folding takes at most 60 cycles per image: window0 takes 64 cycles"):
+        search.cheapest(60)
+
+
+def test_where_no_folding_is_supported_the_layer_is_named():
+    with pytest.raises(ValueError, match=r"^layer 0: none of its foldings is supported; it has 2 rows of "):
+        Search(Topology.parse("1024x1024x16u8-2FC"))
