@@ -120,7 +120,8 @@ def measure(name: str) -> dict:
             # Of units whose weights are constant the popcount is no module of its own any more.
             units = {mvtu.popcount_module: mvtu for mvtu in unit.mvtus if mvtu.n_weight_words > 1}
             popcounts = read_areas(verilog / "stat.json", list(units), "xc7")
-            result["popcount_luts_per_bit"] = {str(units[area.module].simd): area.luts / units[area.module].simd
+            bits = {name: mvtu.count.values for name, mvtu in units.items()}
+            result["popcount_luts_per_bit"] = {str(bits[area.module]): area.luts / bits[area.module]
                                                for area in popcounts}
             estimates = {part.name: part for part in unit.parts}
             result |= {"xc7": vars(areas[-1]), "synthesis_seconds": time.perf_counter() - start,
