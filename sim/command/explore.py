@@ -45,7 +45,7 @@ from cbnn.sim.predict.sweep import COLUMNS as SWEEP_COLUMNS
 from cbnn.sim.predict.sweep import points, sweep
 from cbnn.sim.prove.stimulus import takes_digits
 from cbnn.sim.report import performance
-from cbnn.sim.report.levels import BEFORE, CYCLES, level_table
+from cbnn.sim.report.levels import BEFORE, CYCLES, caption_of, level_table
 
 FoldingOutOption = Annotated[Path | None, typer.Option(help="Where to write the folding as JSON.")]
 MAX_FRONT = 1000
@@ -81,7 +81,7 @@ def cycles_command(
                          levels, accuracy)
     rows = [asdict(row) | note for row in found]
     caption = f"accuracy: {', '.join(note.values())}. {BEFORE}" if note else CYCLES
-    print_result(rows, as_json, level_table(rows, caption=caption))
+    print_result(rows, as_json, level_table(rows, caption=caption_of(rows, caption)))
     next_step("simulate", network, folding=folding if Path(folding).exists() else folded)
 
 

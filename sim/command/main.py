@@ -47,7 +47,7 @@ from cbnn.sim.prove import volume
 from cbnn.sim.prove.stimulus import sample_images, takes_digits
 from cbnn.sim.prove.verify import MIN_IMAGES, Traffic, icarus_seconds, verify
 from cbnn.sim.prove.verilated import MismatchError
-from cbnn.sim.report.levels import CAPTION, terminal_tables, write_report
+from cbnn.sim.report.levels import CAPTION, caption_of, terminal_tables, write_report
 from cbnn.sim.synth import place, synthesis
 
 MAX_ICARUS_S = 120
@@ -109,7 +109,7 @@ def report_command(folder: Annotated[Path, typer.Argument(help="A folder that th
 
 def _print_report(folder: Path, as_json: bool) -> None:
     rows = demo.read_table(folder)
-    print_result(rows, as_json, *terminal_tables(rows), CAPTION)
+    print_result(rows, as_json, *terminal_tables(rows), caption_of(rows, CAPTION))
     if not as_json:
         tell(f"report: {folder / demo.REPORT}")
     next_step("sensitivity", "digits-5")

@@ -118,7 +118,7 @@ def page_text(facts: dict) -> str:
               f"{_accuracy(small)}, mean and standard deviation of "
               f"{len(small['test_accuracies'])} trainings each. {_fewer(facts)}.")
     folded = ("Cycles per image, LUTs and block RAMs are those of the fastest folding within an "
-              f"{facts['device']}; refolded: within the LUTs of the baseline.")
+              f"{facts['device']}, whose input is {base['input']}; refolded: within the LUTs of the baseline.")
     return page(f"Compaction: {_outcome(facts)}", [
         became, Heading("Baseline, and what it became"), folded,
         level_grid([base, small], COLUMNS), Heading("Smallest within the loss allowed"),

@@ -39,7 +39,7 @@ LEVELS = ("kept_slices", "accuracy_before", "accuracy_after", "input_beats", "by
           "first_layer_cycles", "interval_cycles", "latency_cycles", "slowest", "saved_percent",
           "luts", "refolded_interval_cycles", "smallest_luts")
 """Columns of a report of levels."""
-CYCLES = ("Cycles per image. Beats of bytes: of an input of whole pixels, which saves none. Saved: "
+CYCLES = ("Cycles per image. Beats of bytes: of whole pixels on a bus no wider, which saves none. Saved: "
           "cycles of the interval, against all slices. Refolded: the fastest folding within the "
           "LUTs of all slices, and the smallest one that takes no more cycles than all slices.")
 BEFORE = f"Accuracy on the test split, before retraining. {CYCLES}"
@@ -47,6 +47,11 @@ CAPTION = f"Accuracy on the test split, before and after retraining. {CYCLES}"
 """What the columns mean: with accuracies of pruned networks that were not retrained, and of both."""
 COLOURS = (("#3b6fb6", "#a9c3e6"), ("#d9822b", "#f3cf9f"))
 """Of the foldings: as given, and refolded."""
+
+
+def caption_of(rows: Sequence[dict], text: str) -> str:
+    """Return a caption that also says what the input of the rows is."""
+    return f"Input: {rows[0]['input']}. {text}"
 
 
 def breakable(folding: str) -> str:
@@ -132,7 +137,7 @@ def write_report(rows: Sequence[dict], path: Path) -> None:
         "was generated and simulated by Icarus under cocotb. Every score of "
         f"{rows[0]['n_images']} images equals the golden model's, and input beats, first-layer "
         "cycles, interval and latency equal their predictions.",
-        CAPTION, _levels_figure(groups)]
+        caption_of(rows, CAPTION), _levels_figure(groups)]
     for name, group in groups.items():
         parts += [Heading(name), f"(PE,SIMD) per layer: {group[0]['folding']}", level_grid(group),
                   _layers_figure(name, group)]

@@ -61,7 +61,8 @@ def network_performance(unit: Accelerator, trace: Trace, mhz: float) -> dict:
     # A single image has no interval.
     interval = trace.interval_cycles if trace.n_images > 1 else predict(unit).interval_cycles
     return {"critical_path_cycles": trace.latency_cycles, "max_cycles": interval,
-            "max_cycles_node_name": slowest_kernel(unit.kernels).name, "assumed_clock_mhz": mhz,
+            "max_cycles_node_name": slowest_kernel(unit.kernels).name, "input": unit.folding.input,
+            "assumed_clock_mhz": mhz,
             "estimated_throughput_fps": round(1e6 * mhz / interval, 3),
             "estimated_latency_ns": round(1e3 * trace.latency_cycles / mhz, 3)}
 

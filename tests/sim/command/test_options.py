@@ -246,6 +246,12 @@ def test_cycles_takes_one_folding_for_all_levels(cbnn) -> None:
     assert rows == json.loads(cbnn("cycles", *WORDS, "--folding", str(found), "--json")[1])
 
 
+@pytest.mark.parametrize(("words", "sent"), [((), "kept slices"), (("--whole-bytes",), "whole bytes")])
+def test_tables_say_what_the_input_is(cbnn, words: tuple[str, ...], sent: str) -> None:
+    assert f"Input: {sent}. Cycles per image." in " ".join(cbnn("cycles", *WORDS, *FOLDING, *words)[1].split())
+    assert {row["input"] for row in json.loads(cbnn("cycles", *WORDS, *FOLDING, *words, "--json")[1])} == {sent}
+
+
 def test_the_next_verb_gets_what_was_given(cbnn, folder: Path) -> None:
     _, _, err = cbnn("cycles", *WORDS, *FOLDING, "--input-width", 4)
     assert err == f"next: cbnn simulate {' '.join(WORDS)} --folding '{FOLDING[1]}' --input-width 4\n"

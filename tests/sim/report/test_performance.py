@@ -35,6 +35,7 @@ def test_folder_holds_what_a_script_reads(tmp_path):
     summary = json.loads((tmp_path / "report" / "estimate_network_performance.json").read_text())
     assert summary == network_performance(UNIT, TRACE, 200.0)
     assert summary["max_cycles"] == UNIT.interval_cycles
+    assert summary["input"] == "kept slices"
     assert summary["critical_path_cycles"] == TRACE.latency_cycles
     assert summary["estimated_throughput_fps"] == round(2e8 / UNIT.interval_cycles, 3)
     layers = json.loads((tmp_path / "report" / "estimate_layer_cycles.json").read_text())
