@@ -55,11 +55,12 @@ def test_folding_of_finn_and_back(cbnn, tmp_path: Path) -> None:
         "MVAU_hls_1": {"PE": 2, "SIMD": 9}, "MVAU_hls_2": {"PE": 1, "SIMD": 3}}))
     code, out, _ = cbnn("import", "finn-folding", tmp_path / "finn.json", "--model", tmp_path / "net.npz", "--out",
                         tmp_path / "folding.json")
-    assert (code, out) == (0, "(2,9)(3,9)(1,3)\n")
+    # A pixel of 8 bits is 8 bits here.
+    assert (code, out) == (0, "(2,8)(3,9)(1,3)\n")
     code, _, _ = cbnn("export", "finn-folding", tmp_path / "net.npz", "--folding", tmp_path / "folding.json", "--out",
                       tmp_path / "back.json")
     assert code == 0
-    assert json.loads((tmp_path / "back.json").read_text())["MVAU_hls_0"] == {"PE": 2, "SIMD": 3, "ram_style": "auto"}
+    assert json.loads((tmp_path / "back.json").read_text())["MVAU_hls_0"] == {"PE": 2, "SIMD": 1, "ram_style": "auto"}
 
 
 @pytest.mark.parametrize(("words", "sentence"), [
