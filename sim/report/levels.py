@@ -113,7 +113,7 @@ def text_table(headings: Sequence[str], rows: Sequence[Sequence[str]], is_text: 
 
     Where there is no room, text goes on in the next line, and an ellipsis marks cut numbers.
     """
-    table = Table(box=SIMPLE, title=Text(title) if title else None, title_justify="left",
+    table = Table(box=SIMPLE, collapse_padding=True, title=Text(title) if title else None, title_justify="left",
                   caption=Text(caption) if caption else None, caption_justify="left")
     for heading, left in zip(headings, is_text, strict=True):
         table.add_column(Text(heading), justify="left" if left else "right", no_wrap=not left,
