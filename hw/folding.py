@@ -233,15 +233,18 @@ def pixel_bytes(topology: Topology) -> int:
 def check_input_width(topology: Topology, input_width: int, whole_bytes: bool = False) -> None:
     """Raise ValueError unless an image fills whole beats of so many bits; whole colours of it, of whole bytes."""
     check_whole("input_width", input_width, MAX_FOLD)
-    n, unit = topology.tensor.n_bits, 1
-    if whole_bytes:
-        unit = 8 * pixel_bytes(topology)
-        n = topology.tensor.n_values * unit
-    if n % input_width or input_width % unit:
-        what = f"{n // unit} colours of {unit} bits" if whole_bytes else f"{n} elements"
-        choices = [unit * d for d in divisors(n // unit)]
-        raise ValueError(f"input: {what} do not fold into beats of {input_width}; {nearest(choices, input_width)} "
+    widths, tensor = input_widths(topology, whole_bytes), topology.tensor
+    if input_width not in widths:
+        what = f"{tensor.n_values} colours of {widths[0]} bits" if whole_bytes else f"{tensor.n_bits} elements"
+        raise ValueError(f"input: {what} do not fold into beats of {input_width}; {nearest(widths, input_width)} "
                          "would")
+
+
+def input_widths(topology: Topology, whole_bytes: bool = False) -> list[int]:
+    """Return the bits per beat that the input can have, rising; the last is a whole image."""
+    if whole_bytes:
+        return [8 * pixel_bytes(topology) * n for n in divisors(topology.tensor.n_values)]
+    return divisors(topology.tensor.n_bits)
 
 
 def default_input_width(topology: Topology, first: LayerFolding, whole_bytes: bool = False) -> int:

@@ -107,13 +107,11 @@ def check_layer(name: str, shape: MatrixShape, pool: PoolShape | None, layer: La
     if shape.mh % layer.pe:
         raise ValueError(f"{name}: {shape.mh} rows do not fold onto {layer.pe} PEs; "
                          f"{nearest(divisors(shape.mh), layer.pe)} would")
-    choices = simd_choices(shape, whole_bytes)
-    fitting = [simd for simd in choices if default_fifo_depth(shape, simd) <= MAX_FIFO_DEPTH]
-    if layer.simd not in choices:
+    if layer.simd not in simd_choices(shape, whole_bytes):
         inputs = f"{n} inputs" if shape.n_slices == 1 else f"{n} inputs ({shape.n_slices} slices)"
         inputs += " of whole bytes" if whole_bytes else ""
-        raise ValueError(f"{name}: {inputs} do not fold into words of {layer.simd}; {nearest(fitting, layer.simd)} "
-                         "would")
+        raise ValueError(f"{name}: {inputs} do not fold into words of {layer.simd}; "
+                         f"{_nearest_simd(shape, layer.simd, whole_bytes)} would")
 
 
 def nearest(choices: Sequence[int], value: int) -> str:
@@ -127,9 +125,14 @@ def checked_depth(name: str, shape: MatrixShape, simd: int, whole_bytes: bool) -
     """Return `default_fifo_depth`; raise ValueError where it is deeper than a FIFO can be."""
     if (depth := default_fifo_depth(shape, simd)) <= MAX_FIFO_DEPTH:
         return depth
-    fitting = [n for n in simd_choices(shape, whole_bytes) if default_fifo_depth(shape, n) <= MAX_FIFO_DEPTH]
     raise ValueError(f"{name}: a vector of {depth} words does not fit a FIFO, which holds at most {MAX_FIFO_DEPTH}; a "
-                     f"SIMD of {nearest(fitting, simd)} would")
+                     f"SIMD of {_nearest_simd(shape, simd, whole_bytes)} would")
+
+
+def _nearest_simd(shape: MatrixShape, simd: int, whole_bytes: bool) -> str:
+    """Name the SIMD next to one that a layer can have, with vectors that fit a FIFO."""
+    return nearest([n for n in simd_choices(shape, whole_bytes)
+                    if default_fifo_depth(shape, n) <= MAX_FIFO_DEPTH], simd)
 
 
 def bits_per_weight(shape: MatrixShape) -> int:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cbnn.hw.accelerator import Accelerator, accelerator
-from cbnn.hw.folding import Folding, Input, default_input_width, pixel_bytes
+from cbnn.hw.folding import Folding, Input, default_input_width, input_widths
 from cbnn.hw.layer_folding import MAX_FIFO_DEPTH, default_fifo_depth
 from cbnn.hw.mvtu.mvtu import Mvtu
-from cbnn.hw.slice_order import divisors, simd_choices
+from cbnn.hw.slice_order import simd_choices
 from cbnn.hw.stream import Kernel
 from cbnn.model.files import Fraction
 from cbnn.model.network import Network, prune_slices
@@ -194,9 +194,13 @@ def _pruned(network: Network | Topology, kept: tuple[int, ...]) -> Network | Top
 
 def byte_beats(topology: Topology, folding: Folding) -> int:
     """Return the beats of an image of whole pixels on a bus that is no wider than the input's."""
-    colour = 8 * pixel_bytes(topology)
-    widths = [colour * n for n in divisors(topology.tensor.n_values)]
-    return widths[-1] // max(width for width in widths if width <= max(folding.input_width, colour))
+    return input_widths(topology, whole_bytes=True)[-1] // _widest(topology, folding.input_width, whole_bytes=True)
+
+
+def _widest(topology: Topology, most: int, whole_bytes: bool) -> int:
+    """Return the widest input of at most so many bits; the narrowest where there is none."""
+    widths = input_widths(topology, whole_bytes)
+    return max([width for width in widths if width <= most] or widths[:1])
 
 
 def at_level(folding: Folding, full: Topology, pruned: Topology) -> Folding:
@@ -234,14 +238,11 @@ def _with_first(folding: Folding, full: Topology, pruned: Topology, simd: int) -
     if depth > MAX_FIFO_DEPTH or (old.mmv > 1 and simd != shape.n_slices * shape.slice_inputs):
         return
     first = replace(old, simd=simd, fifo_depth=depth)
-    n, unit = pruned.tensor.n_bits, 1
-    if folding.whole_bytes:
-        n, unit = pruned.tensor.n_values * 8 * pixel_bytes(pruned), 8 * pixel_bytes(pruned)
-    widths = [max(unit * d for d in divisors(n // unit) if unit * d <= max(folding.input_width, unit))]
+    widths = [_widest(pruned, folding.input_width, folding.whole_bytes)]
     if not folding.whole_bytes and folding.input_width == default_input_width(full, old):
         widths.insert(0, min(folding.input_width, default_input_width(pruned, first)))
     for width in widths:
-        if n % width == 0:
+        if width in input_widths(pruned, folding.whole_bytes):
             yield replace(folding, layers=(first, *folding.layers[1:]), input_width=width)
 
 
