@@ -23,6 +23,9 @@ from myhdl import ConcatSignal, ResetSignal, Signal, intbv
 from numpy.typing import NDArray
 
 from cbnn.hw.cost import RomShape
+from cbnn.hw.elaboration import read_sources_once
+
+read_sources_once()  # before any block is built: every kernel needs a stream
 
 
 class Stream:

@@ -5,7 +5,6 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -91,12 +90,11 @@ def write_kernel(kernel: Kernel, folder: Path) -> list[str]:
 def _write_modules(constructors: Mapping[str, Callable[[], Any]], kept: frozenset[str],
                    folder: Path) -> list[str]:
     """Convert blocks to modules of these names; synthesis is to keep the boundaries of `kept`."""
-    # MyHDL reads the source of every caller of a block; a thread of its own has few, whoever calls from where.
-    with ThreadPoolExecutor(1) as thread, warnings.catch_warnings():
+    with warnings.catch_warnings():
         # Flags that some sizes do not need stay undriven or unread; synthesis drops them.
         warnings.simplefilter("ignore", ToVerilogWarning)
         for name, construct in constructors.items():
-            thread.submit(_convert, name, construct, folder, name in kept).result()
+            _convert(name, construct, folder, name in kept)
     return list(constructors)
 
 
