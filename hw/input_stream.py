@@ -27,8 +27,8 @@ def input_beats(accelerator: Accelerator, images: NDArray) -> list[int]:
     """
     if accelerator.network is None:
         raise ValueError("the accelerator of a topology without weights takes no images")
-    slices = bit_slices(accelerator.network.look_up(images), _slices(accelerator))
-    stream = in_order(slices, _together(accelerator), takes_pixels(accelerator.topology))
+    slices = bit_slices(accelerator.network.look_up(images), slices_on_bus(accelerator))
+    stream = in_order(slices, slices_together(accelerator), takes_pixels(accelerator.topology))
     return list(packed_beats(stream.reshape(-1, accelerator.folding.input_width)))
 
 
@@ -38,26 +38,26 @@ def input_images(accelerator: Accelerator, beats: Sequence[int]) -> NDArray[np.i
     It undoes `input_beats`, and tells what is expected of an image that the frame guard filled up.
     """
     topology, width = accelerator.topology, accelerator.folding.input_width
-    n_bytes, kept = (width + 7) // 8, _slices(accelerator)
+    n_bytes, kept = (width + 7) // 8, slices_on_bus(accelerator)
     packed = np.frombuffer(b"".join(beat.to_bytes(n_bytes, "little") for beat in beats), np.uint8)
     bits = np.unpackbits(packed.reshape(-1, n_bytes), axis=1, count=width, bitorder="little")
     slices = out_of_order(bits.reshape(-1, len(kept) * topology.tensor.n_values), (len(kept), *topology.in_shape),
-                          _together(accelerator), takes_pixels(topology))
+                          slices_together(accelerator), takes_pixels(topology))
     return (slices * np.left_shift(1, np.array(kept, np.int64))[:, *[np.newaxis] * 3]).sum(axis=1)
 
 
-def _slices(accelerator: Accelerator) -> tuple[int, ...]:
-    """Slices on the bus, the highest first."""
+def slices_on_bus(accelerator: Accelerator) -> tuple[int, ...]:
+    """Return the slices on the bus, the highest first; pruned ones too, where the input is whole bytes."""
     topology = accelerator.topology
     if accelerator.folding.whole_bytes:
         return tuple(reversed(range(8 * pixel_bytes(topology))))
     return topology.kept_slices
 
 
-def _together(accelerator: Accelerator) -> int:
-    """Slices side by side on the bus."""
+def slices_together(accelerator: Accelerator) -> int:
+    """Return how many slices lie side by side on the bus."""
     if accelerator.folding.whole_bytes:
-        return len(_slices(accelerator))
+        return len(slices_on_bus(accelerator))
     return accelerator.folding.together(accelerator.topology, 0)
 
 
@@ -68,7 +68,7 @@ def input_order(accelerator: Accelerator) -> str:
     colour for a convolution, slice, row, column, colour for a dense layer, or the same with groups
     of slices that lie side by side.
     """
-    together, n = _together(accelerator), len(_slices(accelerator))
+    together, n = slices_together(accelerator), len(slices_on_bus(accelerator))
     if accelerator.folding.whole_bytes:
         return (f"row, column, colour, {pixel_bytes(accelerator.topology)} byte(s) per colour, the lowest bit first; "
                 "element 0 in bit 0")

@@ -48,7 +48,7 @@ def generate(accelerator: Accelerator, folder: Path,
 
     Returns
     -------
-    The manifest's path. The .mem files are named relative to the folder, so tools are to be run inside it.
+    The manifest's path. The .mem files are looked for where a tool runs, see `cbnn.hw.mvtu.rom.MEM_FOLDER`.
 
     Raises
     ------
@@ -56,13 +56,18 @@ def generate(accelerator: Accelerator, folder: Path,
         When `folder` holds anything that `generate` did not write.
     """
     with folder_written(folder) as fresh:
-        modules = [module for part in accelerator.parts for module in write_part(part, fresh)]
-        (fresh / f"{accelerator.name}.v").write_text(top_module(accelerator))
-        files = [f"{module}.v" for module in [*modules, accelerator.name]]
-        (fresh / FILE_LIST).write_text("".join(f"{file}\n" for file in files))
-        content = manifest(accelerator, files, predicted)
+        content = manifest(accelerator, *write_verilog(accelerator, fresh), predicted)
         (fresh / MANIFEST).write_text(json.dumps(content, indent=2) + "\n")
     return folder / MANIFEST
+
+
+def write_verilog(accelerator: Accelerator, folder: Path) -> tuple[list[str], list[str]]:
+    """Write modules, ROM contents and the file list; return the names of the Verilog and of the .mem files."""
+    modules = [module for part in accelerator.parts for module in write_part(part, folder)]
+    (folder / f"{accelerator.name}.v").write_text(top_module(accelerator))
+    files = [f"{module}.v" for module in [*modules, accelerator.name]]
+    (folder / FILE_LIST).write_text("".join(f"{file}\n" for file in files))
+    return files, [f"{rom.name}.mem" for kernel in accelerator.kernels for rom in kernel.roms if len(rom.words) > 1]
 
 
 def write_part(part: FrameGuard | Kernel | ResultMarks, folder: Path) -> list[str]:
@@ -217,7 +222,7 @@ def padded(width: int) -> int:
     return (width + 7) // 8 * 8
 
 
-def manifest(accelerator: Accelerator, files: list[str],
+def manifest(accelerator: Accelerator, files: list[str], mem_files: list[str],
              predicted: Mapping[str, float] | None) -> dict:
     """Everything that a test bench or a host needs to know; all counts are per image."""
     topology = accelerator.topology
@@ -239,6 +244,5 @@ def manifest(accelerator: Accelerator, files: list[str],
                      "latency_cycles": kernel.latency_cycles, "luts_estimate": kernel.luts}
                     for kernel in accelerator.kernels],
         "files": files,
-        "mem_files": [f"{rom.name}.mem" for kernel in accelerator.kernels for rom in kernel.roms
-                      if len(rom.words) > 1],
+        "mem_files": mem_files,
     }

@@ -222,13 +222,14 @@ def _neighbour(path: Path) -> Path:
 class OwnFolder:
     """A folder of output that holds nothing but what cbnn wrote, which is what may be replaced.
 
-    The file ``.cbnn.json`` in it says which files are ours, by their digests: a file that somebody
-    changed, or put there, is his.
+    The file ``.cbnn.json`` in it says which files are ours, those in folders of it too, by their
+    digests: a file that somebody changed, or put there, is his. Caches that Python makes beside
+    our own modules are nobody's.
 
     Parameters
     ----------
     path : the folder
-    inner : names of folders in it, which have owners of their own
+    inner : names of folders in it, relative to it, which have owners of their own
     """
 
     def __init__(self, path: Path, inner: Collection[str] = ()) -> None:
@@ -240,12 +241,24 @@ class OwnFolder:
             raise ValueError(f"{self.path} is not a folder; a folder is to be written")
         _check_parent(self.path / RECORD)
         digests = self._digests()
-        for path in sorted(self.path.iterdir()) if self.path.exists() else []:
+        for path in self._entries(self.path, digests) if self.path.exists() else []:
+            name = path.relative_to(self.path).as_posix()
             regular = path.is_file() and not path.is_symlink()
-            ours = regular and (path.name == RECORD or _sha256(path) in digests.get(path.name, ()))
-            if not ours and not (path.name in self.inner and path.is_dir()):
-                raise ValueError(f"{self.path} holds {path.name}, which is not as cbnn wrote it; name an empty or a "
+            if not regular or (name != RECORD and _sha256(path) not in digests.get(name, ())):
+                raise ValueError(f"{self.path} holds {name}, which is not as cbnn wrote it; name an empty or a "
                                  "new folder")
+
+    def _entries(self, folder: Path, digests: Collection[str]) -> Iterator[Path]:
+        """All that must be ours: files, and folders that hold none of our files."""
+        for path in sorted(folder.iterdir()):
+            name = path.relative_to(self.path).as_posix()
+            if path.is_dir() and not path.is_symlink():
+                if name in self.inner or (path.name == "__pycache__" and folder != self.path):
+                    continue
+                if any(file.startswith(f"{name}/") for file in digests):
+                    yield from self._entries(path, digests)
+                    continue
+            yield path
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file, which is known as ours before it is there; raise ValueError where one of that name is not."""
@@ -258,7 +271,8 @@ class OwnFolder:
 
     def record(self) -> None:
         """Say of every file that is there that it is ours."""
-        digests = {path.name: [_sha256(path)] for path in sorted(self.path.iterdir()) if path.is_file()}
+        digests = {path.relative_to(self.path).as_posix(): [_sha256(path)]
+                   for path in sorted(self.path.rglob("*")) if path.is_file()}
         write_atomically(self.path / RECORD, msgspec.json.encode(digests) + b"\n")
 
     def _digests(self) -> dict[str, list[str]]:
@@ -274,20 +288,22 @@ def _sha256(path: Path) -> str:
 
 
 @contextmanager
-def folder_written(folder: Path) -> Iterator[Path]:
+def folder_written(folder: Path, inner: Collection[str] = ()) -> Iterator[Path]:
     """Give a new, empty folder beside `folder` to fill; at the end it takes its place, as a whole or not at all.
+
+    Folders of these `inner` names, which others fill, are moved into the new one.
 
     Raises
     ------
     ValueError
-        When `folder` holds anything that was not written so, is a link, or the folder that one
+        When `folder` holds anything else that was not written so, is a link, or the folder that one
         works in.
     """
     folder = _absolute(folder)
-    OwnFolder(folder).check()
+    OwnFolder(folder, inner).check()
     if folder.is_symlink():
         raise ValueError(f"{folder} is a link; name the folder itself")
-    if folder == Path.cwd():
+    if Path.cwd().is_relative_to(folder):
         raise ValueError(f"{folder} is the folder that you are in, and would be replaced; name another one")
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = _neighbour(folder)
@@ -307,4 +323,6 @@ def folder_written(folder: Path) -> Iterator[Path]:
             old.rename(folder)
             raise
         with vanishing(old):  # only now, so that a kill between the two leaves it
-            pass
+            for name in inner:
+                if (old / name).is_dir():
+                    (old / name).rename(folder / name)

@@ -14,6 +14,9 @@ from myhdl import Signal, always, always_comb, block, intbv
 from cbnn.hw.instance import Place, instance
 from cbnn.hw.stream import Rom, counter
 
+MEM_FOLDER = "CBNN_MEM_DIR"
+"""Verilog macro: the folder of the .mem files with a slash at its end, in quotes; else they are where a tool runs."""
+
 
 def rom_submodules(contents: tuple[Rom, ...]) -> dict[str, Callable[[], Any]]:
     """Return constructors of the modules that `rom` instantiates, by name."""
@@ -75,7 +78,7 @@ def _verilog(content: Rom) -> str:
     # Yosys and Vivado know "block" both; LUTs are Yosys' "logic", and what Vivado does by itself.
     lines = [f'(* ram_style = "{"block" if content.block_ram else "logic"}" *)',
              f"reg [{width * shape.per_row - 1}:0] rows [0:{shape.rows - 1}];",
-             f'initial $$readmemh("{content.name}.mem", rows);']
+             *_loading(f"{content.name}.mem")]
     if shape.read_cycles == 1:
         reading = ["$data <= rows[$address];"]
     else:
@@ -88,3 +91,9 @@ def _verilog(content: Rom) -> str:
                    "held_row <= row;", "held_place <= place;", f"$data <= held_row[held_place * {width} +: {width}];"]
     return "\n".join([*lines, "always @(posedge $clk) begin: read_word", "    if ($advance) begin",
                       *(f"        {line}" for line in reading), "    end", "end"])
+
+
+def _loading(file: str) -> list[str]:
+    """Load the rows from a file: in the folder that a tool runs in, as most find it, or in one that a macro names."""
+    return [f"`ifdef {MEM_FOLDER}", f'initial $$readmemh({{`{MEM_FOLDER}, "{file}"}}, rows);',
+            "`else", f'initial $$readmemh("{file}", rows);', "`endif"]

@@ -6,6 +6,7 @@ number of a signal that ended it.
 """
 
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -25,8 +26,11 @@ from cbnn.sim.command import demo, exchange, explore, learn
 from cbnn.sim.command.options import (
     MAX_IMAGES,
     BeatOption,
+    DataDirOption,
+    DatasetOption,
     FoldingOption,
     IdleOption,
+    ImagesFileOption,
     JsonOption,
     ModelArgument,
     NetworkArgument,
@@ -37,12 +41,13 @@ from cbnn.sim.command.options import (
     check_pixels,
     complain,
     lay_out,
+    load_data,
     read_folding,
     read_network,
 )
 from cbnn.sim.command.screen import facts_tables, print_result, progress_bar, rows_table, stderr, tell
-from cbnn.sim.command.verbs import app, next_step, option, refuse, verb
-from cbnn.sim.predict.cycles import predict
+from cbnn.sim.command.verbs import app, given, next_step, option, refuse, verb
+from cbnn.sim.handover.folder import bench_images, hand_over
 from cbnn.sim.prove import volume
 from cbnn.sim.prove.stimulus import sample_images, takes_digits
 from cbnn.sim.prove.verify import MIN_IMAGES, Traffic, icarus_seconds, verify
@@ -115,13 +120,32 @@ def _print_report(folder: Path, as_json: bool) -> None:
     next_step("sensitivity", "digits-5")
 
 
-@verb("generate", "cbnn generate digits-5 --folding auto --out verilog")
+@verb("generate", "cbnn generate digits-5 --folding auto --out digits")
 def generate_command(model: ModelArgument, folding: FoldingOption, out: OutOption, input_width: BeatOption = None,
                      whole_bytes: WholeBytesOption = False,
-                     name: Annotated[str, typer.Option(help="Name of the top module.")] = "accelerator") -> None:
-    """Generate Verilog: a module per kernel, .mem files, a file list and a manifest."""
-    _, unit = lay_out(model, folding, input_width, whole_bytes, name)
-    print(visible(generate(unit, out, asdict(predict(unit)))))
+                     name: Annotated[str, typer.Option(help="Name of the top module.")] = "accelerator",
+                     images_file: ImagesFileOption = None, dataset: DatasetOption = "",
+                     data_dir: DataDirOption = None) -> None:
+    """Write Verilog, and all that a colleague needs to use it, to a folder: its README.md says what there is.
+
+    The folder's test bench plays up to 16 images: of a file or a data set where one is named, else
+    digits to a digits network, random pixels to any other.
+    """
+    network, unit = lay_out(model, folding, input_width, whole_bytes, name)
+    n_images = bench_images(unit)
+    if images_file is not None:
+        refuse("here: the images are of a file", "dataset", "data_dir")
+        pixels, source = files.read_array(images_file)[:n_images], f"of {images_file.name}"
+    elif given("dataset", "data_dir"):
+        data, known = load_data(network, dataset, data_dir)
+        pixels, source = data.test_images[:n_images], f"of the test split of {known}"
+    else:
+        pixels = sample_images(network, n_images, 0)
+        source = "handwritten digits of a test split" if takes_digits(network.topology) else "of random pixels"
+    with stderr.status("generating"):
+        page = hand_over(network, unit, pixels, source, out)
+    print(visible(page))
+    tell(f"try it: make -C {shlex.quote(visible(out / 'sim'))}")
     if icarus_seconds(unit, MIN_IMAGES) > MAX_ICARUS_S:
         next_step("volume", model, images=100)
     else:
@@ -169,8 +193,7 @@ def volume_command(
         network: NetworkArgument, folding: FoldingOption, input_width: BeatOption = None,
         whole_bytes: WholeBytesOption = False,
         images: Annotated[int, option(f"Images to send at most, 1 to {MAX_IMAGES:,}.", 1, MAX_IMAGES)] = 1000,
-        images_file: Annotated[Path | None, typer.Option(help="An .npy array (N, height, width, colours) of "
-                                                              "pixels.")] = None,
+        images_file: ImagesFileOption = None,
         idle: IdleOption = 0, stall: StallOption = 0, seed: SeedOption = 0, as_json: JsonOption = False) -> None:
     """Stream many images through the RTL on Verilator: every score and the cycle of every beat out are compared.
 

@@ -58,6 +58,8 @@ DatasetOption = Annotated[str, typer.Option(
 DataDirOption = Annotated[Path | None, typer.Option(
     help=f"Folder that holds the data set's original files; else {datasets.VARIABLE} names it, "
          "else they are downloaded.")]
+ImagesFileOption = Annotated[Path | None, typer.Option(
+    help="An .npy array (N, height, width, colours) of pixels.")]
 SlicesOption = Annotated[list[str] | None, typer.Option(
     help="Slices kept at one level, by number: 3, or 4,3,2, or 4..2; can be given several times. "
          "Else all levels, the lowest slice dropped each time.")]

@@ -234,5 +234,5 @@ def test_interrupted_generation_leaves_the_old_output(folder, monkeypatch, step)
 def test_order_of_the_input_in_words(first, folding, whole_bytes, order):
     topology = Topology.parse(f"6x6x1u4-{first}-5FC")
     unit = accelerator(topology, Folding.parse(folding, topology, whole_bytes=whole_bytes))
-    said = verilog.manifest(unit, [], None)["s_axis"]
+    said = verilog.manifest(unit, [], [], None)["s_axis"]
     assert (said["order"], said["input"]) == (order, "whole bytes" if whole_bytes else "kept slices")

@@ -61,10 +61,11 @@ def test_sensitivity_lists_slices_one_by_one_and_cumulatively(cbnn) -> None:
 
 
 def test_generate_then_verify(cbnn, tiny: Path, tmp_path: Path) -> None:
-    code, out, _ = cbnn("generate", tiny, "--folding", FOLDING, "--out", tmp_path / "v", "--name", "tiny")
+    code, out, err = cbnn("generate", tiny, "--folding", FOLDING, "--out", tmp_path / "v", "--name", "tiny")
     assert code == 0
-    assert (tmp_path / "v" / "tiny.v").exists()
-    assert out.strip() == str(tmp_path / "v" / "manifest.json")
+    assert (tmp_path / "v" / "rtl" / "tiny.v").exists()
+    assert out.strip() == str(tmp_path / "v" / "README.md")
+    assert err.splitlines()[-2] == f"try it: make -C {tmp_path / 'v' / 'sim'}"
     code, out, _ = cbnn("verify", tiny, "--folding", FOLDING, "--out", tmp_path / "w", "--images", 4, "--json")
     result = json.loads(out)
     assert code == 0

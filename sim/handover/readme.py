@@ -1,0 +1,87 @@
+"""The page that explains the folder to somebody who has never seen cbnn."""
+
+from cbnn.hw.accelerator import Accelerator
+from cbnn.hw.frame_guard import ERROR_BITS
+from cbnn.hw.input_stream import input_order
+from cbnn.hw.mvtu.rom import MEM_FOLDER
+from cbnn.hw.verilog import padded
+from cbnn.model.network import Network
+from cbnn.sim.handover.cores import top_ports
+from cbnn.sim.handover.diagram import short_name
+from cbnn.sim.handover.host import template
+from cbnn.sim.handover.vectors import Vectors
+
+
+def readme(network: Network, accelerator: Accelerator, vectors: Vectors, source: str, generator: str) -> str:
+    """Return the page, Markdown.
+
+    Parameters
+    ----------
+    source : what the images of the vectors are, in words
+    generator : what wrote the folder
+    """
+    topology, layout = accelerator.topology, accelerator.classify
+    height, width, colours = topology.in_shape
+    values = (f"a value from the packers' table of {len(network.pixel_table)}, by the pixel"
+              if network.pixel_table is not None else "the pixel itself")
+    return template("README.md.in", {
+        "name": accelerator.name, "topology": topology, "folding": accelerator.folding, "generator": generator,
+        "height": height, "width": width, "colours": colours, "classes": layout.n_classes,
+        "max_pixel": f"{network.n_pixel_values - 1:,}", "trained_max": f"{network.max_pixel:,}",
+        "kept": ", ".join(map(str, topology.kept_slices)), "n_slices": topology.input_bits,
+        "values": values, "input": accelerator.folding.input,
+        "ports": "\n".join(f"| `{port.name}` | {'in' if port.is_input else 'out'} | {port.width} | "
+                           f"{PORTS[port.name]} |" for port in top_ports(accelerator)),
+        "beats": f"{accelerator.input_beats:,}", "beat_bits": f"{accelerator.folding.input_width:,}",
+        "unused": unused(accelerator), "order": input_order(accelerator),
+        "result_beats": accelerator.m_axis.beats, "result_bits": accelerator.m_axis.width,
+        "lanes": lanes(accelerator), "image": worked_image(vectors),
+        "error_bits": ERROR_BITS, "latency": f"{vectors.latency_cycles:,}", "interval": f"{vectors.interval_cycles:,}",
+        "kernels": "\n".join(f"| `{short_name(accelerator, kernel)}` | {kernel.interval_cycles:,} | "
+                             f"{kernel.latency_cycles:,} | {kernel.luts:,} | {kernel.block_rams:g} |"
+                             for kernel in accelerator.kernels),
+        "luts": f"{accelerator.luts:,}", "block_rams": f"{accelerator.block_rams:g}",
+        "n_vectors": len(vectors.images), "source": source, "mem_folder": MEM_FOLDER})
+
+
+PORTS = {
+    "aclk": "the only clock", "aresetn": "reset, active low, synchronous; one cycle is enough",
+    "s_axis_tdata": "beats of an image", "s_axis_tvalid": "", "s_axis_tready": "",
+    "s_axis_tlast": "high in the last beat of an image",
+    "m_axis_tdata": "scores, and the class", "m_axis_tvalid": "", "m_axis_tready": "",
+    "m_axis_tlast": "high in the last beat of a result",
+    "m_axis_tuser": "high in every beat of a result whose frame was too short or too long",
+    "frame_errors": "frames that were too short or too long, since reset; it wraps",
+}
+"""What the ports of the top module are for."""
+
+
+def unused(accelerator: Accelerator) -> str:
+    """Say which bits of a beat hold nothing."""
+    width = accelerator.folding.input_width
+    return f" Bits {width} to {padded(width) - 1} of `s_axis_tdata` are not looked at." if width % 8 else ""
+
+
+def lanes(accelerator: Accelerator) -> str:
+    """Say where scores and class are in the beats of a result."""
+    layout = accelerator.classify
+    last = layout.pe * layout.lane
+    scores = (f"bits {layout.lane - 1} to 0 are the score of class 0, two's complement; the next\n{layout.lane} bits "
+              "that of class 1, and so on" if layout.pe > 1 else
+              f"bits {layout.lane - 1} to 0 are a score, two's complement")
+    more = f"; the next beat holds the next {layout.pe} classes" if layout.m_axis.beats > 1 else ""
+    return (f"{scores}{more}. Bits {last + layout.class_lane - 1} to {last} of the last beat are the class: that of\n"
+            "the highest score, of equal scores the first")
+
+
+def worked_image(vectors: Vectors) -> str:
+    """Show the first image of the vectors, as pixels and beats as far as they fit a page, and its result."""
+    image, beats = vectors.images[0], vectors.beats[0]
+    rows = [" ".join(f"{','.join(map(str, pixel)):>3}" for pixel in row[:16]) + (" ..." if len(row) > 16 else "")
+            for row in image[:16].tolist()]
+    shown = [f"beat {i}: {beat:x}" for i, beat in enumerate(beats[:8])]
+    return "\n".join([*rows, *(["..."] if len(image) > 16 else []), "",
+                      "s_axis_tdata, hexadecimal", *shown, *(["..."] if len(beats) > 8 else []), "",
+                      "m_axis_tdata, hexadecimal",
+                      *(f"beat {i}: {beat:x}" for i, beat in enumerate(vectors.results[0])), "",
+                      f"scores {', '.join(map(str, vectors.scores[0].tolist()))}; class {vectors.scores[0].argmax()}"])
