@@ -78,7 +78,7 @@ def write_part(part: FrameGuard | Kernel | ResultMarks, folder: Path) -> list[st
     earlier = {path.stem for path in folder.glob("*.v")}
     if isinstance(part, Kernel):
         return [module for module in write_kernel(part, folder) if module not in earlier]
-    return _write_modules({part.name: part.construct}, frozenset(), folder)
+    return write_modules({part.name: part.construct}, frozenset(), folder)
 
 
 def write_kernel(kernel: Kernel, folder: Path) -> list[str]:
@@ -89,10 +89,10 @@ def write_kernel(kernel: Kernel, folder: Path) -> list[str]:
     for content in kernel.roms:
         if len(content.words) > 1:
             (folder / f"{content.name}.mem").write_text(content.mem)
-    return _write_modules(constructors, kernel.kept_modules, folder)
+    return write_modules(constructors, kernel.kept_modules, folder)
 
 
-def _write_modules(constructors: Mapping[str, Callable[[], Any]], kept: frozenset[str],
+def write_modules(constructors: Mapping[str, Callable[[], Any]], kept: frozenset[str],
                    folder: Path) -> list[str]:
     """Convert blocks to modules of these names; synthesis is to keep the boundaries of `kept`."""
     with warnings.catch_warnings():
