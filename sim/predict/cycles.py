@@ -154,7 +154,7 @@ def level_cycles(network: Network | Topology, rule: FoldingRule, levels: Sequenc
         When the network does not have a slice, or the folding does not fit.
     """
     pruned = [_pruned(network, kept) for kept in levels]
-    baseline = full_level(network, rule(_topology(network)))
+    baseline = level(network, rule(_topology(network)), None)
     rows = []
     for kept in pruned:
         before = accuracy(kept) if accuracy and isinstance(kept, Network) else None

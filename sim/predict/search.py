@@ -221,7 +221,7 @@ class Search:
         before: Kernel = RegisterSlice("rows", mmv * pe, shape.n_windows * shape.mh // (mmv * pe))
         if pool:
             before = MaxPool("pool", pool.in_shape, pool.operator.size, pe, (0,), _beat_cycles(shape, simd), mmv)
-        return _cost(list(widths_converted("join", before, takes)))
+        return _converters(before, takes)
 
     def _between(self, i: int, option: _Option, takes: int) -> tuple[int, int]:
         # Without a pool it does not matter how fast rows come.
@@ -358,6 +358,12 @@ def _best(labels: list[_Label], bounds: list[tuple[float, float, float]], bounde
         if not best or label.block_rams < best[-1].block_rams:
             best.append(label)
     return best
+
+
+@lru_cache(1 << 16)
+def _converters(before: Kernel, takes: int) -> tuple[int, int]:
+    """Cost of what joins a kernel to one that `takes` so many bits; levels of pruning share most of these."""
+    return _cost(list(widths_converted("join", before, takes)))
 
 
 def _cost(kernels: list[Kernel]) -> tuple[int, int]:
