@@ -22,6 +22,14 @@ ERROR_BITS = 16
 """Bits of the counter of bad frames, which wraps."""
 
 
+class Images(Stream):
+    """A link whose images have `beats` beats."""
+
+    def __init__(self, width: int, beats: int) -> None:
+        super().__init__(width)
+        self.beats = beats
+
+
 @dataclass(frozen=True)
 class FrameGuard:
     """Frames of any length in, images of `beats` beats of `width` bits out.
@@ -47,18 +55,15 @@ class FrameGuard:
         return self.width + 9 + (self.beats - 1).bit_length() if self.beats > 1 else 7
 
     def construct(self):
-        """Return the block with signals of its own, to be converted."""
+        """Return the block with signals of its own; latency of a beat 0 cycles, interval 1 cycle."""
         clk, rst = clock_and_reset()
-        return self.hardware(clk, rst, Stream(self.width), Stream(self.width), Signal(bool(0)),
-                             Signal(bool(0)), Signal(modbv(0)[ERROR_BITS:]))
-
-    def hardware(self, clk, rst, s_axis, m_axis, image_end, damaged, frame_errors):
-        """Return the block; latency of a beat 0 cycles, interval 1 cycle."""
-        return frame_guard(clk, rst, s_axis, m_axis, image_end, damaged, frame_errors, self.beats)
+        image_end, damaged, frame_errors = Signal(bool(0)), Signal(bool(0)), Signal(modbv(0)[ERROR_BITS:])
+        return frame_guard(clk, rst, Stream(self.width), Images(self.width, self.beats), image_end, damaged,
+                           frame_errors)
 
 
 @block
-def frame_guard(clk, rst, s_axis, m_axis, image_end, damaged, frame_errors, beats):
+def frame_guard(clk, rst, s_axis, m_axis, image_end, damaged, frame_errors):
     """Make whole images of frames; no path leads from `s_axis_tlast` to `m_axis`.
 
     Images of three beats, frames of two and of four (a `|` follows `tlast`, a dot is no beat):
@@ -66,7 +71,7 @@ def frame_guard(clk, rst, s_axis, m_axis, image_end, damaged, frame_errors, beat
         s_axis  a b| . c d e f| g
         m_axis  a b  0|c d e| . g
     """
-    beat, last_beat = counter(beats), beats - 1
+    beat, last_beat = counter(m_axis.beats), m_axis.beats - 1
     filling, cutting = Signal(bool(0)), Signal(bool(0))
     last, offered, moved = (Signal(bool(0)) for _ in range(3))
 

@@ -13,6 +13,14 @@ from myhdl import Signal, always, always_comb, always_seq, block, instances, mod
 from cbnn.hw.stream import Stream, clock_and_reset
 
 
+class Results(Stream):
+    """A link of results, of as many images in flight and as early as `ResultMarks` has it."""
+
+    def __init__(self, unit: "ResultMarks") -> None:
+        super().__init__(unit.width)
+        self.depth, self.early = unit.depth, unit.early
+
+
 @dataclass(frozen=True)
 class ResultMarks:
     """Beats of results pass in the same cycle and get the flag of their image.
@@ -47,27 +55,22 @@ class ResultMarks:
         return 6 + max(64, self.depth) // 9 + (6 if self.early else 0)
 
     def construct(self):
-        """Return the block with signals of its own, to be converted."""
+        """Return the block with signals of its own; latency of a beat 0 cycles, interval 1 cycle."""
         clk, rst = clock_and_reset()
-        return self.hardware(clk, rst, Stream(self.width), Stream(self.width),
-                             *(Signal(bool(0)) for _ in range(3)))
-
-    def hardware(self, clk, rst, s_axis, m_axis, m_axis_tuser, image_end, damaged):
-        """Return the block; latency of a beat 0 cycles, interval 1 cycle."""
-        return result_marks(clk, rst, s_axis, m_axis, m_axis_tuser, image_end, damaged, self.depth,
-                            self.early)
+        m_axis_tuser, image_end, damaged = (Signal(bool(0)) for _ in range(3))
+        return result_marks(clk, rst, Results(self), Stream(self.width), m_axis_tuser, image_end, damaged)
 
 
 @block
-def result_marks(clk, rst, s_axis, m_axis, m_axis_tuser, image_end, damaged, depth, early):
+def result_marks(clk, rst, s_axis, m_axis, m_axis_tuser, image_end, damaged):
     """Mark the results of damaged images: flags wait in a ring until their image's result leaves.
 
     A flag is written in the cycle of image_end and read from the next one on.
     """
-    ring = [Signal(bool(0)) for _ in range(depth)]
-    images_in, images_out = (Signal(modbv(0)[depth.bit_length() - 1 :]) for _ in range(2))
+    ring = [Signal(bool(0)) for _ in range(s_axis.depth)]
+    images_in, images_out = (Signal(modbv(0)[s_axis.depth.bit_length() - 1 :]) for _ in range(2))
 
-    if early:
+    if s_axis.early:
         @always_comb
         def handshake():
             m_axis.tvalid.next = s_axis.tvalid and images_in != images_out

@@ -1,15 +1,26 @@
 """Line buffer: the ring of words that a sliding window unit reads from, and what it holds."""
 
 from itertools import pairwise
+from typing import NamedTuple
 
 from myhdl import Signal, always, always_comb, always_seq, block, instances, intbv, modbv
 
 from cbnn.hw.stream import counter
 
 
+class RingPort(NamedTuple):
+    """A port of the ring: where `enable` is high, the word at `address` is read or written."""
+
+    enable: Signal
+    address: Signal
+    data: Signal
+
+
 @block
-def line_buffer(clk, write, write_address, write_data, advance, read_address, read_data, offset, depth):
+def line_buffer(clk, write_port, read_port, offset, depth):
     """One copy of the ring: a write port and a read port, read `offset` words further on."""
+    write, write_address, write_data = write_port
+    advance, read_address, read_data = read_port
     memory = [Signal(intbv(0)[len(write_data) :]) for _ in range(depth)]
     address = Signal(modbv(0)[len(read_address) :])
 
@@ -27,9 +38,18 @@ def line_buffer(clk, write, write_address, write_data, advance, read_address, re
     return instances()
 
 
+class Side(NamedTuple):
+    """A side of the ring: whether a word, or a window, can pass it, and whether one does."""
+
+    free: Signal
+    moves: Signal
+
+
 @block
-def fill_level(clk, rst, write, row_end, read, row, column, available, ready, unit):
+def fill_level(clk, rst, walk, entering, leaving, unit):
     """Count the words held since the first row in use; tell whether a word fits and whether the window is complete."""
+    (*_, column, row), (*_, row_end, _) = walk.indices, walk.ends
+    (ready, write), (available, read) = entering, leaving
     freed_words = tuple(n * unit.row_words for n in _freed_rows(unit))
     row_words = tuple((end - 1 - first) * unit.row_words
                       for end, first in zip(unit.end_rows, unit.first_rows, strict=True))

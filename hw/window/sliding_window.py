@@ -22,7 +22,7 @@ from myhdl import Signal, always, always_comb, always_seq, block, instances, int
 from cbnn.hw.cost import memory_block_rams, memory_luts
 from cbnn.hw.delay import advance_when_free
 from cbnn.hw.stream import Kernel, Port, Schedule
-from cbnn.hw.window.line_buffer import fill_level, line_buffer
+from cbnn.hw.window.line_buffer import RingPort, Side, fill_level, line_buffer
 from cbnn.hw.window.neighbours import join_windows
 from cbnn.hw.window.window_walk import Walk, inside_masks, select_padding, walk_windows
 from cbnn.model.operators.conv import Conv
@@ -306,9 +306,9 @@ def sliding_window(clk, rst, s_axis, m_axis, unit):
     taps = [Signal(intbv(0)[unit.word :]) for _ in range(ports)]
     s_axis.tlast.read = True  # pixels are counted instead
 
-    level_keeper = fill_level(clk, rst, write, row_end, read, row, column, available, s_axis.tready, unit)
+    level_keeper = fill_level(clk, rst, walk, Side(s_axis.tready, write), Side(available, read), unit)
     walker = walk_windows(clk, rst, read, walk, unit)
-    rings = [line_buffer(clk, write, write_address, s_axis.tdata, advance, read_address, taps[port],
+    rings = [line_buffer(clk, RingPort(write, write_address, s_axis.tdata), RingPort(advance, read_address, taps[port]),
                          _port_offset(unit, port), depth) for port in range(ports)]
     if unit.mmv > 1:
         edges = join_windows(clk, advance, row, column, taps, m_axis.tdata, unit)
