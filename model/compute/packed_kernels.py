@@ -221,13 +221,13 @@ def _tile(last: bool) -> Callable:
     """Hold `TILE` windows against a block of `ROWS` rows: an intrinsic of numba's.
 
     It takes the windows, (TILE, words or pixels and one more); weights, number of the block and
-    most as in `PackedMatrix`, and places; and writes to `out` from the window `first`: a bit per
-    row or, where the layer is the last, the row's score.
+    most as in `PackedMatrix`, and places; and writes to `out`, which begins with these windows: a bit
+    per row or, where the layer is the last, the row's score.
     """
 
     @intrinsic
-    def tile(_context: Any, windows: Any, weights: Any, block: Any, most: Any, places: Any, out: Any,
-             first: Any) -> tuple[Any, Callable]:
+    def tile(_context: Any, windows: Any, weights: Any, block: Any, most: Any, places: Any,
+             out: Any) -> tuple[Any, Callable]:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             code = _Code(context, builder, signature, arguments)
             if windows.dtype == types.int32:
@@ -239,7 +239,7 @@ def _tile(last: bool) -> Callable:
             most_stride, stride = (cgutils.unpack_tuple(builder, array.shape)[1] for array in (most_of, written))
             vector, bits = ir.VectorType(ir.IntType(64), LANES), ir.IntType(LANES)
             for t, vectors in enumerate(sums):
-                line = builder.gep(written.data, [builder.mul(builder.add(arguments[6], code.index(t)), stride)])
+                line = builder.gep(written.data, [builder.mul(code.index(t), stride)])
                 limits = builder.gep(most_of.data, [builder.mul(code.load(place_of.data, code.index(t)), most_stride)])
                 for v, value in enumerate(vectors):
                     at = builder.add(builder.mul(code.block, code.index(VECTORS)), code.index(v))
@@ -252,7 +252,7 @@ def _tile(last: bool) -> Callable:
                     builder.store(result, there, align=8 if last else 1)
             return context.get_dummy_value()
 
-        return types.void(windows, weights, block, most, places, out, first), generate
+        return types.void(windows, weights, block, most, places, out), generate
 
     return tile
 
@@ -359,7 +359,7 @@ def threshold_windows(pixel_rows, sweep, n_windows, out):
     for first in range(0, n_windows, TILE):
         _gather_tile(pixel_rows, first, n_windows, sweep)
         for block in range(len(sweep.weights)):
-            _threshold_tile(sweep.windows, sweep.weights, block, sweep.most, sweep.their_places, out, first)
+            _threshold_tile(sweep.windows, sweep.weights, block, sweep.most, sweep.their_places, out[first:])
 
 
 @_compiled
@@ -368,7 +368,7 @@ def score_windows(pixel_rows, sweep, n_windows, out):
     for first in range(0, n_windows, TILE):
         _gather_tile(pixel_rows, first, n_windows, sweep)
         for block in range(len(sweep.weights)):
-            _score_tile(sweep.windows, sweep.weights, block, sweep.most, sweep.their_places, out, first)
+            _score_tile(sweep.windows, sweep.weights, block, sweep.most, sweep.their_places, out[first:])
 
 
 @_compiled
