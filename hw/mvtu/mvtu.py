@@ -11,17 +11,13 @@ Several windows can be worked on at once: there is a row of processing elements 
 from dataclasses import dataclass
 from itertools import pairwise
 
-from myhdl import Signal, always, always_comb, always_seq, block, instances, intbv
-
 from cbnn.hw.cost import RomShape, in_block_ram
-from cbnn.hw.delay import advance_when_free, delay
-from cbnn.hw.instance import Place, instance
-from cbnn.hw.mvtu.processing_element import ACCUMULATOR_STAGES, processing_element
-from cbnn.hw.mvtu.rom import rom, rom_submodules
-from cbnn.hw.mvtu.sequencer import Flags, Issued, find_row, find_shift, issue_words
-from cbnn.hw.mvtu.weighted_count import WordCount, weighted_count
-from cbnn.hw.mvtu.xnor_popcount import Counters, xnor_popcount
-from cbnn.hw.stream import Kernel, Port, Rom, Schedule, counter
+from cbnn.hw.mvtu.circuit import mvtu, rom_contents, submodules
+from cbnn.hw.mvtu.processing_element import ACCUMULATOR_STAGES
+from cbnn.hw.mvtu.rom import rom_submodules
+from cbnn.hw.mvtu.weighted_count import WordCount
+from cbnn.hw.mvtu.xnor_popcount import Counters
+from cbnn.hw.stream import Kernel, Port, Rom, Schedule
 
 
 @dataclass(frozen=True)
@@ -190,16 +186,8 @@ class Mvtu(Kernel):
 
     @property
     def roms(self) -> tuple[Rom, ...]:
-        """Weights, and what every row needs: where its sum starts, or its threshold or offset."""
-        weights, rows = self.rom_shapes
-        name, words = "thresholds" if not self.starts else "starts", self.thresholds
-        if self.starts and not self.last:
-            width, above = self.threshold_width, 1 << self.threshold_width
-            words = tuple(sum((above - (word >> i * width) % above) << i * (width + 1)
-                              for i in range(self.mmv * self.pe))
-                          for word in self.thresholds)
-        return (Rom(f"{self.name}_weights", weights.width, self.weights, weights.block_ram),
-                Rom(f"{self.name}_{name}", rows.width, words, rows.block_ram))
+        """Weights, and what every row needs."""
+        return rom_contents(self)
 
     @property
     def element_module(self) -> str:
@@ -225,29 +213,13 @@ class Mvtu(Kernel):
         return Counters(self.name.rpartition("_")[0] or self.name, kept=self.n_weight_words > 1)
 
     def submodules(self) -> dict:
-        """Return what constructs the XNOR-popcount and the processing element."""
-        clk, advance, valid, first = (Signal(bool(0)) for _ in range(4))
-        inputs, weights, word = (Signal(intbv(0)[n:]) for n in (self.simd, *[self.count.values] * 2))
-        count, agreements = (Signal(intbv(0, min=0, max=n + 1)) for n in (self.count.highest, self.count.values))
-        shift, row, result = self.element_signals()
-        modules = {**rom_submodules(self.roms), **self.counters.modules(self.count.values),
-                   self.popcount_module: lambda: xnor_popcount(clk, advance, weights, word, agreements, self.counters),
-                   self.element_module: lambda: processing_element(
-                       clk, advance, valid, first, shift, inputs, weights, row, result, self)}
-        if len(self.lanes) > 1:
-            modules[self.count_module] = lambda: weighted_count(clk, advance, weights, inputs, count, self)
-        return modules
+        """Return what constructs ROMs, counters, XNOR-popcount and processing element."""
+        return submodules(self)
 
     @property
     def kept_modules(self) -> frozenset[str]:
         """ROMs; of the counters each instance says whether it is kept."""
         return frozenset(rom_submodules(self.roms))
-
-    def element_signals(self):
-        """Return a processing element's `shift`, None where it has none, `row` and `result`."""
-        shift = None if self.starts else counter(max(self.gaps) + 1)
-        row = Signal(intbv(0)[self.sum_width if self.starts else self.threshold_width :])
-        return shift, row, Signal(intbv(0)[self.score_width :]) if self.last else Signal(bool(0))
 
     @property
     def gaps(self) -> tuple[int, ...]:
@@ -262,89 +234,3 @@ class Mvtu(Kernel):
     def hardware(self, clk, rst, s_axis, m_axis):
         """Return the block."""
         return mvtu(clk, rst, s_axis, m_axis, self)
-
-
-@block
-def mvtu(clk, rst, s_axis, m_axis, unit):
-    """Matrix-vector-threshold unit: a word of a vector per cycle, all processing elements at once.
-
-    A vector comes once per fold of rows, word by word. A beat leaves for each fold: a bit or a score
-    per processing element, element 0 lowest.
-    """
-    width = unit.mmv * unit.simd
-    # go: a word is worked on. Test benches count these cycles, so it is a signal of the module.
-    advance, go = Signal(bool(0)), Signal(bool(0))
-    # The word waits for its weights, which block RAM gives a cycle or two later than LUTs.
-    words = [Signal(intbv(0)[width:]) for _ in range(unit.weight_cycles)]
-    word, weight_word = words[-1], Signal(intbv(0)[unit.pe * unit.count.values :])
-    row_word = Signal(intbv(0)[unit.roms[1].width :])
-    weight_address = counter(unit.n_weight_words)
-    n_flags = 4 if unit.starts else 5
-    # Flags of a word, from when it is taken to when it is counted.
-    flags = [Signal(intbv(0)[n_flags:]) for _ in range(unit.flag_cycles + 1)]
-    counted = flags[-1]
-    at_count = Flags(counted)
-    valid, last, image_last = at_count.valid, at_count.last, at_count.image_last
-    # What a row needs is read when these show its predecessor's last word, so that it comes with the
-    # count, where sums start from it, or a cycle later with the sum, which is compared with it.
-    row_flags = flags[unit.flag_cycles + (0 if unit.starts else 1) - unit.rom_shapes[1].read_cycles]
-    shift = unit.element_signals()[0]
-    done, done_image = Signal(bool(0)), Signal(bool(0))
-
-    handshaking = advance_when_free(m_axis, advance)
-    issuing = issue_words(clk, rst, s_axis, advance, Issued(go, words[0], weight_address, flags[0]), unit)
-    weights = rom(clk, advance, weight_address, weight_word, unit.roms[0])
-    aligning = [delay(clk, rst, advance, before, after, 1) for before, after in pairwise(flags)]
-    aligning_words = [delay(clk, None, advance, before, after, 1) for before, after in pairwise(words)]
-    row_words = find_row(clk, rst, advance, Flags(row_flags), row_word, unit)
-    if shift is not None:
-        shifting = find_shift(clk, rst, advance, at_count, shift, unit.gaps)
-    rows = compute_rows(clk, advance, at_count, shift, (word, weight_word, row_word), m_axis.tdata, unit)
-
-    @always_seq(clk.posedge, reset=rst)
-    def finish():
-        if advance:
-            done.next = valid and last
-            m_axis.tvalid.next = done
-
-    @always(clk.posedge)
-    def mark_last():
-        if advance:
-            done_image.next = image_last
-            m_axis.tlast.next = done_image
-
-    return instances()
-
-
-@block
-def compute_rows(clk, advance, flags, shift, words, m_tdata, unit):
-    """Instantiate the processing elements side by side and join their results into a beat.
-
-    `words` are the inputs, which all elements of a vector share, then the weights, of which every
-    row takes its part, whatever the vector, and what the rows need. Element 0 has the lowest bits.
-    """
-    word, weight_word, row_word = words
-    valid, first = flags.valid, flags.first
-    simd, values, n_elements = unit.simd, unit.count.values, unit.mmv * unit.pe
-    width = len(row_word) // n_elements
-    vectors = [word((i + 1) * simd, i * simd) for i in range(unit.mmv)] if unit.mmv > 1 else [word]
-    weights = [weight_word((i + 1) * values, i * values) for i in range(unit.pe)]
-    results = [unit.element_signals()[2] for _ in range(n_elements)]
-    result_width = len(results[0])
-    elements = [instance(Place(unit.element_module, f"element_{i}"), processing_element,
-                         clk, advance, valid, first, shift, vectors[i // unit.pe], weights[i % unit.pe],
-                         row_word((i + 1) * width, i * width), results[i], unit) for i in range(n_elements)]
-
-    if unit.last:
-        @always_comb
-        def assemble():
-            for i in range(n_elements):
-                for i_bit in range(result_width):
-                    m_tdata.next[i * result_width + i_bit] = results[i][i_bit]
-    else:
-        @always_comb
-        def assemble():
-            for i in range(n_elements):
-                m_tdata.next[i] = results[i]
-
-    return instances()
