@@ -123,6 +123,7 @@ def classify(clk, rst, s_axis, m_axis, unit):
         if advance:
             scores.next = s_axis.tdata
 
+    # Scores wait for the best of their beat, a cycle per level; flags also for the register that takes scores.
     comparing = find_best(clk, advance, scores, (beat_best, beat_index), unit)
     delaying = [delay(clk, None, advance, scores, scores_late, levels),
                 delay(clk, rst, advance, ConcatSignal(s_axis.tvalid, s_axis.tlast), flags, levels + 1)]
@@ -218,6 +219,7 @@ def compare_pairs(clk, advance, values, places, next_values, next_places, level)
         def compare():
             if advance:
                 for i in range(n_pairs):
+                    # Only a higher one is preferred, so that the first of equal ones wins.
                     if values[2 * i + 1] > values[2 * i]:
                         next_values[i].next = values[2 * i + 1]
                         next_places[i].next = 1
@@ -278,6 +280,7 @@ def keep_best(clk, rst, advance, flags, winner_of_beat, class_, unit):
         better.next = not started or beat_best > best
         beat_class.next = base + beat_index
 
+    # The class leaves with the image's last beat, so that this beat has to count at once.
     @always_comb
     def choose():
         if better:
@@ -288,6 +291,7 @@ def keep_best(clk, rst, advance, flags, winner_of_beat, class_, unit):
     @always_seq(clk.posedge, reset=rst)
     def step():
         if advance and valid:
+            # The first beat of an image wins whatever the image before has left.
             started.next = not last
             if last:
                 base.next = 0

@@ -34,6 +34,7 @@ def delay(clk, rst, advance, source, delayed, cycles):
         def drive():
             delayed.next = source
         return drive
+    # A register per cycle: all of them stand still together, so that words and flags stay side by side.
     line = [source, *(Signal(intbv(0)[len(source) :]) for _ in range(cycles - 1)), delayed]
     return [register(clk, rst, advance, before, after) for before, after in pairwise(line)]
 

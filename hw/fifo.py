@@ -64,6 +64,7 @@ def fifo(clk, rst, s_axis, m_axis, depth):
         out    . . . a b c
     """
     width, last_word = len(s_axis.tdata), depth - 1
+    # Any depth is possible, so addresses are compared with the last word, and beats are counted.
     memory = [Signal(intbv(0)[width + 1 :]) for _ in range(depth)]
     write_address, read_address = counter(depth), counter(depth)
     level = counter(depth + 1)
@@ -83,6 +84,7 @@ def fifo(clk, rst, s_axis, m_axis, depth):
         write.next = s_axis.tvalid and not_full
         read.next = not_empty and m_axis.tready
 
+    # Read in the same cycle: the head waits on m_axis, and its successor follows without a gap.
     @always_comb
     def look():
         head.next = memory[read_address]
@@ -109,6 +111,7 @@ def fifo(clk, rst, s_axis, m_axis, depth):
                 read_address.next = 0
             else:
                 read_address.next = read_address + 1
+        # A beat in and a beat out in the same cycle leave the level as it is.
         if write and not read:
             level.next = level + 1
         elif read and not write:

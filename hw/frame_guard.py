@@ -72,6 +72,8 @@ def frame_guard(clk, rst, s_axis, m_axis, image_end, damaged, frame_errors):
         m_axis  a b  0|c d e| . g
     """
     beat, last_beat = counter(m_axis.beats), m_axis.beats - 1
+    # filling: the frame has ended before its image. cutting: the image has ended before its frame.
+    # Never both; a frame of the right length needs neither.
     filling, cutting = Signal(bool(0)), Signal(bool(0))
     last, offered, moved = (Signal(bool(0)) for _ in range(3))
 
@@ -90,7 +92,9 @@ def frame_guard(clk, rst, s_axis, m_axis, image_end, damaged, frame_errors):
     @always_comb
     def handshake():
         m_axis.tvalid.next = offered
+        # Beats are counted: were it s_axis.tlast, a frame of the wrong length would reach the kernels.
         m_axis.tlast.next = last
+        # What is cut is taken whatever the sink does; what fills up lets the source wait.
         s_axis.tready.next = cutting or (m_axis.tready and not filling)
 
     @always_comb
@@ -103,6 +107,7 @@ def frame_guard(clk, rst, s_axis, m_axis, image_end, damaged, frame_errors):
     @always_comb
     def report():
         image_end.next = moved and last
+        # The tlast of a frame that is filled up came with an earlier beat.
         damaged.next = filling or not s_axis.tlast
 
     @always_seq(clk.posedge, reset=rst)

@@ -177,12 +177,14 @@ def max_pool(clk, rst, s_axis, m_axis, unit):
     @always_comb
     def merge():
         if pool_start:
+            # What an earlier pool left is overwritten, so that partial results need no reset.
             merged.next = beat
         else:
             merged.next = beat | earlier
 
     @always(clk.posedge)
     def store():
+        # Dropped columns have the address of the last pool of their row, which must stay as it is.
         if go and not dropped:
             partial[address].next = merged
 
@@ -195,6 +197,7 @@ def max_pool(clk, rst, s_axis, m_axis, unit):
     def move_data():
         if advance:
             m_axis.tdata.next = merged ^ flip
+            # The image's last beat may be dropped, so tlast goes with its last pool.
             m_axis.tlast.next = image_end
 
     return instances()

@@ -97,6 +97,7 @@ def replay_buffer(clk, rst, s_axis, m_axis, unit):
     @always_comb
     def flags():
         not_full.next = held != capacity
+        # Beats that have left are held for the next fold, so those before the position do not count.
         not_empty.next = held > position
         last_fold.next = fold == last_fold_number
 
@@ -119,6 +120,7 @@ def replay_buffer(clk, rst, s_axis, m_axis, unit):
     @always_comb
     def split_head():
         m_axis.tdata.next = head[width:]
+        # The last beat of an image leaves once per fold, but ends the image only once.
         m_axis.tlast.next = head[width] and last_fold
 
     @always(clk.posedge)
@@ -130,6 +132,7 @@ def replay_buffer(clk, rst, s_axis, m_axis, unit):
     def count():
         if write:
             write_address.next = write_address + 1
+        # One beat more, a vector of beats less, or both at once.
         if write and vector_end:
             held.next = held - to_start
         elif write:
@@ -143,6 +146,7 @@ def replay_buffer(clk, rst, s_axis, m_axis, unit):
             if fold_end:
                 position.next = 0
                 if last_fold:
+                    # The next vector stands after this one.
                     fold.next = 0
                     read_address.next = read_address + 1
                 else:

@@ -68,14 +68,17 @@ def result_marks(clk, rst, s_axis, m_axis, m_axis_tuser, image_end, damaged):
     A flag is written in the cycle of image_end and read from the next one on.
     """
     ring = [Signal(bool(0)) for _ in range(s_axis.depth)]
+    # There are more flags than images in flight, so equal counts mean an empty ring, never a full one.
     images_in, images_out = (Signal(modbv(0)[s_axis.depth.bit_length() - 1 :]) for _ in range(2))
 
     if s_axis.early:
         @always_comb
         def handshake():
+            # While no flag waits, that of this image has not come yet.
             m_axis.tvalid.next = s_axis.tvalid and images_in != images_out
             s_axis.tready.next = m_axis.tready and images_in != images_out
     else:
+        # A result comes later than its image's last beat, so its flag is always there.
         @always_comb
         def handshake():
             m_axis.tvalid.next = s_axis.tvalid

@@ -85,6 +85,7 @@ def gather(clk, rst, s_axis, m_axis, ratio):
 
     @always_comb
     def handshake():
+        # A full register takes a word in the cycle in which its beat leaves, so that no cycle is lost.
         ready.next = filled != ratio or m_axis.tready
         m_axis.tvalid.next = filled == ratio
 
@@ -98,6 +99,7 @@ def gather(clk, rst, s_axis, m_axis, ratio):
     def count():
         if filled == ratio:
             if m_axis.tready:
+                # What comes in while the beat leaves is the first word of the next one.
                 if s_axis.tvalid:
                     filled.next = 1
                 else:
@@ -109,6 +111,7 @@ def gather(clk, rst, s_axis, m_axis, ratio):
     def shift():
         if s_axis.tvalid and ready:
             words.next = shifted
+            # An image fills whole beats, so its tlast comes with the last word of one.
             last.next = s_axis.tlast
 
     return instances()
@@ -133,6 +136,7 @@ def hand_out(clk, rst, s_axis, m_axis, ratio):
 
     @always_comb
     def handshake():
+        # The next beat is loaded in the cycle in which the last piece leaves.
         ready.next = remaining == 0 or (remaining == 1 and m_axis.tready)
         m_axis.tvalid.next = remaining != 0
 
@@ -156,6 +160,7 @@ def hand_out(clk, rst, s_axis, m_axis, ratio):
             words.next = s_axis.tdata
             last.next = s_axis.tlast
         elif m_axis.tready:
+            # The lowest piece stands on m_axis. Where none remains, what is shifted does not matter.
             words.next = words >> narrow
 
     return instances()

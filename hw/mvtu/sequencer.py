@@ -62,6 +62,7 @@ def issue_words(clk, rst, s_axis, advance, taken, unit):
         if advance:
             word.next = s_axis.tdata
 
+    # In a cycle without a word `go` is low, and marks it as none on its way through the pipeline.
     @always_seq(clk.posedge, reset=rst)
     def flag():
         if advance:
@@ -72,6 +73,7 @@ def issue_words(clk, rst, s_axis, advance, taken, unit):
         def find_start():
             row_start.next = in_slice == 0
 
+        # Each word of each fold of rows has weights of its own, in the order in which words come.
         addressing = nested_loops(clk, rst, go, (weight_address,), (None,), (range(unit.n_weight_words),))
     else:
         to_slice_start, last_address = unit.pass_words - 1, unit.n_weight_words - 1
@@ -111,6 +113,7 @@ def find_shift(clk, rst, advance, flags, shift, gaps):
 
     @always_comb
     def choose():
+        # A row's first slice has no sum before it that could be shifted.
         if slice_start and not first:
             shift.next = gap
         else:
@@ -119,6 +122,7 @@ def find_shift(clk, rst, advance, flags, shift, gaps):
     @always_seq(clk.posedge, reset=rst)
     def step():
         if advance and valid:
+            # Counts the shifts of a row: its n slices have n - 1.
             if last:
                 slice_.next = 0
             elif slice_start and not first:
@@ -141,6 +145,7 @@ def find_row(clk, rst, advance, flags, row_word, unit):
     def find_last():
         go.next = advance and valid and last
 
+    # Where windows share their thresholds the words of the folds follow each other, again and again.
     if n_rows == unit.neuron_fold:
         stepping = nested_loops(clk, rst, go, (row,), (None,), (range(n_rows),))
     else:
@@ -185,6 +190,7 @@ def step_places(clk, rst, go, row, neuron_fold, row_ends, column_ends):
     @always_seq(clk.posedge, reset=rst)
     def step_runs():
         if go and fold_end:
+            # A new row of windows begins in the first run of columns, a new image in the first of rows.
             if x_end:
                 column_run.next = 0
                 if y_end:
@@ -197,6 +203,7 @@ def step_places(clk, rst, go, row, neuron_fold, row_ends, column_ends):
     @always_seq(clk.posedge, reset=rst)
     def step():
         if go:
+            # Back where the next window, or row of windows, is of the same class; else forward.
             if y_end:
                 row.next = 0
             elif x_end and y != row_end:

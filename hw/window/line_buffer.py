@@ -28,6 +28,8 @@ def line_buffer(clk, write_port, read_port, offset, depth):
     def move_on():
         address.next = read_address + offset
 
+    # Both ports are synchronous, so that the ring may be block RAM. No word is read in the cycle in which it is
+    # written, since it counts from the next one on: what a RAM gives then does not matter.
     @always(clk.posedge)
     def access():
         if write:
@@ -73,11 +75,13 @@ def fill_level(clk, rst, walk, entering, leaving, unit):
 
     @always_comb
     def compare():
+        # A full ring takes no word even while rows are freed, so that tready depends on registers only.
         ready.next = level != full
         available.next = level >= needed_rows + needed_columns
 
     @always_seq(clk.posedge, reset=rst)
     def count():
+        # Words count one by one; a row of windows frees its rows all at once, with its last beat.
         if write and read and row_end:
             level.next = level + 1 - freed
         elif write:

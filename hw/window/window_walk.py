@@ -42,6 +42,7 @@ def walk_windows(clk, rst, read, walk, unit):
 
     @always_comb
     def choose_move():
+        # An end includes those of the loops inside it, so the outermost one that ends decides.
         if image_end:
             move.next = next_image
         elif row_end:
@@ -59,6 +60,7 @@ def walk_windows(clk, rst, read, walk, unit):
 
     @always_seq(clk.posedge, reset=rst)
     def step_address():
+        # Moves are modulo the ring, so that a step back is a step forward.
         if read:
             address.next = address + move
 
@@ -97,6 +99,7 @@ def select_padding(clk, advance, walk, taps, m_tdata, unit):
 
     @always(clk.posedge)
     def find_inside():
+        # A cycle late, as the words that are read.
         if advance:
             for port in range(ports):
                 inside.next[port] = (rows_inside[kernel_row + port // row_step]
