@@ -99,7 +99,11 @@ def classify(clk, rst, s_axis, m_axis, unit):
     """Scores and class: scores as two's complement, above them the class of the best so far.
 
     Scores come lifted by half their range, so that they compare as unsigned numbers, and their top
-    bit inverted is the sign. One beat per cycle.
+    bit inverted is the sign. One beat per cycle. Four classes, two scores per beat (a dot is no beat):
+
+        in      3,7  9,2   .    .    .
+        scores   .    .    .   3,7  9,2
+        class    .    .    .    1    2
     """
     pe, levels, lane, class_lane = unit.pe, unit.levels, unit.lane, unit.class_lane
     width = unit.width
@@ -150,7 +154,10 @@ def classify(clk, rst, s_axis, m_axis, unit):
 
 @block
 def extend_sign(biased, lane):
-    """One lane: the score as two's complement; its top bit comes inverted."""
+    """One lane: the score as two's complement; its top bit comes inverted.
+
+    Scores of 4 bits in a lane of 8: -3 comes as 8 - 3 = 0101 and becomes 11111101.
+    """
     top, width = len(biased) - 1, len(lane)
     own_biased = Signal(intbv(0)[len(biased) :])
 

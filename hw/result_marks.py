@@ -65,7 +65,13 @@ class ResultMarks:
 def result_marks(clk, rst, s_axis, m_axis, m_axis_tuser, image_end, damaged):
     """Mark the results of damaged images: flags wait in a ring until their image's result leaves.
 
-    A flag is written in the cycle of image_end and read from the next one on.
+    A flag is written in the cycle of image_end and read from the next one on. The second of two images
+    is damaged; results A and B are a beat each (a dot is no beat):
+
+        image_end  0 0 1 0 0 1 0 0
+        damaged    . . 0 . . 1 . .
+        result     . . . . A . . B
+        tuser      . . . . 0 . . 1
     """
     ring = [Signal(bool(0)) for _ in range(s_axis.depth)]
     # There are more flags than images in flight, so equal counts mean an empty ring, never a full one.

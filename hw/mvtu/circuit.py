@@ -63,7 +63,11 @@ def mvtu(clk, rst, s_axis, m_axis, unit):
     """Matrix-vector-threshold unit: a word of a vector per cycle, all processing elements at once.
 
     A vector comes once per fold of rows, word by word. A beat leaves for each fold: a bit or a score
-    per processing element, element 0 lowest.
+    per processing element, element 0 lowest. Vectors of two words, two folds of rows, and a pipeline
+    of four cycles (a dot is no beat):
+
+        in   a b a b c d c d . . . .
+        out  . . . . . 0 . 1 . 0 . 1     the fold whose rows leave
     """
     width = unit.mmv * unit.simd
     # go: a word is worked on. Test benches count these cycles, so it is a signal of the module.

@@ -18,7 +18,14 @@ class RingPort(NamedTuple):
 
 @block
 def line_buffer(clk, write_port, read_port, offset, depth):
-    """One copy of the ring: a write port and a read port, read `offset` words further on."""
+    """One copy of the ring: a write port and a read port, read `offset` words further on.
+
+    A word comes a cycle after its address, and stays while `advance` is low; words 5 to 7 are a to c:
+
+        advance  1 1 0 1 .
+        address  5 6 7 7 .
+        data     . a b b c
+    """
     write, write_address, write_data = write_port
     advance, read_address, read_data = read_port
     memory = [Signal(intbv(0)[len(write_data) :]) for _ in range(depth)]
@@ -49,7 +56,12 @@ class Side(NamedTuple):
 
 @block
 def fill_level(clk, rst, walk, entering, leaving, unit):
-    """Count the words held since the first row in use; tell whether a word fits and whether the window is complete."""
+    """Count the words held since the first row in use; tell whether a word fits and whether the window is complete.
+
+    For example, windows of 3 x 3 without padding, rows of 8 words: two rows and three words complete
+    the first window, 2 * 8 + 3 = 19 words, and one word more the second. The last window of the row
+    frees 8 words, and of the 24 that it needed 16 are left for the first window below.
+    """
     (*_, column, row), (*_, row_end, _) = walk.indices, walk.ends
     (ready, write), (available, read) = entering, leaving
     freed_words = tuple(n * unit.row_words for n in _freed_rows(unit))

@@ -295,7 +295,11 @@ def sliding_window(clk, rst, s_axis, m_axis, unit):
     """Sliding window unit: pixels in, windows out; one word in and one beat out per cycle.
 
     Two cycles pass from the last word of a window coming in to its first word leaving. The line
-    buffer is read synchronously, so that it may be block RAM.
+    buffer is read synchronously, so that it may be block RAM. Windows of 2 x 2, each a beat, of an
+    image of 3 x 3 pixels a to i (a dot is no beat):
+
+        in   a b c d e f g h i . .
+        out  . . . . . . 1 2 . 3 4     window 1 is a b d e, window 3 is d e g h
     """
     depth, ports = unit.depth, unit.ports
     advance, read = Signal(bool(0)), Signal(bool(0))

@@ -69,7 +69,11 @@ def walk_windows(clk, rst, read, walk, unit):
 
 @block
 def select_padding(clk, advance, walk, taps, m_tdata, unit):
-    """Join the pixels read into a beat, with `pad_bit` in place of those outside the image."""
+    """Join the pixels read into a beat, with `pad_bit` in place of those outside the image.
+
+    For example, the first window of 3 x 3 with padding of 1: the masks of its rows and of its columns
+    are 110, of which bit 0 is the first row's or column's, so four of its nine pixels are of the image.
+    """
     layer, ports, width = unit.layer, unit.ports, unit.word
 
     if layer.padding == 0:
