@@ -4,7 +4,7 @@ import json
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,13 @@ from typing import Any
 from myhdl import ToVerilogWarning, _block, _simulator
 
 from cbnn.hw.accelerator import Accelerator
+from cbnn.hw.control import Control
+from cbnn.hw.control_top import BUS_PORTS, GATES, control_parts, control_text
 from cbnn.hw.frame_guard import ERROR_BITS, FrameGuard
 from cbnn.hw.input_stream import input_order
 from cbnn.hw.instance import converting
+from cbnn.hw.meter import Meter
+from cbnn.hw.registers import Register, manifest_entry, registers
 from cbnn.hw.result_marks import ResultMarks
 from cbnn.hw.stream import OUTSIDE, Kernel, Stream, clock_and_reset
 from cbnn.model.files import folder_written
@@ -36,7 +40,7 @@ FRAMES = {
 
 
 def generate(accelerator: Accelerator, folder: Path,
-             predicted: Mapping[str, float] | None = None) -> Path:
+             predicted: Mapping[str, float] | None = None, *, control: bool = False) -> Path:
     """Write the accelerator's Verilog, ROM contents, file list and manifest to `folder`, whole or not at all.
 
     The same accelerator gives the same bytes. A folder that an earlier call wrote is replaced.
@@ -45,6 +49,8 @@ def generate(accelerator: Accelerator, folder: Path,
     ----------
     predicted : cycles for the manifest, by name, from `cbnn.sim.predict.cycles.predict`; None: it
         has none
+    control : whether a host reads registers and resets the accelerator over AXI4-Lite, see
+        `cbnn.hw.registers`; these show `interval_cycles` and `latency_cycles` of `predicted`
 
     Returns
     -------
@@ -53,24 +59,34 @@ def generate(accelerator: Accelerator, folder: Path,
     Raises
     ------
     ValueError
-        When `folder` holds anything that `generate` did not write.
+        When `folder` holds anything that `generate` did not write, or `control` is wanted and nothing predicted.
     """
+    if control and predicted is None:
+        raise ValueError("the registers show predicted cycles; none are given")
+    table = registers(accelerator, predicted) if control and predicted else ()
     with folder_written(folder) as fresh:
-        content = manifest(accelerator, *write_verilog(accelerator, fresh), predicted)
+        content = manifest(accelerator, *write_verilog(accelerator, fresh, table), predicted, table)
         (fresh / MANIFEST).write_text(json.dumps(content, indent=2) + "\n")
     return folder / MANIFEST
 
 
-def write_verilog(accelerator: Accelerator, folder: Path) -> tuple[list[str], list[str]]:
-    """Write modules, ROM contents and the file list; return the names of the Verilog and of the .mem files."""
-    modules = [module for part in accelerator.parts for module in write_part(part, folder)]
-    (folder / f"{accelerator.name}.v").write_text(top_module(accelerator))
+def write_verilog(accelerator: Accelerator, folder: Path,
+                  table: Sequence[Register] = ()) -> tuple[list[str], list[str]]:
+    """Write modules, ROM contents and the file list; return the names of the Verilog and of the .mem files.
+
+    Parameters
+    ----------
+    table : registers that a host is to reach, if any
+    """
+    parts = (*accelerator.parts, *(control_parts(accelerator, table) if table else ()))
+    modules = [module for part in parts for module in write_part(part, folder)]
+    (folder / f"{accelerator.name}.v").write_text(top_module(accelerator, table))
     files = [f"{module}.v" for module in [*modules, accelerator.name]]
     (folder / FILE_LIST).write_text("".join(f"{file}\n" for file in files))
     return files, [f"{rom.name}.mem" for kernel in accelerator.kernels for rom in kernel.roms if len(rom.words) > 1]
 
 
-def write_part(part: FrameGuard | Kernel | ResultMarks, folder: Path) -> list[str]:
+def write_part(part: FrameGuard | Kernel | ResultMarks | Meter | Control, folder: Path) -> list[str]:
     """Write the modules of one part of an accelerator; return the names of those that `folder` had not.
 
     Parts of an accelerator share circuits, which an earlier part may have written.
@@ -147,8 +163,8 @@ def _tidy(text: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"
 
 
-def top_module(accelerator: Accelerator) -> str:
-    """Verilog of the module that joins the parts."""
+def top_module(accelerator: Accelerator, table: Sequence[Register] = ()) -> str:
+    """Verilog of the module that joins the parts, with an AXI4-Lite slave for the registers of `table`, if any."""
     guard, marks, width = accelerator.guard, accelerator.marks, accelerator.guard.width
     short = [name.removeprefix(f"{accelerator.name}_")
              for name in (guard.name, *(kernel.name for kernel in accelerator.kernels))]
@@ -169,8 +185,9 @@ def top_module(accelerator: Accelerator) -> str:
         "    // High in every beat of a result whose frame was too short or too long.",
         "    output wire m_axis_tuser,",
         "    // Frames that were too short or too long; it wraps.",
-        f"    output wire [{ERROR_BITS - 1}:0] frame_errors",
-        ");", "", "wire rst = !aresetn;",
+        f"    output wire [{ERROR_BITS - 1}:0] frame_errors" + ("," if table else ""),
+        *(BUS_PORTS if table else ()),
+        ");", "", *(GATES if table else ["wire rst = !aresetn;"]),
         "wire image_end, damaged;"]
     for link, name in wires.items():
         bits = width if link.source == OUTSIDE else accelerator.kernels[link.source].outputs[link.source_port].width
@@ -178,7 +195,7 @@ def top_module(accelerator: Accelerator) -> str:
     lines += [f"wire frame_end = USE_TLAST != 0 ? s_axis_tlast : {short[0]}_tlast;",
               *_instance(guard.name, short[0], [
                   ".image_end(image_end), .damaged(damaged), .frame_errors(frame_errors)",
-                  _stream("s_axis", f"s_axis_tdata[{width - 1}:0]", "s_axis", "frame_end"),
+                  _stream("s_axis", f"s_axis_tdata[{width - 1}:0]", "s_gate" if table else "s_axis", "frame_end"),
                   _stream("m_axis", f"{short[0]}_tdata", short[0])])]
     for i, kernel in enumerate(accelerator.kernels):
         lines += _instance(kernel.name, short[i - OUTSIDE], [
@@ -187,7 +204,10 @@ def top_module(accelerator: Accelerator) -> str:
     result = next(name for link, name in wires.items() if link.sink == OUTSIDE)
     lines += _instance(marks.name, "marks", [
         ".image_end(image_end), .damaged(damaged), .m_axis_tuser(m_axis_tuser)",
-        _stream("s_axis", f"{result}_tdata", result), _stream("m_axis", "m_axis_tdata", "m_axis")])
+        _stream("s_axis", f"{result}_tdata", result),
+        _stream("m_axis", "m_axis_tdata", "m_gate" if table else "m_axis")])
+    if table:
+        lines += control_text(accelerator, table, short[0])
     return "\n".join([*_header(accelerator), "`timescale 1ns/10ps", "", *lines, "", "endmodule"]) + "\n"
 
 
@@ -223,7 +243,7 @@ def padded(width: int) -> int:
 
 
 def manifest(accelerator: Accelerator, files: list[str], mem_files: list[str],
-             predicted: Mapping[str, float] | None) -> dict:
+             predicted: Mapping[str, float] | None, table: Sequence[Register] = ()) -> dict:
     """Everything that a test bench or a host needs to know; all counts are per image."""
     topology = accelerator.topology
     return {
@@ -239,6 +259,7 @@ def manifest(accelerator: Accelerator, files: list[str], mem_files: list[str],
         "m_axis": accelerator.classify.layout | {"tuser_bits": 1},
         "frames": FRAMES | {"frame_errors_bits": ERROR_BITS},
         **({} if predicted is None else {"predicted": dict(predicted)}),
+        **({"registers": manifest_entry(table)} if table else {}),
         "kernels": [{"module": kernel.name, "kind": type(kernel).__name__, "s_beats": kernel.s_axis.beats,
                      "m_beats": kernel.m_axis.beats, "interval_cycles": kernel.interval_cycles,
                      "latency_cycles": kernel.latency_cycles, "luts_estimate": kernel.luts}
