@@ -124,6 +124,8 @@ def _print_report(folder: Path, as_json: bool) -> None:
 def generate_command(model: ModelArgument, folding: FoldingOption, out: OutOption, input_width: BeatOption = None,
                      whole_bytes: WholeBytesOption = False,
                      name: Annotated[str, typer.Option(help="Name of the top module.")] = "accelerator",
+                     control: Annotated[bool, typer.Option("--control", help="With registers for a host, over "
+                                                           "AXI4-Lite: counters, cycles measured, reset.")] = False,
                      images_file: ImagesFileOption = None, dataset: DatasetOption = "",
                      data_dir: DataDirOption = None) -> None:
     """Write Verilog, and all that a colleague needs to use it, to a folder: its README.md says what there is.
@@ -143,7 +145,7 @@ def generate_command(model: ModelArgument, folding: FoldingOption, out: OutOptio
         pixels = sample_images(network, n_images, 0)
         source = "handwritten digits of a test split" if takes_digits(network.topology) else "of random pixels"
     with stderr.status("generating"):
-        page = hand_over(network, unit, pixels, source, out)
+        page = hand_over(network, unit, pixels, source, out, control=control)
     print(visible(page))
     tell(f"try it: make -C {shlex.quote(visible(out / 'sim'))}")
     if icarus_seconds(unit, MIN_IMAGES) > MAX_ICARUS_S:

@@ -1,16 +1,19 @@
 """Descriptions of the accelerator for other build systems: FuseSoC, IP-XACT, LiteX."""
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 from xml.etree import ElementTree
 
 from cbnn.hw.accelerator import Accelerator
 from cbnn.hw.frame_guard import ERROR_BITS
-from cbnn.hw.verilog import padded
+from cbnn.hw.registers import ADDRESS_BITS, DATA_BITS, Access, Register
+from cbnn.hw.verilog import padded, top_module
 from cbnn.sim.handover.host import template
 
 VENDOR, LIBRARY, VERSION = "cbnn", "generated", "1.0"
+MEMORY_MAP = "registers"
 IPXACT = "http://www.accellera.org/XMLSchema/IPXACT/1685-2014"
 
 
@@ -22,14 +25,10 @@ class TopPort(NamedTuple):
     width: int = 1
 
 
-def top_ports(accelerator: Accelerator) -> list[TopPort]:
+def top_ports(accelerator: Accelerator, table: Sequence[Register] = ()) -> list[TopPort]:
     """Return the ports of the top module, as its Verilog has them."""
-    return [TopPort("aclk", True), TopPort("aresetn", True),
-            TopPort("s_axis_tdata", True, padded(accelerator.folding.input_width)), TopPort("s_axis_tvalid", True),
-            TopPort("s_axis_tready", False), TopPort("s_axis_tlast", True),
-            TopPort("m_axis_tdata", False, accelerator.m_axis.width), TopPort("m_axis_tvalid", False),
-            TopPort("m_axis_tready", True), TopPort("m_axis_tlast", False), TopPort("m_axis_tuser", False),
-            TopPort("frame_errors", False, ERROR_BITS)]
+    found = re.findall(r"^    (input|output) wire (?:\[(\d+):0\] )?(\w+)", top_module(accelerator, table), re.MULTILINE)
+    return [TopPort(name, direction == "input", int(left or 0) + 1) for direction, left, name in found]
 
 
 def fusesoc(accelerator: Accelerator, sources: Iterable[str], mems: Iterable[str]) -> str:
@@ -52,14 +51,16 @@ def fusesoc(accelerator: Accelerator, sources: Iterable[str], mems: Iterable[str
     return "CAPI=2:\n" + json.dumps(core, indent=2) + "\n"
 
 
-def ip_xact(accelerator: Accelerator, sources: Iterable[str], mems: Iterable[str]) -> str:
+def ip_xact(accelerator: Accelerator, sources: Iterable[str], mems: Iterable[str],
+            table: Sequence[Register] = ()) -> str:
     """Text of an IP-XACT component (IEEE 1685-2014)."""
     ElementTree.register_namespace("ipxact", IPXACT)
+    ports = top_ports(accelerator, table)
+    streams = [_bus("s_axis", "AXI4Stream", "slave", ports), _bus("m_axis", "AXI4Stream", "master", ports)]
     component = _tree("component", {
         "vendor": VENDOR, "library": LIBRARY, "name": accelerator.name, "version": VERSION,
-        "busInterfaces": {"busInterface": [
-            _stream("s_axis", "slave", ("tdata", "tvalid", "tready", "tlast")),
-            _stream("m_axis", "master", ("tdata", "tvalid", "tready", "tlast", "tuser"))]},
+        "busInterfaces": {"busInterface": [*streams, *([_bus("s_axil", "AXI4Lite", "slave", ports)] if table else ())]},
+        **({"memoryMaps": {"memoryMap": {"name": MEMORY_MAP, "addressBlock": _registers(table)}}} if table else {}),
         "model": {
             "views": {"view": {"name": "rtl", "envIdentifier": ":*Synthesis:",
                                "componentInstantiationRef": "verilog"}},
@@ -67,7 +68,7 @@ def ip_xact(accelerator: Accelerator, sources: Iterable[str], mems: Iterable[str
                 "name": "verilog", "language": "verilog", "moduleName": accelerator.name,
                 "moduleParameters": {"moduleParameter": {"name": "USE_TLAST", "value": "1"}},
                 "fileSetRef": {"localName": "rtl"}}},
-            "ports": {"port": [_port(port) for port in top_ports(accelerator)]}},
+            "ports": {"port": [_port(port) for port in ports]}},
         "fileSets": {"fileSet": {"name": "rtl", "file": [
             *({"name": name, "fileType": "verilogSource"} for name in sources),
             *({"name": name, "fileType": "user"} for name in mems)]}},
@@ -77,24 +78,43 @@ def ip_xact(accelerator: Accelerator, sources: Iterable[str], mems: Iterable[str
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(component, "unicode") + "\n"
 
 
-def litex(accelerator: Accelerator) -> str:
+def litex(accelerator: Accelerator, table: Sequence[Register] = ()) -> str:
     """Text of a LiteX module that wraps the accelerator."""
+    ports = top_ports(accelerator, table)
+    bus = [f"{'i' if port.is_input else 'o'}_{port.name}=bus.{channel}.{signal}"
+           for port in ports if (found := re.fullmatch(r"s_axil_(aw|w|b|ar|r)(\w+)", port.name))
+           for channel, signal in [found.groups()]]
     return template("litex.py.in", {
         "name": accelerator.name, "class_name": accelerator.name.title().replace("_", ""),
         "topology": str(accelerator.topology),
         "in_bits": padded(accelerator.folding.input_width), "out_bits": accelerator.m_axis.width,
-        "error_bits": ERROR_BITS})
+        "error_bits": ERROR_BITS,
+        "import_bus": "from litex.soc.interconnect.axi import AXILiteInterface\n" if table else "",
+        "make_bus": f"\n        self.bus = bus = AXILiteInterface({DATA_BITS}, {ADDRESS_BITS})" if table else "",
+        "bus": "".join(f",\n            {connection}" for connection in bus)})
 
 
-def _stream(name: str, mode: str, signals: Iterable[str]) -> dict:
-    """Describe an AXI4-Stream interface; elements stand in the order of the schema."""
+def _bus(name: str, kind: str, mode: str, ports: Sequence[TopPort]) -> dict:
+    """Describe an AXI interface of these ports; elements stand in the order of the schema."""
     reference = {"vendor": "amba.com", "library": "AMBA4", "version": "r0p0_1"}
-    return {"name": name, "busType": _Attributes(reference | {"name": "AXI4Stream"}),
+    signals = [port.name.removeprefix(f"{name}_") for port in ports if port.name.startswith(f"{name}_")]
+    return {"name": name, "busType": _Attributes(reference | {"name": kind}),
             "abstractionTypes": {"abstractionType": {
-                "abstractionRef": _Attributes(reference | {"name": "AXI4Stream_rtl"}),
+                "abstractionRef": _Attributes(reference | {"name": f"{kind}_rtl"}),
                 "portMaps": {"portMap": [{"logicalPort": {"name": signal.upper()},
                                           "physicalPort": {"name": f"{name}_{signal}"}} for signal in signals]}}},
-            mode: {}}
+            mode: {"memoryMapRef": _Attributes({"memoryMapRef": MEMORY_MAP})} if kind == "AXI4Lite" else {}}
+
+
+def _registers(table: Sequence[Register]) -> dict:
+    """Describe the registers."""
+    return {"name": "all", "baseAddress": "0", "range": str(1 << ADDRESS_BITS), "width": str(DATA_BITS),
+            "register": [{"name": row.name, "description": row.meaning, "addressOffset": str(row.offset),
+                          "size": str(DATA_BITS), "volatile": "false" if row.constant else "true",
+                          "access": "read-only" if row.access is Access.READ else "read-write",
+                          "field": {"name": "value", "bitOffset": "0",
+                                    "resets": {"reset": {"value": str(row.value)}}, "bitWidth": str(row.bits)}}
+                         for row in table]}
 
 
 def _port(port: TopPort) -> dict:

@@ -2,12 +2,12 @@
 
 import json
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 
 from numpy.typing import NDArray
 
 from cbnn.hw.accelerator import Accelerator
+from cbnn.hw.registers import c_defines, registers
 from cbnn.hw.verilog import MANIFEST, manifest, write_verilog
 from cbnn.model.files import folder_written
 from cbnn.model.network import Network
@@ -31,7 +31,8 @@ def bench_images(accelerator: Accelerator) -> int:
     return max(MIN_VECTORS, min(MAX_VECTORS, int(MAX_VECTORS * BENCH_S / icarus_seconds(accelerator, MAX_VECTORS))))
 
 
-def hand_over(network: Network, accelerator: Accelerator, images: NDArray, source: str, folder: Path) -> Path:
+def hand_over(network: Network, accelerator: Accelerator, images: NDArray, source: str, folder: Path, *,
+              control: bool = False) -> Path:
     """Write Verilog, test bench, packers and descriptions to `folder`; return its README.
 
     The same accelerator and images give the same bytes. A folder that an earlier call wrote is
@@ -41,6 +42,7 @@ def hand_over(network: Network, accelerator: Accelerator, images: NDArray, sourc
     ----------
     images : integer array (N, height, width, colours) for the test bench, N at least 4
     source : what they are, in words
+    control : whether a host reads registers over AXI4-Lite, see `cbnn.hw.registers`
 
     Raises
     ------
@@ -48,14 +50,16 @@ def hand_over(network: Network, accelerator: Accelerator, images: NDArray, sourc
         When the images do not suit, or `folder` holds anything that cbnn did not write.
     """
     played, name = vectors(network, accelerator, images), accelerator.name
+    predicted = asdict(predict(accelerator))
+    table = registers(accelerator, predicted) if control else ()
     with folder_written(folder, inner=[BUILD]) as fresh:
         for room in ("rtl", "sim", "host"):
             (fresh / room).mkdir()
-        verilog, mems = write_verilog(accelerator, fresh / "rtl")
+        verilog, mems = write_verilog(accelerator, fresh / "rtl", table)
         sources, mems = [f"rtl/{file}" for file in verilog], [f"rtl/{file}" for file in mems]
         texts = {
-            MANIFEST: json.dumps(manifest(accelerator, sources, mems, asdict(predict(accelerator))), indent=2) + "\n",
-            "README.md": readme(network, accelerator, played, source, f"cbnn {version('cbnn')}"),
+            MANIFEST: json.dumps(manifest(accelerator, sources, mems, predicted, table), indent=2) + "\n",
+            "README.md": readme(network, accelerator, played, source, table),
             "diagram.svg": block_diagram(accelerator),
             "sim/Makefile": template("Makefile", {"top": name}),
             "sim/test_stream.py": template("test_stream.py", {}),
@@ -63,9 +67,11 @@ def hand_over(network: Network, accelerator: Accelerator, images: NDArray, sourc
             "host/pack.py": python_packer(accelerator),
             f"host/{name}_pack.h": c_packer(accelerator),
             f"{name}.core": fusesoc(accelerator, sources, mems),
-            "component.xml": ip_xact(accelerator, sources, mems),
-            f"litex_{name}.py": litex(accelerator),
+            "component.xml": ip_xact(accelerator, sources, mems, table),
+            f"litex_{name}.py": litex(accelerator, table),
         }
+        if control:
+            texts["host/registers.h"] = c_defines(table)
         for file, text in texts.items():
             (fresh / file).write_text(text)
     return folder / "README.md"

@@ -1,9 +1,13 @@
 """The page that explains the folder to somebody who has never seen cbnn."""
 
+from collections.abc import Sequence
+from importlib.metadata import version
+
 from cbnn.hw.accelerator import Accelerator
 from cbnn.hw.frame_guard import ERROR_BITS
 from cbnn.hw.input_stream import input_order
 from cbnn.hw.mvtu.rom import MEM_FOLDER
+from cbnn.hw.registers import Register, markdown_table
 from cbnn.hw.verilog import padded
 from cbnn.model.network import Network
 from cbnn.sim.handover.cores import top_ports
@@ -12,26 +16,30 @@ from cbnn.sim.handover.host import template
 from cbnn.sim.handover.vectors import Vectors
 
 
-def readme(network: Network, accelerator: Accelerator, vectors: Vectors, source: str, generator: str) -> str:
+def readme(network: Network, accelerator: Accelerator, vectors: Vectors, source: str,
+           table: Sequence[Register]) -> str:
     """Return the page, Markdown.
 
     Parameters
     ----------
     source : what the images of the vectors are, in words
-    generator : what wrote the folder
+    table : registers that a host can reach, if any
     """
     topology, layout = accelerator.topology, accelerator.classify
     height, width, colours = topology.in_shape
     values = (f"a value from the packers' table of {len(network.pixel_table)}, by the pixel"
               if network.pixel_table is not None else "the pixel itself")
     return template("README.md.in", {
-        "name": accelerator.name, "topology": topology, "folding": accelerator.folding, "generator": generator,
+        "name": accelerator.name, "topology": topology, "folding": accelerator.folding,
+        "generator": f"cbnn {version('cbnn')}",
         "height": height, "width": width, "colours": colours, "classes": layout.n_classes,
         "max_pixel": f"{network.n_pixel_values - 1:,}", "trained_max": f"{network.max_pixel:,}",
         "kept": ", ".join(map(str, topology.kept_slices)), "n_slices": topology.input_bits,
         "values": values, "input": accelerator.folding.input,
         "ports": "\n".join(f"| `{port.name}` | {'in' if port.is_input else 'out'} | {port.width} | "
-                           f"{PORTS[port.name]} |" for port in top_ports(accelerator)),
+                           f"{PORTS.get(port.name, '')} |" for port in top_ports(accelerator, table)),
+        "registers": template("registers.md.in", {"table": markdown_table(table), "NAME": accelerator.name})
+                     if table else "",
         "beats": f"{accelerator.input_beats:,}", "beat_bits": f"{accelerator.folding.input_width:,}",
         "unused": unused(accelerator), "order": input_order(accelerator),
         "result_beats": accelerator.m_axis.beats, "result_bits": accelerator.m_axis.width,
@@ -46,14 +54,14 @@ def readme(network: Network, accelerator: Accelerator, vectors: Vectors, source:
 
 PORTS = {
     "aclk": "the only clock", "aresetn": "reset, active low, synchronous; one cycle is enough",
-    "s_axis_tdata": "beats of an image", "s_axis_tvalid": "", "s_axis_tready": "",
+    "s_axis_tdata": "beats of an image",
     "s_axis_tlast": "high in the last beat of an image",
-    "m_axis_tdata": "scores, and the class", "m_axis_tvalid": "", "m_axis_tready": "",
+    "m_axis_tdata": "scores, and the class",
     "m_axis_tlast": "high in the last beat of a result",
     "m_axis_tuser": "high in every beat of a result whose frame was too short or too long",
     "frame_errors": "frames that were too short or too long, since reset; it wraps",
 }
-"""What the ports of the top module are for."""
+"""What ports of the top module are for, beyond what AXI says."""
 
 
 def unused(accelerator: Accelerator) -> str:

@@ -12,7 +12,9 @@ import cocotb
 from cocotb.triggers import Timer
 
 HERE = Path(__file__).parent
+MANIFEST = json.loads((HERE.parent / "manifest.json").read_text())
 VECTORS = json.loads((HERE / "vectors.json").read_text())
+REGISTERS = {register["name"]: register["offset"] for register in MANIFEST.get("registers", [])}
 BEATS = VECTORS["beats_per_image"]
 IMAGES = [[int(beat, 16) for beat in image["beats"]] for image in VECTORS["images"]]
 RESULTS = [[int(beat, 16) for beat in image["result"]] for image in VECTORS["images"]]
@@ -31,6 +33,9 @@ async def reset(dut):
     """Hold aresetn low for one cycle, with nothing offered."""
     dut.aclk.value = dut.aresetn.value = 0
     dut.s_axis_tvalid.value = dut.s_axis_tdata.value = dut.s_axis_tlast.value = dut.m_axis_tready.value = 0
+    if REGISTERS:
+        dut.s_axil_awvalid.value = dut.s_axil_wvalid.value = dut.s_axil_bready.value = 0
+        dut.s_axil_arvalid.value = dut.s_axil_rready.value = 0
     await Timer(5, "ns")
     await clock_cycle(dut)
     dut.aresetn.value = 1
@@ -78,6 +83,23 @@ def check(seen, images, marked=()):
             assert user == (place in marked), f"result {place}, beat {i}: tuser"
 
 
+async def read(dut, name):
+    """Return what a register holds."""
+    dut.s_axil_araddr.value, dut.s_axil_arprot.value = REGISTERS[name], 0
+    dut.s_axil_arvalid.value = dut.s_axil_rready.value = 1
+    for _ in range(20):
+        await Timer(5, "ns")
+        asked = dut.s_axil_arvalid.value and dut.s_axil_arready.value
+        data = int(dut.s_axil_rdata.value) if dut.s_axil_rvalid.value else None
+        await clock_cycle(dut)
+        if asked:
+            dut.s_axil_arvalid.value = 0
+        if data is not None:
+            dut.s_axil_rready.value = 0
+            return data
+    raise AssertionError(f"{name} cannot be read")
+
+
 @cocotb.test()
 async def free_running(dut):
     """Play image after image: results, and the cycle of each of their beats, are as predicted."""
@@ -86,6 +108,10 @@ async def free_running(dut):
     check(seen, range(len(IMAGES)))
     measured = [cycle for cycle, *_ in seen]
     assert measured == [cycle for image in CYCLES for cycle in image], measured
+    if REGISTERS:
+        assert await read(dut, "images_out") == len(IMAGES)
+        assert await read(dut, "interval") == measured[-1] - measured[-1 - N_RESULT]
+        assert await read(dut, "last_class") == VECTORS["images"][-1]["class"]
     cocotb.log.info(f"latency {measured[N_RESULT - 1]} cycles, interval {measured[-1] - measured[-1 - N_RESULT]}")
 
 
@@ -114,6 +140,7 @@ async def malformed_frames(dut):
     images.append(3)
     check(await play(dut, frames), images, marked)
     assert int(dut.frame_errors.value) == len(marked)
+    assert not REGISTERS or await read(dut, "malformed_frames") == len(marked)
 
 
 @cocotb.test()
