@@ -1,7 +1,8 @@
 """The generic test bench, run by cocotb inside the simulator: it serves every kernel and the whole accelerator.
 
 It drives the clock itself: inputs change while the clock is low, everything is sampled just before
-it rises, and so the bench behaves alike in every simulator. What to do comes from the job file
+it rises, and so the bench behaves alike in every simulator. For the same reason it may write at once
+(`Immediate`), which saves cocotb a phase of every step of time. What to do comes from the job file
 named by CBNN_JOB (see `cosim.Job`), what was seen goes to the file named by CBNN_RESULT.
 """
 
@@ -11,9 +12,12 @@ import random
 from pathlib import Path
 
 import cocotb
+from cocotb.handle import Immediate
 from cocotb.triggers import Timer
+from cocotb.types import Logic
 
 HALF_PERIOD_NS = 5
+LEVELS = Immediate(Logic(0)), Immediate(Logic(1))
 
 
 class Link:
@@ -25,20 +29,28 @@ class Link:
             getattr(dut, f"{name}_{signal}") for signal in ("tdata", "tvalid", "tready", "tlast"))
         self.user = getattr(dut, f"{name}_tuser", None)
         self.waiting: tuple | None = None
+        self.taken = False
 
     def beat(self) -> tuple:
         """Return what stays as it is while a beat waits."""
         return self.data.value, self.last.value, self.user.value if self.user is not None else None
 
     def watch(self, cycle: int) -> str | None:
-        """Return what breaks the rule that a beat offered stays until it is taken, or None."""
+        """Sample the link, once per cycle; return what breaks the rule that a beat offered stays until it is taken.
+
+        `taken` says afterwards whether a beat passes in this cycle.
+        """
         offered = bool(self.valid.value)
-        if self.waiting is not None:
-            if not offered or self.beat() != self.waiting:
-                self.waiting = None
-                return f"{self.name}: a beat offered and not taken was {'changed' if offered else 'withdrawn'} " \
-                       f"in cycle {cycle}"
-        self.waiting = self.beat() if offered and not self.ready.value else None
+        self.taken = offered and bool(self.ready.value)
+        waited, self.waiting = self.waiting, None
+        if waited is None and (self.taken or not offered):
+            return None
+        beat = self.beat() if offered else None
+        if waited is not None and beat != waited:
+            return f"{self.name}: a beat offered and not taken was {'changed' if offered else 'withdrawn'} " \
+                   f"in cycle {cycle}"
+        if not self.taken:
+            self.waiting = beat
         return None
 
 
@@ -63,6 +75,7 @@ class Bench:
         self.links = [self.source, self.sink, *(Link(dut, name) for name in job["watch"])]
         self.busy = [self._find(path) for path in job["busy"]]
         self.frame_errors = getattr(dut, "frame_errors", None)
+        self.half_period = Timer(HALF_PERIOD_NS, unit="ns")
 
     def _find(self, path: str):
         handle = self.dut
@@ -72,19 +85,19 @@ class Bench:
 
     async def rise(self) -> None:
         """Let a rising edge pass; everything is settled before and after it."""
-        self.clock.value = 1
-        await Timer(HALF_PERIOD_NS, unit="ns")
-        self.clock.value = 0
+        self.clock.value = LEVELS[1]
+        await self.half_period
+        self.clock.value = LEVELS[0]
 
     async def restart(self) -> None:
         """Reset for three cycles with nothing offered."""
-        self.source.valid.value = self.source.last.value = self.source.data.value = 0
-        self.sink.ready.value = 0
-        self.reset.value = self.job["reset_level"]
+        for handle in (self.source.valid, self.source.last, self.source.data, self.sink.ready):
+            handle.value = Immediate(0)
+        self.reset.value = LEVELS[self.job["reset_level"]]
         for _ in range(3):
-            await Timer(HALF_PERIOD_NS, unit="ns")
+            await self.half_period
             await self.rise()
-        self.reset.value = 1 - self.job["reset_level"]
+        self.reset.value = LEVELS[1 - self.job["reset_level"]]
         for link in self.links:
             link.waiting = None
 
@@ -109,21 +122,20 @@ class Bench:
                 return seen
             if not offered and sent < len(beats) and not idle.next():
                 offered = True
-                self.source.data.value = beats[sent]
-                self.source.last.value = int(lasts[sent])
-                self.source.valid.value = 1
+                self.source.data.value = Immediate(beats[sent])
+                self.source.last.value = LEVELS[lasts[sent]]
+                self.source.valid.value = LEVELS[1]
             if os.getppid() != self.parent:  # whoever started the simulator was killed
                 os._exit(1)
-            self.sink.ready.value = int(not stall.next())
-            await Timer(HALF_PERIOD_NS, unit="ns")
+            self.sink.ready.value = LEVELS[not stall.next()]
+            await self.half_period
             seen["breaches"] += [breach for link in self.links if (breach := link.watch(cycle))]
             for i, handle in enumerate(self.busy):
                 seen["busy"][i] += int(handle.value)
-            taken = offered and bool(self.source.ready.value)
-            if taken:
+            if self.source.taken:
                 seen["in_cycles"].append(cycle)
                 sent += 1
-            if self.sink.valid.value and self.sink.ready.value:
+            if self.sink.taken:
                 seen["out_cycles"].append(cycle)
                 data = self.sink.data.value
                 # What is not known equals no prediction.
@@ -132,9 +144,9 @@ class Bench:
                 if self.sink.user is not None:
                     seen["out_user"].append(str(self.sink.user.value) != "0")
             await self.rise()
-            if taken:
+            if self.source.taken:
                 offered = False
-                self.source.valid.value = 0
+                self.source.valid.value = LEVELS[0]
             cycle += 1
         errors = self.frame_errors
         seen["frame_errors"] = int(errors.value) if errors is not None else None
@@ -146,7 +158,8 @@ async def play_job(dut) -> None:
     """Play every run of the job and write what was seen."""
     bench = Bench(dut, json.loads(Path(os.environ["CBNN_JOB"]).read_text()))
     results = []
-    bench.clock.value = 0
+    await bench.half_period  # what is written before anything ran would be lost
+    bench.clock.value = LEVELS[0]
     for run in bench.job["runs"]:
         results.append(await bench.play(run))
         Path(os.environ["CBNN_RESULT"]).write_text(json.dumps(results))
