@@ -1,5 +1,6 @@
 """Compaction finds the smallest network that trying all would find, trains few, and goes on where it stopped."""
 
+import os
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -112,7 +113,9 @@ def test_what_does_not_suit_is_refused(options, sentence, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_points_are_trained_once_and_kept(tmp_path: Path):
+def test_points_are_trained_once_and_kept(tmp_path: Path, request: pytest.FixtureRequest,
+                                          monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)  # one worker: each imports PyTorch
     points = [BASE, replace(BASE, recipe=replace(RECIPE, seed=6)), BASE]
     seen: list[tuple[float, int]] = []
     first = train_points(points, tmp_path, progress=lambda done, total: seen.append((done, total)))
@@ -122,6 +125,7 @@ def test_points_are_trained_once_and_kept(tmp_path: Path):
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert len(stamps) == 4
     (tmp_path / f"{points[1].name}.json").unlink()  # as after an interruption
+    request.getfixturevalue("points_are_trained_here")  # whose results are those of the workers
     assert [result.validation_accuracy for result in train_points(points, tmp_path)] == [
         result.validation_accuracy for result in first]
     assert (tmp_path / f"{BASE.name}.json").stat().st_mtime_ns == stamps[tmp_path / f"{BASE.name}.json"]
@@ -133,6 +137,7 @@ def test_points_are_trained_once_and_kept(tmp_path: Path):
     assert results((BASE,), tmp_path) == [first[0]]
 
 
+@pytest.mark.usefixtures("points_are_trained_here")
 def test_controls_in_full_precision_are_judged_at_once(tmp_path: Path):
     points = [replace(BASE, precision="float", first_layer="weighted"), replace(BASE, precision="float first layer"),
               replace(BASE, teacher=True)]
@@ -150,6 +155,7 @@ def test_a_foreign_result_is_refused(content: str, tmp_path: Path):
     assert str(caught.value).startswith(f"{path} is not the result of a training: ")
 
 
+@pytest.mark.usefixtures("points_are_trained_here")
 def test_a_point_that_cannot_be_trained_is_refused(tmp_path: Path):
     for point, sentence in ((replace(BASE, dataset="imagenet"), "data set 'imagenet' is not one of "),
                             (replace(BASE, widths=(0.3,)), "layer 0: a width of 0.3 makes 2.4 rows"),

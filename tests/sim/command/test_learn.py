@@ -103,7 +103,7 @@ def test_train_what_is_named(cbnn, tmp_path: Path) -> None:
     assert json.loads(out)["kept_slices"] == [4, 2]
 
 
-@pytest.mark.long
+@pytest.mark.usefixtures("points_are_trained_here")
 def test_compact_finds_reports_and_goes_on(cbnn, tmp_path: Path) -> None:
     words = ("compact", "--layers", "8C3-MP2-16FC-10FC", "--epochs", 1, "--widths", "1,0.5", "--max-drop", 90, "--out",
              tmp_path / "c")
