@@ -68,11 +68,20 @@ def test_equals_the_matrix_product(rtl, pe, simd, pass_words, neuron_fold, slice
 @pytest.mark.parametrize("ram_style", ["block", "distributed"])
 @pytest.mark.parametrize(("pe", "simd", "pass_words", "neuron_fold", "slice_weights", "n_vectors"), [
     (2, 4, 1, 1, (1,), 3), (2, 5, 3, 2, (1,), 2), (3, 20, 1, 4, (1,), 2), (2, 3, 2, 2, (8, 4, 1), 2),
-    (1, 2, 1, 2100, (1,), 1), (2, 1, 1100, 2, (2, 1), 1),
 ])
 def test_equals_it_wherever_the_weights_are(rtl, ram_style, pe, simd, pass_words, neuron_fold, slice_weights,
                                             n_vectors, last):
     check(rtl, matrix_unit(pe, simd, pass_words, neuron_fold, slice_weights, n_vectors, last, simd, ram_style))
+
+
+@pytest.mark.parametrize(("pe", "simd", "pass_words", "neuron_fold", "slice_weights", "last", "per_row"), [
+    (1, 2, 1, 2100, (1,), False, {"unit_weights": 2, "unit_starts": 2}),
+    (1, 12, 515, 2, (1,), True, {"unit_weights": 3, "unit_starts": 1}),
+])
+def test_chooses_words_from_rows_of_block_ram(rtl, pe, simd, pass_words, neuron_fold, slice_weights, last, per_row):
+    made = matrix_unit(pe, simd, pass_words, neuron_fold, slice_weights, 1, last, simd, "block")
+    assert {rom.name: rom.shape.per_row for rom in made[0].roms} == per_row
+    check(rtl, made)
 
 
 @pytest.mark.parametrize("place_ends", [((0, 2, 3), (0, 3, 4)), ((1,), (0, 1, 2, 3, 4, 5)), ((0, 1, 2, 3), (2,)),
