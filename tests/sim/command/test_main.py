@@ -203,8 +203,10 @@ VERIFY = ("verify", "digits-5", "--folding", "(8,9)(16,16)(8,16)(4,16)(5,8)", "-
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
-def test_a_signal_ends_a_simulation_with_its_own_code(tmp_path: Path, number: signal.Signals, code: int) -> None:
-    with subprocess.Popen([CBNN, *VERIFY, tmp_path / "v"], stderr=subprocess.PIPE, text=True,
+def test_a_signal_ends_a_simulation_with_its_own_code(tiny: Path, tmp_path: Path, number: signal.Signals,
+                                                      code: int) -> None:
+    words = ("verify", tiny, "--folding", FOLDING, "--images", "2000", "--out", tmp_path / "v")
+    with subprocess.Popen([CBNN, *words], stderr=subprocess.PIPE, text=True,
                           env={**os.environ, "TMPDIR": str(tmp_path)}) as process:
         end = time.monotonic() + 60
         while not list(tmp_path.glob("cbnn-*/test.log")) and time.monotonic() < end:
@@ -213,7 +215,7 @@ def test_a_signal_ends_a_simulation_with_its_own_code(tmp_path: Path, number: si
         _, err = process.communicate(timeout=60)
     assert process.returncode == code
     assert err.count("\n") <= 1
-    assert [path.name for path in tmp_path.iterdir()] == ["v"]
+    assert {path.name for path in tmp_path.iterdir()} == {tiny.name, "v"}
 
 
 def test_whoever_starts_it_under_nohup_is_not_ended_by_hanging_up(tmp_path: Path) -> None:
@@ -227,14 +229,14 @@ def test_whoever_starts_it_under_nohup_is_not_ended_by_hanging_up(tmp_path: Path
 
 
 def test_a_closed_stdout_is_no_failure() -> None:
-    done = subprocess.run(["/bin/sh", "-c", 'exec "$0" cycles digits-1 --folding auto >&-', CBNN], check=False,
-                          capture_output=True, text=True)
+    script = f'exec "$0" cycles 4x4x1u2-4C3-MP2-3FC --folding "{FOLDING}" >&-'
+    done = subprocess.run(["/bin/sh", "-c", script, CBNN], check=False, capture_output=True, text=True)
     assert (done.returncode, "Traceback" in done.stderr) == (0, False)
 
 
 def test_paths_of_any_letters(cbnn, tiny: Path, tmp_path: Path) -> None:
     for name in ("a b", "a'b", 'a"b', "a\nb", "$(x)"):
-        assert cbnn("verify", tiny, "--folding", FOLDING, "--out", tmp_path / name)[0] == 0
+        assert cbnn("verify", tiny, "--folding", FOLDING, "--images", 4, "--out", tmp_path / name)[0] == 0
 
 
 @pytest.mark.parametrize("words", [
