@@ -22,7 +22,7 @@ from cbnn.sim.prove.cosim import Run, cosimulate, image_ends
 from cbnn.sim.prove.design import Design
 
 STALLS = ((0, 0), (50, 0), (0, 70), (40, 60))
-N_IMAGES = 5
+N_IMAGES = 4
 
 
 def with_depths(folding: Folding, depth: int | None) -> Folding:
@@ -40,7 +40,7 @@ def with_depths(folding: Folding, depth: int | None) -> Folding:
     ("6C3-10C3P0-3FC", (4, 4, 1), 1, None, "sliced", "(6,3)(5,54)(1,20)", 8),
     ("8FC-6FC-3FC", (4, 4, 1), 1, None, "sliced", "(8,16)(6,8)(3,6)", 16),
     ("8FC-6FC-3FC", (4, 4, 1), 1, None, "sliced", "(1,1)(1,8)(1,1)", 1),
-    ("6C5S3P2-MP2-4FC", (9, 8, 2), 2, None, "sliced", "(1,5)(4,1)", 12),
+    ("6C5S3P2-MP2-4FC", (9, 8, 2), 2, None, "sliced", "(2,5)(4,1)", 12),
     ("4C3-MP2-6C3-5FC", (6, 6, 2), 4, (3, 2), "weighted", "(2,36)(6,36,3)(5,2)"),
     ("3C3-MP2-5FC", (6, 8, 1), 8, (7, 6, 2), "sliced", "(3,27,4)(5,3)", 16, True),
 ], ids=lambda description: "-".join(map(str, description[:6:5])))
