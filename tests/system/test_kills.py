@@ -26,11 +26,11 @@ COMMANDS = {
     "demo": (("demo", "--out", "demo"), 60),
     "sweep": (("sweep", "16x16x1u6-16C3-MP2-32C3-MP2-64FC-10FC", "--out", "sweep.db"), 12),
     "compact": (("compact", "--out", "compact", "--epochs", "2", "--widths", "1,0.5"), 40),
-    "verify": (("verify", "digits-5", "--folding", BALANCED, "--out", "verilog"), 10),
-    "generate": (("generate", "digits-4", "--folding", BALANCED, "--out", "generated"), 4),
+    "verify": (("verify", "digits-5", "--folding", BALANCED, "--images", "4", "--out", "verilog"), 5),
+    "generate": (("generate", "digits-4", "--folding", BALANCED, "--out", "generated"), 3),
     "volume": (("volume", "digits-5", "--folding", BALANCED, "--images", "500"), 15),
     "evaluate": (("evaluate", "digits-5", "--images-file", "images.npy", "--labels-file", "labels.npy",
-                  "--partial", "part.json"), 6),
+                  "--partial", "part.json"), 4),
     "fifos": (("fifos", "digits-5", "--folding", BALANCED, "--out", "fifos.json"), 4),
 }
 
@@ -57,7 +57,7 @@ class Campaign:
         (folder / "work").mkdir()
         self.marker = f"{MARKER}={folder}"
         self.environment = {**os.environ, MARKER: str(folder), "TMPDIR": str(folder / "tmp")}
-        images = np.random.default_rng(seed).integers(0, 17, (200_000, 8, 8, 1), np.uint8)
+        images = np.random.default_rng(seed).integers(0, 17, (80_000, 8, 8, 1), np.uint8)
         np.save(folder / "work" / "images.npy", images)
         np.save(folder / "work" / "labels.npy", np.zeros(len(images), np.int64))
 
