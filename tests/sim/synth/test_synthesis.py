@@ -68,7 +68,7 @@ def test_cells_are_weighed_and_counted_by_kind():
 
 
 def test_command_prints_a_row_per_kernel(cbnn):
-    code, out, _ = cbnn("synth", *WORDS, "--json")
+    code, out, _ = cbnn("synth", *WORDS, "--target", "ice40", "--json")  # the quickest; xc7 is the default
     assert code == 0
     rows = json.loads(out)["rows"]
     assert rows[-1]["module"] == "accelerator"
@@ -88,17 +88,19 @@ def test_command_prints_a_table(cbnn, monkeypatch):
 
 
 def test_whole_accelerator_is_placed(cbnn):
-    code, out, err = cbnn("synth", *WORDS, "--target", "ice40", "--place", "whole", "--json")
+    code, out, err = cbnn("synth", *WORDS, "--target", "ecp5", "--place", "whole", "--json")
     assert (code, err.count("Traceback")) == (0, 0)
     rows = json.loads(out)["rows"]
-    assert 10 < rows[-1]["mhz"] < 200
+    assert 40 < rows[-1]["mhz"] < 400
     assert rows[0]["mhz"] is None
 
 
-def test_kernels_are_placed_alone(unit, verilog):
-    clocks = place.clocks(unit, verilog, "ecp5", "kernels", seed=1)
+def test_kernels_are_placed_alone(tmp_path):
+    topology = Topology.parse("3FC", (2, 2, 1), 1)
+    unit = accelerator(random_network(topology, 0), Folding.parse("(1,2)", topology), "tiny")
+    clocks = place.clocks(unit, generate(unit, tmp_path / "verilog").parent, "ice40", "kernels", seed=1)
     assert clocks.keys() == {kernel.name for kernel in unit.kernels}
-    assert min(clocks.values()) >= 100
+    assert min(clocks.values()) >= 25
 
 
 @pytest.mark.parametrize(("words", "sentence"), [
