@@ -70,7 +70,8 @@ def input_order(accelerator: Accelerator) -> str:
     """
     together, n = slices_together(accelerator), len(slices_on_bus(accelerator))
     if accelerator.folding.whole_bytes:
-        return (f"row, column, colour, {pixel_bytes(accelerator.topology)} byte(s) per colour, the lowest bit first; "
+        n_bytes = pixel_bytes(accelerator.topology)
+        return (f"row, column, colour, {n_bytes} byte{'s' if n_bytes > 1 else ''} per colour, the lowest bit first; "
                 "element 0 in bit 0")
     if together == 1:
         outer, inner = "slice (MSB first)", ""

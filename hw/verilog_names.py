@@ -24,6 +24,8 @@ KEYWORDS = frozenset("""
     vectored virtual void wait wait_order wand weak weak0 weak1 while wildcard wire with within wor xnor xor
     """.split())
 """Reserved words of SystemVerilog, IEEE 1800-2017, annex B."""
+PORTS = r"aclk|aresetn|frame_errors|(s_axis|m_axis|s_axil)_\w+"
+"""Names of the top module's ports, as a pattern."""
 
 
 def check_name(name: str) -> None:
@@ -32,5 +34,7 @@ def check_name(name: str) -> None:
         raise ValueError(f"{name!r} is not a Verilog name: a letter or _, then letters, digits or _")
     if name in KEYWORDS:
         raise ValueError(f"{name!r} is a reserved word of Verilog; it cannot be the name of a module")
+    if re.fullmatch(PORTS, name):
+        raise ValueError(f"{name!r} is the name of a port; it cannot be the name of the top module")
     if len(name) > MAX_NAME:
         raise ValueError(f"the name {name!r} has {len(name)} characters; at most {MAX_NAME} are supported")

@@ -253,7 +253,12 @@ class OwnFolder:
         for path in sorted(folder.iterdir()):
             name = path.relative_to(self.path).as_posix()
             if path.is_dir() and not path.is_symlink():
-                if name in self.inner or (path.name == "__pycache__" and folder != self.path):
+                if name in self.inner:
+                    continue
+                if path.name == "__pycache__":
+                    ours = {Path(file).stem for file in digests if self.path / file == folder / Path(file).name}
+                    yield from (cache for cache in sorted(path.iterdir())
+                                if cache.suffix != ".pyc" or cache.name.split(".")[0] not in ours)
                     continue
                 if any(file.startswith(f"{name}/") for file in digests):
                     yield from self._entries(path, digests)
@@ -300,10 +305,11 @@ def folder_written(folder: Path, inner: Collection[str] = ()) -> Iterator[Path]:
         works in.
     """
     folder = _absolute(folder)
-    OwnFolder(folder, inner).check()
+    own = OwnFolder(folder, inner)
+    own.check()
     if folder.is_symlink():
         raise ValueError(f"{folder} is a link; name the folder itself")
-    if Path.cwd().is_relative_to(folder):
+    if Path.cwd().is_relative_to(folder.resolve()):
         raise ValueError(f"{folder} is the folder that you are in, and would be replaced; name another one")
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = _neighbour(folder)
@@ -311,18 +317,31 @@ def folder_written(folder: Path, inner: Collection[str] = ()) -> Iterator[Path]:
         fresh.mkdir()
         yield fresh
         OwnFolder(fresh).record()
+        own.check()  # somebody may have worked there meanwhile
         if not folder.exists():
             fresh.rename(folder)
             return
         fresh.chmod(stat.S_IMODE(folder.stat().st_mode))
-        old = _neighbour(folder)
+        with vanishing(_swapped(folder, fresh, inner)):  # only now, so that a kill before leaves what was there
+            pass
+
+
+def _swapped(folder: Path, fresh: Path, inner: Collection[str]) -> Path:
+    """Put `fresh` in the place of `folder`, with the `inner` folders of that; return where the rest of it is now."""
+    old = _neighbour(folder)
+    try:
         folder.rename(old)
-        try:
-            fresh.rename(folder)
-        except BaseException:
-            old.rename(folder)
-            raise
-        with vanishing(old):  # only now, so that a kill between the two leaves it
+        fresh.rename(folder)
+        for name in inner:
+            if (old / name).is_dir():
+                (old / name).rename(folder / name)
+    except BaseException:
+        if old.exists():
             for name in inner:
-                if (old / name).is_dir():
-                    (old / name).rename(folder / name)
+                if (folder / name).is_dir():
+                    (folder / name).rename(old / name)
+            if folder.exists():
+                folder.rename(fresh)
+            old.rename(folder)
+        raise
+    return old

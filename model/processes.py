@@ -98,6 +98,8 @@ def vanishing(path: Path) -> Iterator[None]:
         yield
     finally:
         if path.is_dir() and not path.is_symlink():
+            for folder, _, _ in os.walk(path):
+                Path(folder).chmod(0o700)  # one that somebody made read-only could not be emptied
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ number of a signal that ended it.
 """
 
 import os
+import re
 import shlex
 import signal
 import sys
@@ -133,11 +134,13 @@ def generate_command(model: ModelArgument, folding: FoldingOption, out: OutOptio
     The folder's test bench plays up to 16 images: of a file or a data set where one is named, else
     digits to a digits network, random pixels to any other.
     """
+    out = Path(os.path.normpath(out))  # as it is written, and so as it is printed
     network, unit = lay_out(model, folding, input_width, whole_bytes, name)
     n_images = bench_images(unit)
     if images_file is not None:
         refuse("here: the images are of a file", "dataset", "data_dir")
-        pixels, source = files.read_array(images_file)[:n_images], f"of {images_file.name}"
+        plain = re.fullmatch(r"[\w .+-]{1,80}", images_file.name, re.ASCII)
+        pixels, source = files.read_array(images_file)[:n_images], f"of {images_file.name if plain else 'a file'}"
     elif given("dataset", "data_dir"):
         data, known = load_data(network, dataset, data_dir)
         pixels, source = data.test_images[:n_images], f"of the test split of {known}"

@@ -14,6 +14,7 @@ from cbnn.sim.handover.host import template
 
 VENDOR, LIBRARY, VERSION = "cbnn", "generated", "1.0"
 MEMORY_MAP = "registers"
+TLAST_MEANING = "0: s_axis_tlast is ignored, and images are told apart by counting beats"
 IPXACT = "http://www.accellera.org/XMLSchema/IPXACT/1685-2014"
 
 
@@ -33,16 +34,17 @@ def top_ports(accelerator: Accelerator, table: Sequence[Register] = ()) -> list[
 
 def fusesoc(accelerator: Accelerator, sources: Iterable[str], mems: Iterable[str]) -> str:
     """Text of a FuseSoC core; sources and .mem files are named relative to it. JSON is YAML."""
-    rtl = {"files": list(sources), "file_type": "verilogSource"}
+    filesets: dict[str, dict] = {"rtl": {"files": list(sources), "file_type": "verilogSource"}}
     # Tools look for .mem files where they run.
-    mem = {"files": [{mem: {"file_type": "user", "copyto": mem.rsplit("/", 1)[-1]}} for mem in mems]}
-    common = {"filesets": ["rtl", "mem"], "toplevel": accelerator.name, "parameters": ["USE_TLAST"]}
+    if copied := [{mem: {"file_type": "user", "copyto": mem.rsplit("/", 1)[-1]}} for mem in mems]:
+        filesets["mem"] = {"files": copied}
+    common = {"filesets": list(filesets), "toplevel": accelerator.name, "parameters": ["is_toplevel ? (USE_TLAST)"]}
     core = {
         "name": f"{VENDOR}:{LIBRARY}:{accelerator.name}:{VERSION}",
         "description": f"Binary neural network {accelerator.topology}",
-        "filesets": {"rtl": rtl, "mem": mem},
+        "filesets": filesets,
         "parameters": {"USE_TLAST": {"datatype": "int", "default": 1, "paramtype": "vlogparam",
-                                     "description": "0: images are told apart by counting beats"}},
+                                     "description": TLAST_MEANING}},
         "targets": {"default": common,
                     "lint": common | {"flow": "lint", "flow_options": {
                         "tool": "verilator", "verilator_options": ["-Wno-fatal"]}},
@@ -66,13 +68,15 @@ def ip_xact(accelerator: Accelerator, sources: Iterable[str], mems: Iterable[str
                                "componentInstantiationRef": "verilog"}},
             "instantiations": {"componentInstantiation": {
                 "name": "verilog", "language": "verilog", "moduleName": accelerator.name,
-                "moduleParameters": {"moduleParameter": {"name": "USE_TLAST", "value": "1"}},
+                "moduleParameters": {"moduleParameter": {"name": "USE_TLAST", "value": "USE_TLAST"}},
                 "fileSetRef": {"localName": "rtl"}}},
             "ports": {"port": [_port(port) for port in ports]}},
         "fileSets": {"fileSet": {"name": "rtl", "file": [
             *({"name": name, "fileType": "verilogSource"} for name in sources),
             *({"name": name, "fileType": "user"} for name in mems)]}},
         "description": f"Binary neural network {accelerator.topology}",
+        "parameters": {"parameter": {"@parameterId": "USE_TLAST", "@resolve": "user", "@type": "int",
+                                     "name": "USE_TLAST", "description": TLAST_MEANING, "value": "1"}},
     })
     ElementTree.indent(component)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(component, "unicode") + "\n"
@@ -85,7 +89,7 @@ def litex(accelerator: Accelerator, table: Sequence[Register] = ()) -> str:
            for port in ports if (found := re.fullmatch(r"s_axil_(aw|w|b|ar|r)(\w+)", port.name))
            for channel, signal in [found.groups()]]
     return template("litex.py.in", {
-        "name": accelerator.name, "class_name": accelerator.name.title().replace("_", ""),
+        "name": accelerator.name,
         "topology": str(accelerator.topology),
         "in_bits": padded(accelerator.folding.input_width), "out_bits": accelerator.m_axis.width,
         "error_bits": ERROR_BITS,
@@ -96,14 +100,14 @@ def litex(accelerator: Accelerator, table: Sequence[Register] = ()) -> str:
 
 def _bus(name: str, kind: str, mode: str, ports: Sequence[TopPort]) -> dict:
     """Describe an AXI interface of these ports; elements stand in the order of the schema."""
-    reference = {"vendor": "amba.com", "library": "AMBA4", "version": "r0p0_1"}
+    reference = {"@vendor": "amba.com", "@library": "AMBA4", "@version": "r0p0_1"}
     signals = [port.name.removeprefix(f"{name}_") for port in ports if port.name.startswith(f"{name}_")]
-    return {"name": name, "busType": _Attributes(reference | {"name": kind}),
+    return {"name": name, "busType": reference | {"@name": kind},
             "abstractionTypes": {"abstractionType": {
-                "abstractionRef": _Attributes(reference | {"name": f"{kind}_rtl"}),
+                "abstractionRef": reference | {"@name": f"{kind}_rtl"},
                 "portMaps": {"portMap": [{"logicalPort": {"name": signal.upper()},
                                           "physicalPort": {"name": f"{name}_{signal}"}} for signal in signals]}}},
-            mode: {"memoryMapRef": _Attributes({"memoryMapRef": MEMORY_MAP})} if kind == "AXI4Lite" else {}}
+            mode: {"memoryMapRef": {"@memoryMapRef": MEMORY_MAP}} if kind == "AXI4Lite" else {}}
 
 
 def _registers(table: Sequence[Register]) -> dict:
@@ -124,18 +128,15 @@ def _port(port: TopPort) -> dict:
     return {"name": port.name, "wire": wire}
 
 
-class _Attributes(dict):
-    """Attributes of an element that has no content."""
-
-
 def _tree(tag: str, content: Mapping | str) -> ElementTree.Element:
-    """Return an element; a list in a mapping stands for elements of one name."""
+    """Return an element; a list in a mapping stands for elements of one name, and @ before a name for an attribute."""
     element = ElementTree.Element(f"{{{IPXACT}}}{tag}")
     if isinstance(content, str):
         element.text = content
-    elif isinstance(content, _Attributes):
-        element.attrib.update(content)
-    else:
-        for name, value in content.items():
+        return element
+    for name, value in content.items():
+        if name.startswith("@"):
+            element.set(name[1:], value)
+        else:
             element.extend(_tree(name, each) for each in (value if isinstance(value, list) else [value]))
     return element

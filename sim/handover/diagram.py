@@ -23,9 +23,12 @@ KINDS = {"SlidingWindow": "sliding window", "WidthConverter": "width converter",
 def block_diagram(accelerator: Accelerator) -> str:
     """Return the diagram; cycles are per image, LUTs estimated."""
     rows = _rows(accelerator)
-    width = 2 * MARGIN + max(map(len, rows)) * (BOX + GAP)
-    height = 2 * MARGIN + len(rows) * ROW
-    shapes = [f'<text class="title" x="{MARGIN}" y="{MARGIN}">{escape(f"{accelerator.name}: {accelerator.topology}")}'
+    title = f"{accelerator.name}: {accelerator.topology}"
+    width = 2 * MARGIN + max(max(map(len, rows)) * (BOX + GAP), 8 * len(title))
+    height = 2 * MARGIN + 12 + len(rows) * ROW
+    shapes = [f'<text class="title" x="{MARGIN}" y="{MARGIN}">{escape(title)}</text>',
+              f'<text class="small" x="{MARGIN}" y="{MARGIN + 16}">Cycles per image; orange: the slowest. Blue: matrix '
+              "units, which hold the weights. Bits of a beat and beats per image on every link. LUTs are estimated."
               "</text>"]
     for y, row in enumerate(rows):
         for x, part in enumerate(row):
@@ -47,6 +50,11 @@ def short_name(accelerator: Accelerator, part: FrameGuard | Kernel | ResultMarks
     return part.name.removeprefix(f"{accelerator.name}_")
 
 
+def count(n: float, thing: str) -> str:
+    """Return a number of things in words: ``1 beat``, ``5 beats``."""
+    return f"{int(n) if n == int(n) else n:,} {thing}{'' if n == 1 else 's'}"
+
+
 def _rows(accelerator: Accelerator) -> list[list[FrameGuard | Kernel | ResultMarks]]:
     """Parts of a row: what comes before the layers, each layer, what comes after them."""
     rows: dict[str, list] = {}
@@ -58,7 +66,7 @@ def _rows(accelerator: Accelerator) -> list[list[FrameGuard | Kernel | ResultMar
 
 
 def _corner(x: int, y: int) -> tuple[int, int]:
-    return MARGIN + x * (BOX + GAP), MARGIN + 20 + y * ROW
+    return MARGIN + x * (BOX + GAP), MARGIN + 32 + y * ROW
 
 
 def _given(part: FrameGuard | Kernel | ResultMarks, accelerator: Accelerator) -> Port:
@@ -77,7 +85,7 @@ def _box(accelerator: Accelerator, part: FrameGuard | Kernel | ResultMarks, x: i
             styles.append("slowest")
         memory = f", holds {part.schedule.capacity:,}" if part.schedule.capacity else ""
         lines.append(f"{part.interval_cycles:,} cycles{memory}")
-    lines.append(f"{part.luts:,} LUTs" + (f", {part.block_rams:g} block RAMs" if part.block_rams else ""))
+    lines.append(f"{part.luts:,} LUTs" + (f", {count(part.block_rams, 'block RAM')}" if part.block_rams else ""))
     text = [f'<text class="small" x="{x + 8}" y="{y + 34 + 15 * i}">{escape(line)}</text>'
             for i, line in enumerate(lines)]
     return [f'<rect class="{" ".join(styles)}" x="{x}" y="{y}" width="{BOX}" height="{HEIGHT}" rx="5"/>',
@@ -100,5 +108,5 @@ def _turn(x: int, y: int, port: Port) -> list[str]:
 
 
 def _labels(x: int, y: int, port: Port) -> list[str]:
-    return [f'<text class="small" x="{x}" y="{y - 6}">{port.width:,} bits</text>',
-            f'<text class="small" x="{x}" y="{y + 16}">{port.beats:,} beats</text>']
+    return [f'<text class="small" x="{x}" y="{y - 6}">{count(port.width, "bit")}</text>',
+            f'<text class="small" x="{x}" y="{y + 16}">{count(port.beats, "beat")}</text>']

@@ -23,7 +23,7 @@ def constants(accelerator: Accelerator) -> dict[str, Any]:
     slices = slices_on_bus(accelerator)
     table = network.pixel_table
     return {
-        "name": accelerator.name, "NAME": accelerator.name.upper(), "topology": topology,
+        "name": accelerator.name, "NAME": accelerator.name.upper(), "topology": str(topology),
         "height": height, "width": width, "colours": colours,
         "max_pixel": network.n_pixel_values - 1, "table": None if table is None else table.tolist(),
         "slices": list(slices), "together": slices_together(accelerator), "by_pixel": takes_pixels(topology),

@@ -11,8 +11,8 @@ from cbnn.hw.registers import Register, markdown_table
 from cbnn.hw.verilog import padded
 from cbnn.model.network import Network
 from cbnn.sim.handover.cores import top_ports
-from cbnn.sim.handover.diagram import short_name
-from cbnn.sim.handover.host import template
+from cbnn.sim.handover.diagram import count, short_name
+from cbnn.sim.handover.host import constants, template
 from cbnn.sim.handover.vectors import Vectors
 
 
@@ -25,33 +25,43 @@ def readme(network: Network, accelerator: Accelerator, vectors: Vectors, source:
     source : what the images of the vectors are, in words
     table : registers that a host can reach, if any
     """
-    topology, layout = accelerator.topology, accelerator.classify
+    topology, layout, known = accelerator.topology, accelerator.classify, constants(accelerator)
     height, width, colours = topology.in_shape
     values = (f"a value from the packers' table of {len(network.pixel_table)}, by the pixel"
               if network.pixel_table is not None else "the pixel itself")
     return template("README.md.in", {
         "name": accelerator.name, "topology": topology, "folding": accelerator.folding,
         "generator": f"cbnn {version('cbnn')}",
-        "height": height, "width": width, "colours": colours, "classes": layout.n_classes,
+        "height": height, "width": width, "colours": count(colours, "colour"), "n_colours": colours,
+        "classes": layout.n_classes, "NAME": accelerator.name.upper(),
         "max_pixel": f"{network.n_pixel_values - 1:,}", "trained_max": f"{network.max_pixel:,}",
-        "kept": ", ".join(map(str, topology.kept_slices)), "n_slices": topology.input_bits,
+        "kept": f"bit{'' if len(topology.kept_slices) == 1 else 's'} {', '.join(map(str, topology.kept_slices))}",
+        "n_slices": count(topology.input_bits, "bit"),
         "values": values, "input": accelerator.folding.input,
         "ports": "\n".join(f"| `{port.name}` | {'in' if port.is_input else 'out'} | {port.width} | "
                            f"{PORTS.get(port.name, '')} |" for port in top_ports(accelerator, table)),
         "registers": template("registers.md.in", {"table": markdown_table(table), "NAME": accelerator.name})
                      if table else "",
-        "beats": f"{accelerator.input_beats:,}", "beat_bits": f"{accelerator.folding.input_width:,}",
+        "beats": count(accelerator.input_beats, "beat"), "beat_bits": count(accelerator.folding.input_width, "bit"),
+        "n_beats": accelerator.input_beats, "beat_bytes": known["beat_bytes"],
+        "image_bytes": count(accelerator.input_beats * known["beat_bytes"], "byte"),
+        "n_result_beats": accelerator.m_axis.beats, "result_beat_bytes": known["result_bytes"],
+        "result_bytes": count(accelerator.m_axis.beats * known["result_bytes"], "byte"),
         "unused": unused(accelerator), "order": input_order(accelerator),
-        "result_beats": accelerator.m_axis.beats, "result_bits": accelerator.m_axis.width,
+        "result_beats": count(accelerator.m_axis.beats, "beat"), "result_bits": count(accelerator.m_axis.width, "bit"),
         "lanes": lanes(accelerator), "image": worked_image(vectors),
         "error_bits": ERROR_BITS, "latency": f"{vectors.latency_cycles:,}", "interval": f"{vectors.interval_cycles:,}",
         "kernels": "\n".join(f"| `{short_name(accelerator, kernel)}` | {kernel.interval_cycles:,} | "
                              f"{kernel.latency_cycles:,} | {kernel.luts:,} | {kernel.block_rams:g} |"
-                             for kernel in accelerator.kernels),
-        "luts": f"{accelerator.luts:,}", "block_rams": f"{accelerator.block_rams:g}",
+                             for kernel in accelerator.kernels)
+        + "".join(f"\n| `{short_name(accelerator, part)}` | 0 | 0 | {part.luts:,} | 0 |"
+                  for part in (accelerator.guard, accelerator.marks)),
+        "luts": f"{accelerator.luts:,}", "block_rams": count(accelerator.block_rams, "block RAM"),
         "n_vectors": len(vectors.images), "source": source, "mem_folder": MEM_FOLDER})
 
 
+MAX_LINES = 32
+"""Of the worked image, so that it fits a page."""
 PORTS = {
     "aclk": "the only clock", "aresetn": "reset, active low, synchronous; one cycle is enough",
     "s_axis_tdata": "beats of an image",
@@ -77,7 +87,8 @@ def lanes(accelerator: Accelerator) -> str:
     scores = (f"bits {layout.lane - 1} to 0 are the score of class 0, two's complement; the next\n{layout.lane} bits "
               "that of class 1, and so on" if layout.pe > 1 else
               f"bits {layout.lane - 1} to 0 are a score, two's complement")
-    more = f"; the next beat holds the next {layout.pe} classes" if layout.m_axis.beats > 1 else ""
+    following = "the next class" if layout.pe == 1 else f"the next {layout.pe} classes"
+    more = f"; the next beat holds {following}" if layout.m_axis.beats > 1 else ""
     return (f"{scores}{more}. Bits {last + layout.class_lane - 1} to {last} of the last beat are the class: that of\n"
             "the highest score, of equal scores the first")
 
@@ -85,11 +96,13 @@ def lanes(accelerator: Accelerator) -> str:
 def worked_image(vectors: Vectors) -> str:
     """Show the first image of the vectors, as pixels and beats as far as they fit a page, and its result."""
     image, beats = vectors.images[0], vectors.beats[0]
-    rows = [" ".join(f"{','.join(map(str, pixel)):>3}" for pixel in row[:16]) + (" ..." if len(row) > 16 else "")
-            for row in image[:16].tolist()]
-    shown = [f"beat {i}: {beat:x}" for i, beat in enumerate(beats[:8])]
-    return "\n".join([*rows, *(["..."] if len(image) > 16 else []), "",
-                      "s_axis_tdata, hexadecimal", *shown, *(["..."] if len(beats) > 8 else []), "",
+    rows = [" ".join(f"{','.join(map(str, pixel)):>3}" for pixel in row[:MAX_LINES])
+            + (" ..." if len(row) > MAX_LINES else "") for row in image[:MAX_LINES].tolist()]
+    shown = [f"beat {i}: {beat:x}" for i, beat in enumerate(beats[:MAX_LINES])]
+    return "\n".join([*rows, *(["..."] if len(image) > MAX_LINES else []), "",
+                      "s_axis_tdata, hexadecimal", *shown, *(["..."] if len(beats) > MAX_LINES else []), "",
                       "m_axis_tdata, hexadecimal",
-                      *(f"beat {i}: {beat:x}" for i, beat in enumerate(vectors.results[0])), "",
-                      f"scores {', '.join(map(str, vectors.scores[0].tolist()))}; class {vectors.scores[0].argmax()}"])
+                      *(f"beat {i}: {beat:x}" for i, beat in enumerate(vectors.results[0][:MAX_LINES])),
+                      *(["..."] if len(vectors.results[0]) > MAX_LINES else []), "",
+                      f"scores {', '.join(map(str, vectors.scores[0, :MAX_LINES].tolist()))}"
+                      f"{', ...' if vectors.scores.shape[1] > MAX_LINES else ''}; class {vectors.scores[0].argmax()}"])

@@ -47,13 +47,16 @@ class Vectors:
 
     def content(self) -> dict:
         """Return what the bench reads; beats are hexadecimal."""
-        rows = zip(self.beats, self.results, self.cycles.tolist(), self.scores.tolist(), strict=True)
+        rows = zip(self.images.tolist(), self.beats, self.results, self.cycles.tolist(), self.scores.tolist(),
+                   strict=True)
         return {"beats_per_image": len(self.beats[0]),
+                "hold_cycles": self.latency_cycles + 3 * self.interval_cycles,
                 # No correct accelerator moves no beat for so long, however often the bench holds it up.
                 "patience_cycles": 20 * (self.latency_cycles + self.interval_cycles) + 1000,
-                "images": [{"beats": [f"{beat:x}" for beat in beats], "result": [f"{beat:x}" for beat in result],
-                            "result_cycles": cycles, "scores": scores, "class": int(np.argmax(scores))}
-                           for beats, result, cycles, scores in rows]}
+                "images": [{"pixels": pixels, "beats": [f"{beat:x}" for beat in beats],
+                            "result": [f"{beat:x}" for beat in result], "result_cycles": cycles, "scores": scores,
+                            "class": int(np.argmax(scores))}
+                           for pixels, beats, result, cycles, scores in rows]}
 
 
 def vectors(network: Network, accelerator: Accelerator, images: NDArray) -> Vectors:

@@ -225,7 +225,7 @@ def test_interrupted_generation_leaves_the_old_output(folder, monkeypatch, step)
     ("4C3", "(4,18)(5,4)", False, "row, column, group of 2 slices (MSB first), colour, slice of the group (LSB first); "
      "element 0 in bit 0"),
     ("4C3", "(4,36)(5,4)", False, "row, column, colour, slice (LSB first); element 0 in bit 0"),
-    ("4C3", "(4,9)(5,4)", True, "row, column, colour, 1 byte(s) per colour, the lowest bit first; element 0 in bit 0"),
+    ("4C3", "(4,9)(5,4)", True, "row, column, colour, 1 byte per colour, the lowest bit first; element 0 in bit 0"),
     ("4FC", "(4,36)(5,4)", False, "slice (MSB first), row, column, colour; element 0 in bit 0"),
     ("4FC", "(4,144)(5,4)", False, "row, column, colour, slice (LSB first); element 0 in bit 0"),
     ("4FC", "(4,72)(5,4)", False, "group of 2 slices (MSB first), row, column, colour, slice of the group (LSB first); "

@@ -201,6 +201,70 @@ def test_a_folder_whose_writing_fails_is_as_before(tmp_path: Path, monkeypatch: 
     assert sorted(os.listdir(folder)) == [files.RECORD, "old"]  # noqa: PTH208
 
 
+@pytest.mark.parametrize("moment", [1, 2, 3])
+@pytest.mark.parametrize("done", [False, True])
+def test_what_others_keep_in_a_folder_survives_whatever_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                             moment: int, done: bool) -> None:
+    """A signal before or after each of the three renames."""
+    folder = tmp_path / "out"
+    for content in ("old", "new"):
+        with folder_written(folder, ["sim/build"]) as fresh:
+            (fresh / "sim").mkdir()
+            (fresh / "sim" / content).touch()
+        (folder / "sim" / "build").mkdir(exist_ok=True)
+        (folder / "sim" / "build" / "mine").touch()
+    calls, rename = [], Path.rename
+
+    def interrupted(self: Path, target: Path) -> Path:
+        calls.append(target)
+        if len(calls) != moment:
+            return rename(self, target)
+        if done:
+            rename(self, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), folder_written(folder, ["sim/build"]) as fresh:
+        (fresh / "sim").mkdir()
+    assert os.listdir(tmp_path) == ["out"]  # noqa: PTH208
+    assert sorted(os.listdir(folder)) == [files.RECORD, "sim"]  # noqa: PTH208
+    assert sorted(os.listdir(folder / "sim")) == ["build", "new"]  # noqa: PTH208
+    assert (folder / "sim" / "build" / "mine").exists()
+
+
+@pytest.mark.parametrize("existed", [False, True])
+def test_what_somebody_adds_meanwhile_is_not_deleted(tmp_path: Path, existed: bool) -> None:
+    folder = tmp_path / "out"
+    if existed:
+        with folder_written(folder) as fresh:
+            (fresh / "a").touch()
+    with pytest.raises(ValueError, match="holds mine, which is not"), folder_written(folder):  # noqa: PT012
+        folder.mkdir(exist_ok=True)
+        (folder / "mine").touch()
+    assert (folder / "mine").exists()
+    assert os.listdir(tmp_path) == ["out"]  # noqa: PTH208
+
+
+def test_a_folder_with_read_only_folders_leaves_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    for _ in range(2):
+        with folder_written(folder) as fresh:
+            (fresh / "rtl").mkdir()
+            (fresh / "rtl" / "a").touch()
+            (fresh / "rtl").chmod(0o555)
+    assert os.listdir(tmp_path) == ["out"]  # noqa: PTH208
+
+
+def test_a_folder_that_one_is_in_is_known_by_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with folder_written(tmp_path / "real" / "out") as fresh:
+        (fresh / "sim").mkdir()
+        (fresh / "sim" / "a").touch()
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.chdir(tmp_path / "real" / "out" / "sim")
+    with pytest.raises(ValueError, match="is the folder that you are in"), folder_written(tmp_path / "link" / "out"):
+        pass
+
+
 def test_a_linked_folder_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")

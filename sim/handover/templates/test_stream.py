@@ -20,6 +20,8 @@ IMAGES = [[int(beat, 16) for beat in image["beats"]] for image in VECTORS["image
 RESULTS = [[int(beat, 16) for beat in image["result"]] for image in VECTORS["images"]]
 CYCLES = [image["result_cycles"] for image in VECTORS["images"]]
 N_RESULT = len(RESULTS[0])
+HOLD = VECTORS["hold_cycles"]
+"""Cycles in which everything inside fills up."""
 
 
 async def clock_cycle(dut):
@@ -41,21 +43,23 @@ async def reset(dut):
     dut.aresetn.value = 1
 
 
-async def play(dut, frames, idle=0, stall=0, stop_after=None):
+async def play(dut, frames, idle=0, stall=0, holds=(), stop_after=None):
     """Send frames, a list of beats each; return one (cycle, tdata, tlast, tuser) per beat of every result.
 
     Cycles count from the one in which the first beat is taken. The source idles and the sink stalls in so many
-    percent of the cycles. With stop_after it returns when so many beats are taken.
+    percent of the cycles. Where so many beats have come as `holds` says, the sink takes nothing for HOLD cycles. With
+    stop_after it returns when so many beats are taken.
     """
     beats = [(beat, i == len(frame) - 1) for frame in frames for i, beat in enumerate(frame)]
-    seen, sent, offered, first, cycle, patience = [], 0, False, None, 0, 0
+    seen, sent, offered, first, cycle, patience, held = [], 0, False, None, 0, 0, 0
     chance = random.Random(1)
     while len(seen) < len(frames) * N_RESULT and (stop_after is None or sent < stop_after):
         if not offered and sent < len(beats) and chance.randrange(100) >= idle:
             offered = True
             dut.s_axis_tdata.value, dut.s_axis_tlast.value = beats[sent]
         dut.s_axis_tvalid.value = offered
-        dut.m_axis_tready.value = chance.randrange(100) >= stall
+        held = 0 if len(seen) not in holds else held + 1
+        dut.m_axis_tready.value = chance.randrange(100) >= stall and not 0 < held <= HOLD
         await Timer(5, "ns")
         patience += 1
         if offered and dut.s_axis_tready.value:
@@ -78,7 +82,9 @@ def check(seen, images, marked=()):
     for place, image in enumerate(images):
         for i in range(N_RESULT):
             _, data, last, user = seen[place * N_RESULT + i]
-            assert image is None or data == RESULTS[image][i], f"result {place}, beat {i}: {data:#x}"
+            if image is not None:
+                wanted = RESULTS[image][i]
+                assert data == wanted, f"result {place}, beat {i}: {data:#x}, but {wanted:#x} is expected"
             assert last == (i == N_RESULT - 1), f"result {place}, beat {i}: tlast"
             assert user == (place in marked), f"result {place}, beat {i}: tuser"
 
@@ -117,9 +123,10 @@ async def free_running(dut):
 
 @cocotb.test()
 async def idles_and_stalls(dut):
-    """Give the same results when source and sink are often not ready."""
+    """Give the same results when source and sink are often not ready, and when the sink is not for long."""
     await reset(dut)
-    check(await play(dut, IMAGES, idle=40, stall=40), range(len(IMAGES)))
+    holds = {0, N_RESULT + 1, len(IMAGES) * N_RESULT // 2}
+    check(await play(dut, IMAGES, idle=40, stall=40, holds=holds), range(len(IMAGES)))
 
 
 @cocotb.test()

@@ -196,6 +196,8 @@ def test_an_option_without_effect_is_refused(cbnn, folder: Path, words: tuple, o
      "input shape (999999, 999999, 1) has 999998000001 values; at most 67108864 are supported"),
     (("generate", *DIGITS, "--out", "v", "--name", "module"),
      "'module' is a reserved word of Verilog; it cannot be the name of a module"),
+    (("generate", *DIGITS, "--out", "v", "--name", "s_axis_tdata"),
+     "'s_axis_tdata' is the name of a port; it cannot be the name of the top module"),
     (("evaluate", "digit-5"), "there is no network 'digit-5'; name an .npz file, or one of digits-1, "),
     (("cycles", "digit-5", *FOLDING), "there is no network 'digit-5'; name an .npz file, or one of digits-1, "),
     (("evaluate", "4FC-3FC"), "'4FC-3FC' is a topology; a trained network is needed here: an .npz file, or one of "),

@@ -98,14 +98,14 @@ def test_it_passes_on_verilator_and_writes_waves(folder, tmp_path):
     done = play(copy, "SIM=verilator", "WAVES=1", "VLT_VERSION=5.48",
                 "BUILD_ARGS=OPT_FAST=-O0 OPT_SLOW=-O0 OPT_GLOBAL=-O0", **verilator_on_path(ENVIRONMENT["PATH"]))
     assert done.returncode == 0, done.stdout
-    assert (copy / BUILD / "verilator" / "net.vcd").stat().st_size > 10_000
+    assert (copy / BUILD / "verilator-waves" / "net.vcd").stat().st_size > 10_000
     assert play(copy, "WAVES=1").returncode == 0
-    assert (copy / BUILD / "icarus" / "net.fst").stat().st_size > 1_000
+    assert (copy / BUILD / "icarus-waves" / "net.fst").stat().st_size > 1_000
 
 
 @pytest.mark.parametrize(("file", "right", "wrong"), [
     ("rtl/net.v", "assign m_axis_tlast = m_gate_tlast;", "assign m_axis_tlast = 1;"),
-    ("rtl/net.v", ".m_axis_tuser(m_axis_tuser)", ".m_axis_tuser()"),
+    ("rtl/net.v", ".damaged(damaged), .m_axis_tuser", ".damaged(1'b0), .m_axis_tuser"),
     ("rtl/net.v", ".frame_errors(frame_errors)", ".frame_errors()"),
     ("rtl/net_mvtu1_starts.v", "<= rows[", "<= 1 ^ rows["),
     ("rtl/net_guard.v", "m_axis_tready && (!filling)", "m_axis_tready && (!filling) && beat != 1"),
@@ -120,6 +120,12 @@ def test_it_fails_where_something_is_wrong(folder, tmp_path, file, right, wrong)
     done = play(copy)
     assert done.returncode != 0, done.stdout
     assert "PASS: " not in done.stdout
+
+
+def test_a_part_of_the_bench_says_so(folder):
+    done = play(folder, "COCOTB_TEST_FILTER=reset")
+    assert (done.returncode, "PASS: " in done.stdout) == (0, False)
+    assert "The tests that were chosen passed" in done.stdout
 
 
 def test_the_bench_needs_only_cocotb(folder):
@@ -141,13 +147,17 @@ def test_it_is_replaced_with_what_was_built_kept(folder, tmp_path):
     assert not (copy / "host" / "__pycache__").exists()
     later = {path.relative_to(copy): path.read_bytes() for path in copy.rglob("*") if path.is_file()}
     assert later == {path: content for path, content in earlier.items() if "__pycache__" not in path.parts}
-    for stranger in ("sim/mine.py", "rtl/deeper/mine.v", "notes.txt"):
+    (copy / "__pycache__").mkdir()
+    (copy / "__pycache__" / "litex_net.cpython-311.pyc").touch()
+    written(copy)
+    for stranger in ("sim/mine.py", "rtl/deeper/mine.v", "notes.txt", "sim/__pycache__/mine.cpython-311.pyc",
+                     "host/__pycache__/pack.txt", "rtl/__pycache__/a"):
         (copy / stranger).parent.mkdir(exist_ok=True)
         (copy / stranger).touch()
         with pytest.raises(ValueError, match="which is not as cbnn wrote it"):
             written(copy, "dense")
         (copy / stranger).unlink()
-        if stranger.startswith("rtl/deeper"):
+        if stranger.count("/") > 1:
             (copy / stranger).parent.rmdir()
     with (copy / "sim" / "test_stream.py").open("a") as bench:
         bench.write("# changed\n")
@@ -184,6 +194,11 @@ def test_packers_equal_the_stream(tmp_path, text, folding, options):
     unpacked, classes = pack.unpack(results)
     np.testing.assert_array_equal(unpacked, scores)
     np.testing.assert_array_equal(classes, scores.argmax(axis=1))
+    assert pack.pack(images[:0]).shape == (0, unit.input_beats, n_bytes)
+    assert [array.shape for array in pack.unpack(results[:0])] == [(0, scores.shape[1]), (0,)]
+    for wrong in (results.astype(np.uint16), results.ravel()[1:], results.astype(float)):
+        with pytest.raises(ValueError, match="must be"):
+            pack.unpack(wrong)
     for wrong in (images[:, :-1], images.astype(float), images.astype(np.int64) + network.n_pixel_values,
                   images.astype(np.int64) - network.n_pixel_values):
         with pytest.raises(ValueError, match="must be"):
@@ -227,7 +242,7 @@ int main(void)
 def test_the_page_shows_the_stream_as_it_is(folder):
     page = (folder / "README.md").read_text()
     content = json.loads((folder / "sim" / "vectors.json").read_text())
-    for i, beat in enumerate(content["images"][0]["beats"][:8]):
+    for i, beat in enumerate(content["images"][0]["beats"][:32]):
         assert f"beat {i}: {beat}\n" in page
     assert f"class {content['images'][0]['class']}\n```" in page
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -265,12 +280,37 @@ def test_ip_xact_is_valid(folder):
     assert [(left or "", name) for left, name in said] == ports
 
 
+def test_fusesoc_takes_a_core_without_mem_files(tmp_path):
+    network, unit = laid_out("4x4x1u2-12FC-6FC", "(12,32)(6,12)", False)
+    hand_over(network, unit, pixels(network, 4), "of random pixels", tmp_path / "net")
+    assert not list(tmp_path.rglob("*.mem"))
+    done = run(sys.executable, "-m", "fusesoc.main", "--cores-root", tmp_path / "net", "core-info", "net", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert "Error" not in done.stdout
+
+
 def test_fusesoc_lints_it(folder, tmp_path):
     done = run(sys.executable, "-m", "fusesoc.main", "--cores-root", folder, "run", "--target", "lint", "net",
                cwd=tmp_path, env=os.environ | verilator_on_path(os.environ["PATH"]))
     assert done.returncode == 0, done.stdout
     assert "ERROR" not in done.stdout
+    # From a core of one's own, whose top has no such parameter.
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "mine.v").write_text("module mine; endmodule\n")
+    (tmp_path / "mine" / "mine.core").write_text(FUSESOC)
+    done = run(sys.executable, "-m", "fusesoc.main", "--cores-root", folder, "--cores-root", tmp_path / "mine", "run",
+               "--target", "lint", "mine", cwd=tmp_path, env=os.environ | verilator_on_path(os.environ["PATH"]))
+    assert done.returncode == 0, done.stdout
     assert list(tmp_path.rglob("net_mvtu1_starts.mem"))
+
+
+FUSESOC = """CAPI=2:
+name: "::mine:0"
+filesets:
+  all: {files: [mine.v], file_type: verilogSource, depend: ["cbnn:generated:net"]}
+targets:
+  lint: {filesets: [all], toplevel: mine, flow: lint, flow_options: {tool: verilator, verilator_options: [-Wno-fatal]}}
+"""
 
 
 def test_litex_builds_with_it(folder, tmp_path):
@@ -294,7 +334,7 @@ from litex.build.lattice import LatticeECP5Platform
 from litex.gen import LiteXModule
 from migen import ClockDomain
 sys.path.insert(0, sys.argv[1])
-from litex_net import Net
+from litex_net import Accelerator
 
 platform = LatticeECP5Platform("LFE5U-25F-6BG381C", [
     ("clk", 0, Pins("G2")), ("rst", 0, Pins("B2")), ("out", 0, Pins("A1 A2 A3 A4"))], [], toolchain="trellis")
@@ -303,7 +343,7 @@ platform = LatticeECP5Platform("LFE5U-25F-6BG381C", [
 class Top(LiteXModule):
     def __init__(self):
         self.cd_sys = ClockDomain()
-        self.net = Net(platform)
+        self.net = Accelerator(platform)
         self.comb += [self.cd_sys.clk.eq(platform.request("clk")), self.cd_sys.rst.eq(platform.request("rst")),
                       self.net.sink.valid.eq(1), self.net.source.ready.eq(1), self.net.bus.ar.valid.eq(1),
                       platform.request("out").eq(self.net.source.data[-4:])]
