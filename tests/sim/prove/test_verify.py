@@ -93,7 +93,7 @@ def tied(signal: str, value: int) -> Callable[[str], str]:
 def test_one_wrong_mark_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Callable[[str], str],
                                  sentences: list[str] | None) -> None:
     top_module = verilog.top_module
-    monkeypatch.setattr(verilog, "top_module", lambda unit: fault(top_module(unit)))
+    monkeypatch.setattr(verilog, "top_module", lambda *what: fault(top_module(*what)))
     result = verify(NETWORK, hw.accelerator(NETWORK, FOLDING), IMAGES, tmp_path / "v")
     if sentences is None:
         assert result.wrong_images
