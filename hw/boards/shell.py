@@ -67,26 +67,23 @@ class Shell:
         return shell(clk, rst, rx, tx, to_play, result, self)
 
 
-class Request:
-    """What a request says.
+class Exchange:
+    """A request and its answer, on their way through the shell.
 
-    `number` and `repeats`; a `beat` to `store` at `place`; its bytes, CRC included, as `data` where there is `some`. In
-    the cycle after the end of its frame it is `right`, or else counted in `damaged`; `over` is high one cycle earlier.
+    It is `listening`, `playing` or `replying`. The request has `number` and `repeats`; a `beat` to `store` at
+    `place`; its bytes, CRC included, as `data` where there is `some`. In the cycle after the end of its frame it is
+    `right`, or else counted in `damaged`; `over` is high one cycle earlier. The answer has class, latency and interval,
+    in the cycle in which `measured` is high. `crc` is of the frame that comes or goes.
     """
 
     def __init__(self, unit: Shell) -> None:
+        self.listening, self.playing, self.replying = (Signal(bool(0)) for _ in range(3))
         self.number, self.repeats, self.data, self.damaged = (Signal(modbv(0)[8:]) for _ in range(4))
-        self.some, self.over, self.store, self.right = (Signal(bool(0)) for _ in range(4))
+        self.some, self.over, self.store, self.right, self.measured = (Signal(bool(0)) for _ in range(5))
         self.beat, self.place = Signal(modbv(0)[8 * unit.beat_bytes :]), counter(unit.beats)
-
-
-class Answer:
-    """What was measured of the images that were played; `ready` for one cycle when it is."""
-
-    def __init__(self, unit: Shell) -> None:
         self.class_ = Signal(modbv(0)[unit.class_bits :])
         self.latency, self.interval = (Signal(modbv(0)[8 * CYCLE_BYTES :]) for _ in range(2))
-        self.ready = Signal(bool(0))
+        self.crc = Signal(modbv(0)[32:])
 
 
 class Line:
@@ -102,32 +99,31 @@ def shell(clk, rst, rx, tx, to_play, result, unit):
     """Listen, play, answer, one after the other."""
     state = Signal(intbv(0, min=0, max=3))
     listen, play, reply = 0, 1, 2
-    listening, playing, replying, crc_clear, crc_take, arrived = (Signal(bool(0)) for _ in range(6))
+    crc_clear, crc_take, arrived = (Signal(bool(0)) for _ in range(3))
     octet, crc_data = (Signal(modbv(0)[8:]) for _ in range(2))
-    crc = Signal(modbv(0)[32:])
-    request, answer, line = Request(unit), Answer(unit), Line()
+    exchange, line = Exchange(unit), Line()
 
     receiving = uart_receive(clk, rst, rx, octet, arrived, unit.divider)
-    reading = read_request(clk, rst, listening, octet, arrived, crc, request, unit)
-    playing_it = play_image(clk, rst, playing, request, to_play, unit)
-    measuring = measure(clk, rst, playing, request, to_play, result, answer, unit)
-    writing = write_answer(clk, rst, replying, request, answer, crc, line, unit)
+    reading = read_request(clk, rst, octet, arrived, exchange, unit)
+    playing_it = play_image(clk, rst, exchange, to_play, unit)
+    measuring = measure(clk, rst, exchange, to_play, result, unit)
+    writing = write_answer(clk, rst, exchange, line, unit)
     sending = uart_send(clk, rst, line.octet, line.offered, line.taken, tx, unit.divider)
-    checking = crc32(clk, rst, crc_clear, crc_data, crc_take, crc)
+    checking = crc32(clk, rst, crc_clear, crc_data, crc_take, exchange.crc)
 
     @always_comb
     def name_states():
-        listening.next = state == listen
-        playing.next = state == play
-        replying.next = state == reply
+        exchange.listening.next = state == listen
+        exchange.playing.next = state == play
+        exchange.replying.next = state == reply
 
     @always_seq(clk.posedge, reset=rst)
     def turn():
         if state == listen:
-            if request.right:
+            if exchange.right:
                 state.next = play
         elif state == play:
-            if answer.ready:
+            if exchange.measured:
                 state.next = reply
         elif line.over:
             state.next = listen
@@ -135,19 +131,19 @@ def shell(clk, rst, rx, tx, to_play, result, unit):
     @always_comb
     def check():
         # One register serves the frame that comes and the one that goes.
-        crc_clear.next = request.over or line.over
-        if replying:
+        crc_clear.next = exchange.over or line.over
+        if exchange.replying:
             crc_data.next = line.data
             crc_take.next = line.some
         else:
-            crc_data.next = request.data
-            crc_take.next = request.some
+            crc_data.next = exchange.data
+            crc_take.next = exchange.some
 
     return instances()
 
 
 @block
-def read_request(clk, rst, listening, octet, arrived, crc, request, unit):
+def read_request(clk, rst, octet, arrived, exchange, unit):
     """Take a frame apart. A frame with nothing in it, as between two frames, is none."""
     total, last_byte, last_beat = unit.request_bytes, unit.beat_bytes - 1, unit.beats - 1
     image_end, top = total - CRC_BYTES, 8 * last_byte
@@ -158,8 +154,8 @@ def read_request(clk, rst, listening, octet, arrived, crc, request, unit):
 
     @always_comb
     def unescape():
-        data_comes.next = listening and arrived and octet != END and octet != ESCAPE
-        request.over.next = listening and arrived and octet == END
+        data_comes.next = exchange.listening and arrived and octet != END and octet != ESCAPE
+        exchange.over.next = exchange.listening and arrived and octet == END
         if escaped and octet == ESCAPED_END:
             value.next = END
         elif escaped and octet == ESCAPED_ESCAPE:
@@ -169,21 +165,21 @@ def read_request(clk, rst, listening, octet, arrived, crc, request, unit):
 
     @always_comb
     def show():
-        request.data.next = value
-        request.some.next = data_comes
+        exchange.data.next = value
+        exchange.some.next = data_comes
 
     @always_seq(clk.posedge, reset=rst)
     def follow():
-        request.right.next = False
-        if request.over:
+        exchange.right.next = False
+        if exchange.over:
             escaped.next = False
             count.next = 0
             # The CRC has had the time of a byte to settle.
-            if count == total and crc == RESIDUE:
-                request.right.next = True
+            if count == total and exchange.crc == RESIDUE:
+                exchange.right.next = True
             elif count != 0:
-                request.damaged.next = request.damaged + 1
-        elif listening and arrived:
+                exchange.damaged.next = exchange.damaged + 1
+        elif exchange.listening and arrived:
             escaped.next = octet == ESCAPE
             if data_comes and count <= total:
                 count.next = count + 1
@@ -192,35 +188,35 @@ def read_request(clk, rst, listening, octet, arrived, crc, request, unit):
     def keep():
         if data_comes:
             if count == 0:
-                request.number.next = value
+                exchange.number.next = value
             elif count == 1:
-                request.repeats.next = value
+                exchange.repeats.next = value
             else:
-                request.beat.next = (request.beat >> 8) | (value << top)
+                exchange.beat.next = (exchange.beat >> 8) | (value << top)
 
     @always_seq(clk.posedge, reset=rst)
     def assemble():
-        request.store.next = False
-        if request.over:
+        exchange.store.next = False
+        if exchange.over:
             in_beat.next = 0
-            request.place.next = 0
+            exchange.place.next = 0
         elif data_comes and count > 1 and count < image_end:
             if in_beat == last_byte:
                 in_beat.next = 0
-                request.store.next = True
+                exchange.store.next = True
             else:
                 in_beat.next = in_beat + 1
-        elif request.store:
-            if request.place == last_beat:
-                request.place.next = 0
+        elif exchange.store:
+            if exchange.place == last_beat:
+                exchange.place.next = 0
             else:
-                request.place.next = request.place + 1
+                exchange.place.next = exchange.place + 1
 
     return instances()
 
 
 @block
-def play_image(clk, rst, playing, request, to_play, unit):
+def play_image(clk, rst, exchange, to_play, unit):
     """Keep the image, and play it; a beat per cycle where the accelerator takes it."""
     last_beat = unit.beats - 1
     memory = [Signal(modbv(0)[8 * unit.beat_bytes :]) for _ in range(unit.beats)]
@@ -232,14 +228,14 @@ def play_image(clk, rst, playing, request, to_play, unit):
     @always_comb
     def offer():
         to_play.tdata.next = data
-        to_play.tvalid.next = playing and pending
+        to_play.tvalid.next = exchange.playing and pending
         to_play.tlast.next = place == last_beat
-        moved.next = playing and pending and to_play.tready
+        moved.next = exchange.playing and pending and to_play.tready
 
     @always_comb
     def choose():
         # The memory is a cycle ahead, since it answers a cycle later.
-        if not playing or (moved and place == last_beat):
+        if not exchange.playing or (moved and place == last_beat):
             next_place.next = 0
         elif moved:
             next_place.next = place + 1
@@ -248,16 +244,16 @@ def play_image(clk, rst, playing, request, to_play, unit):
 
     @always(clk.posedge)
     def remember():
-        if request.store:
-            memory[request.place].next = request.beat
+        if exchange.store:
+            memory[exchange.place].next = exchange.beat
         data.next = memory[next_place]
 
     @always_seq(clk.posedge, reset=rst)
     def walk():
         place.next = next_place
-        if not playing:
+        if not exchange.playing:
             pending.next = True
-            left.next = request.repeats
+            left.next = exchange.repeats
         elif moved and place == last_beat:
             left.next = left - 1
             pending.next = left != 0
@@ -266,7 +262,7 @@ def play_image(clk, rst, playing, request, to_play, unit):
 
 
 @block
-def measure(clk, rst, playing, request, to_play, result, answer, unit):
+def measure(clk, rst, exchange, to_play, result, unit):
     """Count cycles from the first beat in, and note the class and when results end."""
     result_bits, class_low = unit.result_bits, unit.result_bits - unit.class_bits
     cycle, ended = (Signal(modbv(0)[8 * CYCLE_BYTES :]) for _ in range(2))
@@ -276,16 +272,16 @@ def measure(clk, rst, playing, request, to_play, result, answer, unit):
     @always_comb
     def take():
         result.tready.next = True
-        ends.next = playing and result.tvalid and result.tlast
+        ends.next = exchange.playing and result.tvalid and result.tlast
 
     @always_seq(clk.posedge, reset=rst)
     def count():
-        answer.ready.next = ends and left == 0
-        if not playing:
+        exchange.measured.next = ends and left == 0
+        if not exchange.playing:
             started.next = False
             any_result.next = False
             cycle.next = 0
-            left.next = request.repeats
+            left.next = exchange.repeats
         else:
             if started or (to_play.tvalid and to_play.tready):
                 started.next = True
@@ -297,39 +293,39 @@ def measure(clk, rst, playing, request, to_play, result, answer, unit):
     @always(clk.posedge)
     def note():
         if ends:
-            answer.class_.next = result.tdata[result_bits:class_low]
+            exchange.class_.next = result.tdata[result_bits:class_low]
             ended.next = cycle
             if any_result:
-                answer.interval.next = cycle - ended
+                exchange.interval.next = cycle - ended
             else:
-                answer.latency.next = cycle
-                answer.interval.next = 0
+                exchange.latency.next = cycle
+                exchange.interval.next = 0
 
     return instances()
 
 
 @block
-def write_answer(clk, rst, replying, request, answer, crc, line, unit):
+def write_answer(clk, rst, exchange, line, unit):
     """Send END, the answer, its CRC, END."""
     n_bytes, closing = unit.answer_bytes, unit.answer_bytes + CRC_BYTES + 1
     place = counter(closing + 1)
     rest = Signal(modbv(0)[8 * n_bytes :])
     escaping, special, delimiter = (Signal(bool(0)) for _ in range(3))
     plain = Signal(modbv(0)[8:])
-    everything = ConcatSignal(answer.interval, answer.latency, answer.class_, request.damaged, request.number)
+    everything = ConcatSignal(exchange.interval, exchange.latency, exchange.class_, exchange.damaged, exchange.number)
 
     @always_comb
     def choose():
         if place <= n_bytes:
             plain.next = rest[8:]
         elif place == n_bytes + 1:
-            plain.next = ~crc[8:]
+            plain.next = ~exchange.crc[8:]
         elif place == n_bytes + 2:
-            plain.next = ~crc[16:8]
+            plain.next = ~exchange.crc[16:8]
         elif place == n_bytes + 3:
-            plain.next = ~crc[24:16]
+            plain.next = ~exchange.crc[24:16]
         else:
-            plain.next = ~crc[32:24]
+            plain.next = ~exchange.crc[32:24]
 
     @always_comb
     def classify():
@@ -338,7 +334,7 @@ def write_answer(clk, rst, replying, request, answer, crc, line, unit):
 
     @always_comb
     def offer():
-        line.offered.next = replying
+        line.offered.next = exchange.replying
         line.data.next = plain
         line.over.next = line.taken and place == closing
         line.some.next = line.taken and place != 0 and place <= n_bytes and (escaping or not special)
@@ -367,7 +363,7 @@ def write_answer(clk, rst, replying, request, answer, crc, line, unit):
 
     @always(clk.posedge)
     def shift():
-        if not replying:
+        if not exchange.replying:
             rest.next = everything
         elif line.some:
             rest.next = rest >> 8

@@ -1,8 +1,7 @@
 """Packers for a host: images to bytes of `s_axis`, bytes of `m_axis` to scores and class, in Python and in C.
 
-Both walk over the bits of an image in the order of the stream, which is nested loops: of rows, columns, groups of
-slices, colours and the slices of a group, see `cbnn.hw.input_stream.input_order`. A table says which bit of which pixel
-comes where in neither; so they stay short.
+Both go through the bits of an image in the order of the stream, which is nested loops: of rows, columns, groups of
+slices, colours and the slices of a group, see `cbnn.hw.input_stream.input_order`.
 """
 
 from importlib.resources import files

@@ -23,7 +23,7 @@ NETWORKS = {
     # Beats of one byte, an image of one beat, and wide ones; a class of two bytes.
     "narrow": ("4x4x1u2-3C3-5FC", "(1,2)(1,3)", 8),
     "one beat": ("2x3x1u2-4FC-3FC", "(4,12)(1,4)", 12),
-    "wide": ("4x4x1u5-3C3-260FC", "(3,45)(52,6)", 80),
+    "wide": ("4x4x1u5-3C3-130FC", "(3,45)(26,6)", 80),
 }
 
 
