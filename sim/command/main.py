@@ -23,7 +23,7 @@ from cbnn.model import files
 from cbnn.model.files import visible
 from cbnn.model.network import random_network
 from cbnn.model.processes import Terminated, ToolError, scratch_folder
-from cbnn.sim.command import demo, exchange, explore, learn
+from cbnn.sim.command import board, demo, exchange, explore, learn
 from cbnn.sim.command.options import (
     MAX_IMAGES,
     BeatOption,
@@ -61,6 +61,7 @@ MAX_ICARUS_S = 120
 assert explore  # their verbs are part of the command
 assert learn
 assert exchange
+assert board
 
 
 def main() -> None:

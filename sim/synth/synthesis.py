@@ -19,6 +19,8 @@ from cbnn.hw.verilog import FILE_LIST
 from cbnn.model import processes
 from cbnn.model.processes import ToolError
 
+PACKED_WITH = {"icepack": "nextpnr-ice40", "ecppack": "nextpnr-ecp5"}
+"""Tools that come in the wheel of another."""
 TIMEOUT_S = 3600
 """Longest run of a tool, in seconds."""
 
@@ -72,7 +74,7 @@ class Area:
 
 
 def tool(name: str) -> list[str]:
-    """Return the words that start `yosys`, `nextpnr-ecp5` or `nextpnr-ice40`: from the PATH, or else its wheel.
+    """Return the words that start `yosys`, `nextpnr-ecp5` or `nextpnr-ice40`: from the PATH, or else from a wheel.
 
     Raises
     ------
@@ -81,7 +83,7 @@ def tool(name: str) -> list[str]:
     """
     if path := shutil.which(name):
         return [path]
-    package, function = f"yowasp_{name}".replace("-", "_"), f"run_{name}".replace("-", "_")
+    package, function = f"yowasp_{PACKED_WITH.get(name, name)}".replace("-", "_"), f"run_{name}".replace("-", "_")
     if find_spec(package) is None:
         raise SynthesisError(f"{name} is neither on the PATH nor installed as a wheel; pip install 'cbnn[synth]'")
     return [sys.executable, "-c", f"import sys, {package}; sys.exit({package}.{function}(sys.argv[1:]))"]

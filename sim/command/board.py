@@ -1,0 +1,120 @@
+"""Verbs for boards: from a network to a bitstream, and the class of a picture from the board."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from cbnn.hw.accelerator import accelerator
+from cbnn.hw.boards.boards import BOARDS
+from cbnn.hw.folding import Folding
+from cbnn.hw.input_stream import input_beats
+from cbnn.model.compute import golden
+from cbnn.model.files import MAX_JSON_BYTES, decode_json, read_bounded, visible
+from cbnn.sim.board import build as building
+from cbnn.sim.board import host
+from cbnn.sim.command.options import (
+    BeatOption,
+    FoldingOption,
+    JsonOption,
+    ModelArgument,
+    OutOption,
+    WholeBytesOption,
+    complain,
+    lay_out,
+    load_model,
+)
+from cbnn.sim.command.screen import facts_tables, print_result, progress_bar, rows_table
+from cbnn.sim.command.verbs import next_step, option, verb
+from cbnn.sim.predict.cycles import predict
+from cbnn.sim.predict.dataflow import simulate
+
+NAME = "net"
+"""Top module of an accelerator on a board."""
+
+
+@verb("board", "cbnn board digits-1 --board icebreaker --folding auto:1024 --out icebreaker")
+def board_command(
+        model: ModelArgument, folding: FoldingOption, out: OutOption,
+        board: Annotated[str, typer.Option(help=f"{', '.join(BOARDS)}.")],
+        input_width: BeatOption = None, whole_bytes: WholeBytesOption = False,
+        mhz: Annotated[float | None, option("Clock of the accelerator, MHz; the PLL's nearest below is taken. Else one "
+                                            "that suits the board.", 5, 400)] = None,
+        baud: Annotated[int, option("Bits per second of the serial line.", 300, 12_000_000)] = 115_200,
+        seeds: Annotated[int, option("How often nextpnr places it; the fastest is taken.", 1, 100)] = 5,
+        as_json: JsonOption = False) -> None:
+    """Make a bitstream: accelerator, serial line, PLL and pins, with Yosys and nextpnr. Needs the extra cbnn[synth].
+
+    Nothing has run on any of the boards yet; the Verilog of accelerator and serial line is proven in
+    simulation.
+    """
+    building.check_board(board)
+    _, unit = lay_out(model, folding, input_width, whole_bytes, NAME)
+    known = BOARDS[board]
+    with progress_bar() as progress:
+        task = progress.add_task("synthesising", total=None)
+        result = building.build(unit, known, mhz or known.default_mhz, baud, range(1, seeds + 1), out,
+                                lambda done, total: progress.update(task, description="placing" if done else
+                                                                    "synthesising", completed=done, total=total))
+    cycles = predict(unit)
+    facts = {"board": board, "bitstream": str(result.bitstream), "mhz": result.mhz, "baud": baud,
+             "interval_cycles": cycles.interval_cycles, "latency_cycles": cycles.latency_cycles,
+             "images_per_second_of_the_core": int(result.mhz * 1e6 / cycles.interval_cycles),
+             "used": {name: f"{used} of {total}" for name, (used, total) in result.used.items()}}
+    rows = [asdict(seed) | {"chosen": seed.seed == result.chosen} for seed in result.seeds]
+    headings = {"seed": "seed", "mhz": "clock, MHz", "slack_ns": "slack, ns", "chosen": "in the bitstream"}
+    print_result(facts | {"seeds": rows}, as_json, *facts_tables(facts), rows_table(rows, headings))
+    next_step("classify", model, "image.png", board_folder=out, port="/dev/ttyUSB1")
+
+
+class Record(msgspec.Struct, forbid_unknown_fields=True):
+    """What `classify` must know of a board's folder."""
+
+    folding: str
+    input_width: int
+    whole_bytes: bool
+    mhz: float
+    baud: int
+
+
+@verb("classify", "cbnn classify digits-1 image.png --board-folder icebreaker --port /dev/ttyUSB1")
+def classify_command(
+        model: ModelArgument,
+        image: Annotated[Path, typer.Argument(help="A picture of 8 bits per colour, or an .npy array of pixels.")],
+        board_folder: Annotated[Path, typer.Option(help="Folder that cbnn board wrote.")],
+        port: Annotated[str, typer.Option(help="Serial port of the board, as pyserial names it.")],
+        repeats: Annotated[int, option("How often the board plays the image, to measure its interval.", 1, 256)] = 16,
+        as_json: JsonOption = False) -> None:
+    """Ask a board for the class of one image, and hold class and cycles against model and prediction.
+
+    Needs the extra cbnn[board]. Exit code 1: the board differs.
+    """
+    import serial  # only this verb needs it
+
+    from cbnn.model.data import pictures
+
+    network = load_model(model)
+    record = decode_json(read_bounded(board_folder / building.RECORD, MAX_JSON_BYTES), Record)
+    unit = accelerator(network, Folding.parse(record.folding, network.topology, record.input_width,
+                                              record.whole_bytes), NAME)
+    pixels = pictures.read_image(image, network)
+    n_bytes = (unit.folding.input_width + 7) // 8
+    beats = b"".join(beat.to_bytes(n_bytes, "little") for beat in input_beats(unit, pixels))
+    trace = simulate(unit, repeats)
+    with serial.serial_for_url(port, record.baud) as line:
+        said = host.ask(line, beats, unit.classify.class_lane // 8, baud=record.baud, repeats=repeats,
+                        work_s=int(trace.taken(-1)[-1]) / (record.mhz * 1e6))
+    ends = trace.taken(-1)[unit.m_axis.beats - 1 :: unit.m_axis.beats].tolist()
+    predicted = {"class": int(golden.scores(network, pixels)[0].argmax()),
+                 "latency_cycles": ends[0] - int(trace.entered[0]),
+                 "interval_cycles": ends[-1] - ends[-2] if repeats > 1 else 0}
+    measured = {"class": said.class_, "latency_cycles": said.latency_cycles, "interval_cycles": said.interval_cycles}
+    facts = {"image": str(image), "predicted": predicted, "measured": measured, "damaged_frames": said.damaged_frames}
+    print_result(facts, as_json, *facts_tables(facts))
+    if predicted != measured:
+        sys.exit(complain(f"the board says {json.dumps(measured)}, predicted is {json.dumps(predicted)}", 1))
+    next_step("predict", model, visible(image))

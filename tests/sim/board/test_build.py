@@ -1,0 +1,159 @@
+"""From a network to a bitstream, and the command that asks a board."""
+
+import json
+import os
+import re
+import threading
+import tty
+
+import numpy as np
+import pytest
+
+from cbnn.hw.accelerator import accelerator
+from cbnn.hw.boards.boards import BOARDS, ecp5_pll, ice40_pll
+from cbnn.hw.folding import Folding
+from cbnn.model.compute import golden
+from cbnn.model.exchange import storage
+from cbnn.model.network import random_network
+from cbnn.model.topology import Topology
+from cbnn.sim.board.build import build, does_not_fit, utilisation
+from cbnn.sim.board.protocol import Frames, framed
+from cbnn.sim.predict.dataflow import simulate
+from cbnn.sim.synth.synthesis import SynthesisError
+
+TOPOLOGY = Topology.parse("4x4x1u2-4FC-3FC")
+FOLDING = "(1,8)(1,4)"
+NETWORK = random_network(TOPOLOGY, 1)
+
+
+def unit():
+    return accelerator(NETWORK, Folding.parse(FOLDING, TOPOLOGY), "net")
+
+
+def test_bitstream_for_the_icebreaker(tmp_path):
+    seen = []
+    made = build(unit(), BOARDS["icebreaker"], 24, 115_200, [1, 2], tmp_path / "out",
+                 lambda done, total: seen.append((done, total)))
+    assert made.bitstream.stat().st_size > 50_000
+    assert made.mhz == 24
+    assert made.chosen == max(made.seeds, key=lambda seed: seed.mhz).seed
+    assert [seed.seed for seed in made.seeds] == [1, 2]
+    assert all(seed.slack_ns == pytest.approx(1e3 / 24 - 1e3 / seed.mhz, abs=0.02) for seed in made.seeds)
+    used, total = made.used["ICESTORM_LC"]
+    assert 300 < used < total == 5280
+    assert seen == [(0, 3), (1, 3), (2, 3)]
+    assert json.loads((tmp_path / "out" / "board.json").read_text()) == {
+        "folding": FOLDING, "input_width": 16, "whole_bytes": False, "mhz": 24, "baud": 115_200}
+    with pytest.raises(SynthesisError, match=r"the clock of 60 MHz is not reached with 1 seed\(s\), the best of them"):
+        build(unit(), BOARDS["icebreaker"], 60, 115_200, [1], tmp_path / "fast")
+    assert not (tmp_path / "fast").exists()
+
+
+def test_a_line_that_is_too_fast_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="12000000 baud are too fast for a clock of 24 MHz"):
+        build(unit(), BOARDS["icebreaker"], 24, 12_000_000, [1], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("pll", "oscillator", "wanted", "mhz"), [
+    (ice40_pll, 12, 24, 24), (ice40_pll, 12, 32.2, 31.875), (ice40_pll, 12, 48, 48),
+    (ecp5_pll, 25, 75, 75), (ecp5_pll, 25, 110.4, 110), (ecp5_pll, 25, 25, 25)])
+def test_plls_run_within_their_limits(pll, oscillator, wanted, mhz):
+    found = pll(oscillator, wanted)
+    assert found.mhz == pytest.approx(mhz)
+    numbers = {name: int(value) for name, value in re.findall(r"\.(\w+)\((?:\d'd)?(\d+)\)", found.verilog)}
+    if pll is ice40_pll:
+        vco = oscillator * (numbers["DIVF"] + 1)
+        assert 533 <= vco <= 1066
+        assert found.mhz == vco / 2 ** numbers["DIVQ"]
+    else:
+        assert found.mhz == oscillator / numbers["CLKI_DIV"] * numbers["CLKFB_DIV"]
+        assert 400 <= found.mhz * numbers["CLKOP_DIV"] <= 800
+    with pytest.raises(ValueError, match="no setting of the PLL makes a clock of 2 MHz"):
+        pll(oscillator, 2)
+
+
+LOG = """Info: Device utilisation:
+Info: \t         ICESTORM_LC:    6000/   5280   113%
+Info: \t        ICESTORM_RAM:      31/     30   103%
+Info: \t               SB_IO:       3/     96     3%
+Info: \t               SB_GB:       0/      8     0%
+"""
+
+
+def test_what_is_missing_is_said():
+    assert utilisation(LOG) == {"ICESTORM_LC": (6000, 5280), "ICESTORM_RAM": (31, 30), "SB_IO": (3, 96)}
+    assert does_not_fit(BOARDS["icebreaker"], LOG) == (
+        "it does not fit the iCEBreaker: 6,000 ICESTORM_LC of 5,280, 720 too many; 31 ICESTORM_RAM of 30, 1 too many; "
+        "prune slices, or take a folding that is slower")
+    assert does_not_fit(BOARDS["icebreaker"], "ERROR: no such pin") == ""
+
+
+@pytest.fixture
+def line():
+    """Give a pseudo-terminal on which a board answers with the golden model's class, `wrong` if so set."""
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    state = {"class": None, "late": 0}
+
+    def serve():
+        frames = Frames()
+        while True:
+            try:
+                received = os.read(master, 256)
+            except OSError:
+                return
+            for content in frames.feed(received):
+                n = content[1] + 1
+                trace = simulate(unit(), n)
+                ends = trace.taken(-1)[unit().m_axis.beats - 1 :: unit().m_axis.beats].tolist()
+                interval = ends[-1] - ends[-2] if n > 1 else 0
+                os.write(master, framed(bytes([content[0], 0, state["class"]])
+                                        + (ends[0] + state["late"]).to_bytes(3, "little")
+                                        + interval.to_bytes(3, "little")))
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield os.ttyname(slave), state
+    os.close(slave)
+    thread.join(5)
+    os.close(master)
+
+
+def test_classify_holds_the_board_against_the_model(cbnn, tmp_path, line):
+    port, board = line
+    image = np.random.default_rng(2).integers(0, 4, (4, 4, 1), np.uint8)
+    board["class"] = int(golden.scores(NETWORK, image[np.newaxis])[0].argmax())
+    storage.save(NETWORK, tmp_path / "net.npz")
+    np.save(tmp_path / "image.npy", image)
+    (tmp_path / "board").mkdir()
+    record = {"folding": FOLDING, "input_width": 16, "whole_bytes": False, "mhz": 24, "baud": 115_200}
+    (tmp_path / "board" / "board.json").write_text(json.dumps(record))
+    words = ("classify", tmp_path / "net.npz", tmp_path / "image.npy", "--board-folder", tmp_path / "board",
+             "--port", port)
+    code, out, err = cbnn(*words, "--json")
+    assert code == 0, err
+    said = json.loads(out)
+    assert said["measured"] == said["predicted"]
+    assert said["measured"]["class"] == board["class"]
+    assert cbnn(*words, "--repeats", 1)[0] == 0
+    board["late"] = 1
+    code, _, err = cbnn(*words)
+    assert (code, err.startswith("cbnn: the board says ")) == (1, True)
+    code, _, err = cbnn(*words[:-1], tmp_path / "no port")
+    assert (code, "no port" in err, err.count("\n")) == (2, True, 1)
+    (tmp_path / "board" / "board.json").write_text("{}")
+    assert cbnn(*words)[0] == 2
+
+
+@pytest.mark.parametrize(("words", "sentence"), [
+    (("--board", "arty"), "board 'arty' is not known; the boards are icebreaker, ulx3s-25f, ulx3s-85f"),
+    (("--board", "icebreaker", "--mhz", "10"),
+     "no setting of the PLL makes a clock of 10 MHz or a little less of 12 MHz"),
+    (("--board", "icebreaker", "--baud", "9999999"), "9999999 baud are too fast for a clock of 24 MHz; a bit takes at "
+                                                     "least 4 cycles")])
+def test_boards_and_clocks_that_there_are_not(cbnn, tmp_path, words, sentence):
+    folding = "(1,9)(1,16)(1,16)(1,16)(1,8)"
+    code, _, err = cbnn("board", "digits-1", "--folding", folding, "--out", tmp_path / "x", *words)
+    assert (code, err) == (2, f"cbnn: {sentence}\n")
+    assert not (tmp_path / "x").exists()
