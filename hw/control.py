@@ -69,7 +69,7 @@ class Control:
 
 @block
 def control(clk, rst, s_axil, live, soft_reset, constants):
-    """Answer reads and writes; `rst` is that of the bus, which a soft reset leaves alone."""
+    """Answer reads and writes; `rst` is that of the bus, which a soft reset does not touch."""
     reset_word, last_cycle = SOFT_RESET.offset // 4, RESET_CYCLES - 1
     # Halves, since constants that use the highest of 32 bits are written with 33.
     low_halves, high_halves = (tuple(value >> shift & 0xFFFF for value in constants) for shift in (0, 16))

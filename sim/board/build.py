@@ -15,8 +15,8 @@ from cbnn.sim.synth.synthesis import SynthesisError, run_tool
 MIN_DIVIDER = 4
 RECORD = "board.json"
 """What a host must know to talk to the board."""
-PACKERS = {"ice40": ("icepack", "placed.asc", "bitstream.bin"), "ecp5": ("ecppack", "placed.config", "bitstream.bit")}
-"""The tool that packs what nextpnr wrote, that file, and the bitstream."""
+PACKERS = {"ice40": ("icepack", "bitstream.bin"), "ecp5": ("ecppack", "bitstream.bit")}
+"""The tool that packs what nextpnr wrote, and the bitstream."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def build(accelerator: Accelerator, board: Board, mhz: float, baud: int, seeds: 
         if best.slack_ns < 0:
             raise SynthesisError(f"the clock of {pll.mhz:g} MHz is not reached with {len(seeds)} seed(s), the best of "
                                  f"them gives {best.mhz:g} MHz; ask for less")
-        packer, _, bitstream = PACKERS[board.target]
+        packer, bitstream = PACKERS[board.target]
         run_tool(packer, [f"{best.seed}.placed", bitstream], fresh, "pack.log")
         used = utilisation((fresh / f"{best.seed}.log").read_text())
         result = Build(folder / bitstream, pll.mhz, tuple(placed), best.seed, used)

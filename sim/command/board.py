@@ -108,10 +108,9 @@ def classify_command(
     with serial.serial_for_url(port, record.baud) as line:
         said = host.ask(line, beats, unit.classify.class_lane // 8, baud=record.baud, repeats=repeats,
                         work_s=int(trace.taken(-1)[-1]) / (record.mhz * 1e6))
-    ends = trace.taken(-1)[unit.m_axis.beats - 1 :: unit.m_axis.beats].tolist()
     predicted = {"class": int(golden.scores(network, pixels)[0].argmax()),
-                 "latency_cycles": ends[0] - int(trace.entered[0]),
-                 "interval_cycles": ends[-1] - ends[-2] if repeats > 1 else 0}
+                 "latency_cycles": trace.latency_cycles,
+                 "interval_cycles": trace.interval_cycles if repeats > 1 else 0}
     measured = {"class": said.class_, "latency_cycles": said.latency_cycles, "interval_cycles": said.interval_cycles}
     facts = {"image": str(image), "predicted": predicted, "measured": measured, "damaged_frames": said.damaged_frames}
     print_result(facts, as_json, *facts_tables(facts))
