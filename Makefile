@@ -2,7 +2,7 @@
 EXAMPLES ?= 200
 MUTATIONS ?= 10000
 KILLS ?= 40
-.PHONY: setup setup-test setup-bench demo test test-long bench-rtl bench-dataflow bench-golden lint clean
+.PHONY: setup setup-test setup-bench demo test test-slow test-long bench-rtl bench-dataflow bench-golden lint clean
 
 setup:
 	@./setup.sh
@@ -16,8 +16,12 @@ setup-bench:
 demo: setup
 	.venv/bin/cbnn demo --out out/demo
 
+# All but what is marked slow; test-slow is the rest. Together they are all tests.
 test: setup-test
-	.venv/bin/python -m pytest -n auto --dist worksteal
+	.venv/bin/python -m pytest -n auto --dist worksteal -m "not slow"
+
+test-slow: setup-test
+	.venv/bin/python -m pytest -n auto --dist worksteal -m slow
 
 # EXAMPLES random networks through the RTL, about three seconds each; MUTATIONS of every kind of file; KILLS of commands.
 test-long: setup-test

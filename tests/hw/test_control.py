@@ -157,6 +157,7 @@ def test_verilator_warns_of_nothing_that_is_not_waived(generated):
     assert (done.returncode, done.stdout) == (0, "")
 
 
+@pytest.mark.slow(9)
 def test_meter_and_control_take_the_luts_that_they_state(tmp_path):
     """The same bound as of kernels; and no latch."""
     topology = Topology.parse("32x32x3u8-64C3-MP2-10FC")

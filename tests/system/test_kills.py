@@ -115,7 +115,7 @@ def run(n_kills: int, seed: int, folder: Path, tell=lambda text: None) -> None:
         tell(f"{name}: went on to its end")
 
 
-@pytest.mark.long
+@pytest.mark.slow(32)
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are looked up in /proc")
 def test_killed_runs_leave_nothing_and_go_on(tmp_path: Path) -> None:
     run(N_KILLS, 1, tmp_path)

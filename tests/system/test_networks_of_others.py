@@ -24,7 +24,7 @@ TABLE = Path(__file__).parents[2] / "examples" / "cnvW1A1.json"
 
 @pytest.mark.skipif(not os.environ.get("CBNN_NETWORKS_DIR"),
                     reason="CBNN_NETWORKS_DIR does not name a folder of others' networks")
-@pytest.mark.long
+@pytest.mark.slow(380)
 @pytest.mark.parametrize("n_layers", [2, 1])
 def test_first_layers_of_cnvw1a1_on_its_deer(n_layers: int, tmp_path: Path) -> None:
     network = bnn_pynq.load(CNV, TABLE)

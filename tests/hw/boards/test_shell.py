@@ -65,7 +65,7 @@ def answers(said, unit):
     return [answer(content, unit.classify.class_lane // 8) for content in Frames().feed(said)]
 
 
-@pytest.mark.parametrize(("name", "divider"), [("narrow", 4), ("one beat", 5), ("wide", 9)])
+@pytest.mark.parametrize(("name", "divider"), [("narrow", 4), ("one beat", 5), pytest.param("wide", 9, marks=pytest.mark.slow(14))])
 def test_classes_and_cycles_are_as_predicted(tmp_path, monkeypatch, name, divider):
     network, unit = unit_of(name)
     images = np.random.default_rng(3).integers(0, network.n_pixel_values, (4, *network.topology.in_shape), np.uint16)
@@ -98,6 +98,7 @@ def disturbed(frame, draw):
     return bytes(octets)
 
 
+@pytest.mark.slow(15)
 def test_no_disturbed_frame_gives_a_wrong_class_and_the_next_one_works(tmp_path, monkeypatch):
     network, unit = unit_of("one beat")
     draw, n = random.Random(7), 40

@@ -51,6 +51,7 @@ def test_scores_are_those_of_the_plain_model(topology, seed, n_images, n_threads
                                   golden.scores(network, images, backend="numpy"))
 
 
+@pytest.mark.slow(14)
 @pytest.mark.parametrize(("cpu", "features", "counted_by"), [
     ("skylake-avx512", "avx512f avx512bw avx512vl avx512dq avx2 popcnt", "avx512bw"),
     ("haswell", "avx2 popcnt", "avx2"), ("nehalem", "popcnt", "popcnt")])

@@ -30,6 +30,7 @@ def unit():
     return accelerator(NETWORK, Folding.parse(FOLDING, TOPOLOGY), "net")
 
 
+@pytest.mark.slow(26)
 def test_bitstream_for_the_icebreaker(tmp_path):
     seen = []
     made = build(unit(), BOARDS["icebreaker"], 24, 115_200, [1, 2], tmp_path / "out",

@@ -92,6 +92,7 @@ def test_it_passes_its_own_test_wherever_it_lies(tmp_path, name, control):
                if path.is_file() and path not in before)
 
 
+@pytest.mark.slow(30)
 def test_it_passes_on_verilator_and_writes_waves(folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")  # Verilator builds in no path with a space
     # The version that the wheel prints is no number.

@@ -109,6 +109,7 @@ def test_missing_icarus_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None
     assert str(caught.value) == "Icarus Verilog (iverilog) is not installed; install the package iverilog"
 
 
+@pytest.mark.slow(19)
 def test_verilator_shows_the_same_as_icarus(tmp_path: Path) -> None:
     topology = Topology.parse("4C3-MP2-6FC-4FC", (4, 4, 2), 3)
     network = random_network(topology, 5)

@@ -146,10 +146,10 @@ def planted_constants(kinds: set[type[Kernel]]) -> Iterator[tuple[object, str, o
         yield cost, name, value
 
 
-@pytest.mark.long
+@pytest.mark.slow(130)
 def test_estimates_are_within_the_bounds_and_every_constant_matters(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One test, since the synthesis takes a minute."""
+    """One test, since the synthesis takes two minutes."""
     kernels = measured(tmp_path / "verilog")
     ours = {kind for kind in Kernel.__subclasses__() if kind.__module__.startswith("cbnn.hw.")}
     assert {type(kernel) for kernel, _ in kernels} == ours

@@ -29,7 +29,7 @@ def verilog(unit, tmp_path):
     return generate(unit, tmp_path / "verilog").parent
 
 
-@pytest.mark.parametrize("target", synthesis.TARGETS)
+@pytest.mark.parametrize("target", [pytest.param("xc7", marks=pytest.mark.slow(10)), "ecp5", "ice40"])
 def test_total_is_the_sum_of_the_kernels(unit, verilog, target):
     *kernels, total = synthesis.synthesize(unit, verilog, target)
     assert [area.module for area in kernels] == [part.name for part in unit.parts]
@@ -41,6 +41,7 @@ def test_total_is_the_sum_of_the_kernels(unit, verilog, target):
     assert kernels[-2].ffs == 2 * (unit.m_axis.width + 1) + 2
 
 
+@pytest.mark.slow(9)
 def test_guard_and_marks_take_the_luts_that_they_state(tmp_path):
     """To within six LUTs, the most that a ring of 128 flags is off."""
     sizes = [(1, 1), (8, 1), (8, 2), (8, 40), (49, 784)]
@@ -87,6 +88,7 @@ def test_command_prints_a_table(cbnn, monkeypatch):
     assert words[-1] == ["accelerator", "1,201", "3", "4", "5"]
 
 
+@pytest.mark.slow(10)
 def test_whole_accelerator_is_placed(cbnn):
     code, out, err = cbnn("synth", *WORDS, "--target", "ecp5", "--place", "whole", "--json")
     assert (code, err.count("Traceback")) == (0, 0)
@@ -95,6 +97,7 @@ def test_whole_accelerator_is_placed(cbnn):
     assert rows[0]["mhz"] is None
 
 
+@pytest.mark.slow(19)
 def test_kernels_are_placed_alone(tmp_path):
     topology = Topology.parse("3FC", (2, 2, 1), 1)
     unit = accelerator(random_network(topology, 0), Folding.parse("(1,2)", topology), "tiny")
@@ -127,6 +130,7 @@ def test_failing_tool_tells_its_first_error(tmp_path):
     assert str(caught.value) == "yosys failed: No such command: no_such_command (type 'help' for a command overview)"
 
 
+@pytest.mark.slow(14)
 def test_what_does_not_fit_is_said(tmp_path):
     topology = Topology.parse("96FC-3FC", (8, 8, 1), 1)
     unit = accelerator(random_network(topology, 0), Folding.parse("(96,32)(1,8)", topology), "too_large")
