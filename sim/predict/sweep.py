@@ -157,7 +157,7 @@ def sweep(asked: Sequence[Point], path: Path, scheduler: str | None = None,
     try:
         with _cluster(scheduler) as client, closing(_open(path)) as table:
             return _continued(table, asked, client, progress)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # SQLite quotes a damaged file as it is, in whatever bytes
         raise ValueError(f"{path} is no table of a sweep that can be used: {visible(error)}") from error
     except TableError as error:
         raise ValueError(f"{path} is no table of a sweep: {error}") from error
