@@ -2,6 +2,7 @@
 EXAMPLES ?= 200
 MUTATIONS ?= 10000
 KILLS ?= 40
+FRAMES ?= 1000
 .PHONY: setup setup-test setup-bench demo test test-slow test-long bench-rtl bench-dataflow bench-golden lint clean
 
 setup:
@@ -23,10 +24,11 @@ test: setup-test
 test-slow: setup-test
 	.venv/bin/python -m pytest -n auto --dist worksteal -m slow
 
-# EXAMPLES random networks through the RTL, about three seconds each; MUTATIONS of every kind of file; KILLS of commands.
+# EXAMPLES random networks through the RTL, about three seconds each; MUTATIONS of every kind of file; KILLS of commands;
+# FRAMES disturbed on a board's serial line.
 test-long: setup-test
-	CBNN_EXAMPLES=$(EXAMPLES) CBNN_MUTATIONS=$(MUTATIONS) CBNN_KILLS=$(KILLS) \
-		.venv/bin/python -m pytest -n auto --dist worksteal tests/system
+	CBNN_EXAMPLES=$(EXAMPLES) CBNN_MUTATIONS=$(MUTATIONS) CBNN_KILLS=$(KILLS) CBNN_FRAMES=$(FRAMES) \
+		.venv/bin/python -m pytest -n auto --dist worksteal tests/system tests/hw/boards
 
 # Networks of others' sizes on the RTL: cycles, scores, LUTs, clock; about an hour.
 bench-rtl: setup-bench

@@ -75,7 +75,7 @@ def build(accelerator: Accelerator, board: Board, mhz: float, baud: int, seeds: 
         When a tool is missing, the design does not fit, or no seed reaches the clock.
     """
     pll = board.pll(board.mhz, mhz)
-    divider = round(pll.mhz * 1e6 / baud)
+    divider = line_divider(pll.mhz, baud)
     if divider < MIN_DIVIDER:
         raise ValueError(f"{baud} baud are too fast for a clock of {pll.mhz:g} MHz; a bit takes at least {MIN_DIVIDER} "
                          "cycles")
@@ -86,8 +86,9 @@ def build(accelerator: Accelerator, board: Board, mhz: float, baud: int, seeds: 
         (fresh / f"{top}.v").write_text(board_top(accelerator, board, pll))
         pins, text = constraints(board)
         (fresh / pins).write_text(text)
-        folded = accelerator.folding
+        folded, name = accelerator.folding, next(name for name, known in BOARDS.items() if known is board)
         (fresh / RECORD).write_text(json.dumps({
+            "board": name,
             "folding": str(folded), "input_width": folded.input_width, "whole_bytes": folded.whole_bytes,
             "mhz": pll.mhz, "baud": baud}, indent=2) + "\n")
         progress(0, len(seeds) + 1)
@@ -108,6 +109,11 @@ def build(accelerator: Accelerator, board: Board, mhz: float, baud: int, seeds: 
         for seed in seeds:
             (fresh / f"{seed}.placed").unlink()
     return result
+
+
+def line_divider(mhz: float, baud: int) -> int:
+    """Return how many cycles of the clock a bit of the serial line takes."""
+    return round(mhz * 1e6 / baud)
 
 
 def _placed(board: Board, pins: str, mhz: float, seed: int, folder: Path) -> Placed:

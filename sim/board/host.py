@@ -32,6 +32,11 @@ class Port(Protocol):
         """Forget what came before."""
 
 
+def line_bits(image: bytes) -> int:
+    """Return at least as many bits as request and answer take on the line."""
+    return (2 * len(image) + 64) * BITS_PER_BYTE
+
+
 def ask(port: Port, image: bytes, class_bytes: int, *, baud: int, repeats: int = 1, work_s: float = 0.0) -> Answer:
     """Return what the board says of an image; a frame that is lost is sent again.
 
@@ -51,7 +56,7 @@ def ask(port: Port, image: bytes, class_bytes: int, *, baud: int, repeats: int =
         frame, frames = request(number, image, repeats), Frames()
         port.reset_input_buffer()
         port.write(frame)
-        end = time.monotonic() + PATIENCE_S + work_s + (len(frame) + 64) * BITS_PER_BYTE / baud
+        end = time.monotonic() + PATIENCE_S + work_s + line_bits(image) / baud
         while time.monotonic() < end:
             for content in frames.feed(port.read(256)):
                 said = answer(content, class_bytes)

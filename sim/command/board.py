@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +17,7 @@ from cbnn.hw.input_stream import input_beats
 from cbnn.model.compute import golden
 from cbnn.model.files import MAX_JSON_BYTES, decode_json, read_bounded, visible
 from cbnn.sim.board import build as building
-from cbnn.sim.board import host
+from cbnn.sim.board import host, simulation
 from cbnn.sim.command.options import (
     BeatOption,
     FoldingOption,
@@ -30,8 +31,8 @@ from cbnn.sim.command.options import (
 )
 from cbnn.sim.command.screen import facts_tables, print_result, progress_bar, rows_table
 from cbnn.sim.command.verbs import next_step, option, verb
+from cbnn.sim.predict import dataflow
 from cbnn.sim.predict.cycles import predict
-from cbnn.sim.predict.dataflow import simulate
 
 NAME = "net"
 """Top module of an accelerator on a board."""
@@ -74,6 +75,7 @@ def board_command(
 class Record(msgspec.Struct, forbid_unknown_fields=True):
     """What `classify` must know of a board's folder."""
 
+    board: str
     folding: str
     input_width: int
     whole_bytes: bool
@@ -86,33 +88,47 @@ def classify_command(
         model: ModelArgument,
         image: Annotated[Path, typer.Argument(help="A picture of 8 bits per colour, or an .npy array of pixels.")],
         board_folder: Annotated[Path, typer.Option(help="Folder that cbnn board wrote.")],
-        port: Annotated[str, typer.Option(help="Serial port of the board, as pyserial names it.")],
+        port: Annotated[str | None, typer.Option(help="Serial port of the board, as pyserial names it.")] = None,
+        simulate: Annotated[str | None, typer.Option(
+            help="Ask a simulated board instead: its Verilog (rtl), or what Yosys made of it (netlist).")] = None,
         repeats: Annotated[int, option("How often the board plays the image, to measure its interval.", 1, 256)] = 16,
         as_json: JsonOption = False) -> None:
     """Ask a board for the class of one image, and hold class and cycles against model and prediction.
 
-    Needs the extra cbnn[board]. Exit code 1: the board differs.
+    Needs the extra cbnn[board]. A simulated board is asked through a pseudo-terminal, by the same
+    program. Exit code 1: the board differs.
     """
     import serial  # only this verb needs it
 
     from cbnn.model.data import pictures
 
+    if (port is None) == (simulate is None):
+        raise ValueError("either --port or --simulate says which board to ask")
     network = load_model(model)
     record = decode_json(read_bounded(board_folder / building.RECORD, MAX_JSON_BYTES), Record)
+    building.check_board(record.board)
     unit = accelerator(network, Folding.parse(record.folding, network.topology, record.input_width,
                                               record.whole_bytes), NAME)
     pixels = pictures.read_image(image, network)
     n_bytes = (unit.folding.input_width + 7) // 8
     beats = b"".join(beat.to_bytes(n_bytes, "little") for beat in input_beats(unit, pixels))
-    trace = simulate(unit, repeats)
-    with serial.serial_for_url(port, record.baud) as line:
+    trace, divider = dataflow.simulate(unit, repeats), building.line_divider(record.mhz, record.baud)
+    n_cycles, hertz = int(trace.taken(-1)[-1]), record.mhz * 1e6
+    if simulate is None:
+        asked: AbstractContextManager = nullcontext(port)
+    else:
+        asked = simulation.simulated(board_folder, NAME, BOARDS[record.board], divider, simulate)
+        n_cycles += host.line_bits(beats) * divider
+        hertz = simulation.CYCLES_PER_S
+    with asked as name, serial.serial_for_url(name, record.baud) as line:
         said = host.ask(line, beats, unit.classify.class_lane // 8, baud=record.baud, repeats=repeats,
-                        work_s=int(trace.taken(-1)[-1]) / (record.mhz * 1e6))
+                        work_s=n_cycles / hertz)
     predicted = {"class": int(golden.scores(network, pixels)[0].argmax()),
                  "latency_cycles": trace.latency_cycles,
                  "interval_cycles": trace.interval_cycles if repeats > 1 else 0}
     measured = {"class": said.class_, "latency_cycles": said.latency_cycles, "interval_cycles": said.interval_cycles}
-    facts = {"image": str(image), "predicted": predicted, "measured": measured, "damaged_frames": said.damaged_frames}
+    facts = {"image": str(image), "asked": port or f"the simulated {simulate}", "predicted": predicted,
+             "measured": measured, "damaged_frames": said.damaged_frames}
     print_result(facts, as_json, *facts_tables(facts))
     if predicted != measured:
         sys.exit(complain(f"the board says {json.dumps(measured)}, predicted is {json.dumps(predicted)}", 1))

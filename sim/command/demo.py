@@ -21,7 +21,7 @@ from cbnn.model.network import prune_slices
 from cbnn.model.processes import completed
 from cbnn.sim.predict import cycles
 from cbnn.sim.predict.cycles import Level
-from cbnn.sim.prove.cosim import check_simulator
+from cbnn.sim.prove.simulators import check_simulator
 from cbnn.sim.prove.verify import verify
 from cbnn.sim.prove.verilated import MismatchError
 from cbnn.sim.report.levels import write_report

@@ -6,16 +6,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import cocotb_tools.config
-
 from cbnn.model.files import write_atomically
 from cbnn.model.processes import scratch_folder
-from cbnn.sim.prove import verilated
 from cbnn.sim.prove.design import Design
-from cbnn.sim.prove.verilated import Harness, MismatchError, SimulationError
+from cbnn.sim.prove.simulators import check_simulator, simulate, tail
+from cbnn.sim.prove.verilated import MismatchError, SimulationError
 
 BENCH = "cbnn.sim.prove.bench"
-SIMULATORS = ("icarus", "verilator")
 
 
 @dataclass(frozen=True)
@@ -113,12 +110,14 @@ def cosimulate(design: Design, runs: Sequence[Run], *, watch: Sequence[str] = ()
         (work / "sources").mkdir()
         for source in design.sources:
             shutil.copy(design.folder / source, work / "sources")
-        _simulate(work, replace(design, folder=work / "sources"), simulator, waves is not None)
+        simulate(replace(design, folder=work / "sources"), work, BENCH,
+                 {"CBNN_JOB": str(work / "job.json"), "CBNN_RESULT": str(work / "result.json")}, simulator,
+                 waves is not None)
         if not (work / "result.json").exists():
-            raise SimulationError(f"simulation of {top} failed: {_tail(work / 'test.log')}")
+            raise SimulationError(f"simulation of {top} failed: {tail(work / 'test.log')}")
         results = json.loads((work / "result.json").read_text())
         if len(results) < len(runs):
-            raise SimulationError(f"simulation of {top} failed: {_tail(work / 'test.log')}")
+            raise SimulationError(f"simulation of {top} failed: {tail(work / 'test.log')}")
         if waves is not None:
             write_atomically(waves, (work / f"{top}.fst").read_bytes())
     for run, result in zip(runs, results, strict=True):
@@ -126,61 +125,3 @@ def cosimulate(design: Design, runs: Sequence[Run], *, watch: Sequence[str] = ()
             raise MismatchError(f"{top} hangs: {result['hung']} after {run.max_cycles} cycles")
         result["out_beats"] = [int(beat, 16) for beat in result["out_beats"]]
     return [Observation(**result) for result in results]
-
-
-def check_simulator(simulator: str = "icarus") -> None:
-    """Raise SimulationError unless the simulator is installed, ValueError where it is none of `SIMULATORS`."""
-    if simulator not in SIMULATORS:
-        raise ValueError(f"simulator {simulator!r} is not known; the simulators are {' and '.join(SIMULATORS)}")
-    if simulator == "verilator":
-        verilated.check_verilator()
-    elif shutil.which("iverilog") is None:
-        raise SimulationError("Icarus Verilog (iverilog) is not installed; install the package iverilog")
-
-
-def _simulate(work: Path, design: Design, simulator: str, waves: bool) -> None:
-    from cocotb_tools.runner import get_runner  # a tenth of a second, which only simulating should take
-
-    runner, top = get_runner(simulator), design.top
-    try:
-        if simulator == "verilator":
-            _verilate(work, design)
-        else:
-            _compile(work, design, waves)
-        runner.test(test_module=BENCH, hdl_toplevel=top, hdl_toplevel_lang="verilog", build_dir=work, test_dir=work,
-                    waves=waves, log_file=work / "test.log", results_xml=str(work / "results.xml"),
-                    timescale=("1ns", "1ps"),
-                    extra_env={"CBNN_JOB": str(work / "job.json"), "CBNN_RESULT": str(work / "result.json"),
-                               "COCOTB_LOG_LEVEL": "WARNING",
-                               # The bench asserts nothing; rewriting its imports takes longer than most simulations.
-                               "COCOTB_REWRITE_ASSERTION_FILES": ""})
-    except (RuntimeError, SystemExit) as error:
-        raise SimulationError(f"simulation of {top} failed: {error}; "
-                              f"{_tail(work / 'test.log')}") from error
-
-
-def _compile(work: Path, design: Design, waves: bool) -> None:
-    """Do what cocotb's runner would, but so that a killed compiler leaves neither processes nor files."""
-    (work / "options.f").write_text("+timescale+1ns/1ps\n")
-    top, dump = design.top, []
-    if waves:
-        (work / "dump.v").write_text(f'module dump();\ninitial begin\n    $dumpfile("{top}.fst");\n'
-                                     f"    $dumpvars(0, {top});\nend\nendmodule\n")
-        dump = ["-s", "dump", str(work / "dump.v")]
-    words = ["iverilog", "-g2012", "-Wall", "-f", str(work / "options.f"), "-o", str(work / "sim.vvp"), "-s", top,
-             *dump, *(str(design.folder / source) for source in design.sources)]
-    verilated.run(words, work, f"compiling {top}")
-
-
-def _verilate(work: Path, design: Design) -> None:
-    """Build with cocotb's harness, every signal within its reach."""
-    libraries = cocotb_tools.config.libs_dir
-    harness = Harness(cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp",
-                      runtime=(*verilated.RUNTIME, "verilated_vpi.cpp"),
-                      linker_options=(f"-Wl,-rpath,{libraries}", f"-L{libraries}", "-lcocotbvpi_verilator"))
-    verilated.build(design, work, "Vtop", harness, ["--vpi", "--public-flat-rw", "--timescale", "1ns/1ps"])
-
-
-def _tail(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    return " / ".join(line.strip() for line in lines[-3:])

@@ -17,8 +17,9 @@ from cbnn.sim.predict.cycles import Cycles, predict
 from cbnn.sim.predict.dataflow import simulate
 from cbnn.sim.predict.outside import check_percentages
 from cbnn.sim.predict.trace import Trace
-from cbnn.sim.prove.cosim import Observation, Run, check_simulator, cosimulate, image_ends
+from cbnn.sim.prove.cosim import Observation, Run, cosimulate, image_ends
 from cbnn.sim.prove.design import Design
+from cbnn.sim.prove.simulators import check_simulator
 
 ICARUS_LUTS_PER_S = 1.2e6
 """What Icarus simulates: cycles times estimated LUTs per second, within a factor of two; measured

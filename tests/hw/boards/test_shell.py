@@ -1,6 +1,7 @@
 """The accelerator on a serial line: classes and cycles, and what disturbances do."""
 
 import json
+import os
 import random
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from cbnn.model.topology import Topology
 from cbnn.sim.board.protocol import Frames, answer, request
 from cbnn.sim.predict.dataflow import simulate
 
+N_FRAMES = int(os.environ.get("CBNN_FRAMES", "40"))
+"""Frames that are disturbed; as many follow that are not."""
 NETWORKS = {
     # Beats of one byte, an image of one beat, and wide ones; a class of two bytes.
     "narrow": ("4x4x1u2-3C3-5FC", "(1,2)(1,3)", 8),
@@ -65,7 +68,8 @@ def answers(said, unit):
     return [answer(content, unit.classify.class_lane // 8) for content in Frames().feed(said)]
 
 
-@pytest.mark.parametrize(("name", "divider"), [("narrow", 4), ("one beat", 5), pytest.param("wide", 9, marks=pytest.mark.slow(14))])
+@pytest.mark.parametrize(("name", "divider"), [
+    ("narrow", 4), ("one beat", 5), pytest.param("wide", 9, marks=pytest.mark.slow(14))])
 def test_classes_and_cycles_are_as_predicted(tmp_path, monkeypatch, name, divider):
     network, unit = unit_of(name)
     images = np.random.default_rng(3).integers(0, network.n_pixel_values, (4, *network.topology.in_shape), np.uint16)
@@ -101,21 +105,20 @@ def disturbed(frame, draw):
 @pytest.mark.slow(15)
 def test_no_disturbed_frame_gives_a_wrong_class_and_the_next_one_works(tmp_path, monkeypatch):
     network, unit = unit_of("one beat")
-    draw, n = random.Random(7), 40
+    draw, n = random.Random(7), N_FRAMES
     images = np.random.default_rng(4).integers(0, network.n_pixel_values, (n, *network.topology.in_shape), np.uint16)
     classes = golden.scores(network, images).argmax(axis=1)
     messages = []
     for i, image in enumerate(image_bytes(unit, images)):
-        messages += [(disturbed(request(1 + i, image), draw), 1), (request(101 + i, image), 1)]
+        messages += [(disturbed(request(1 + i % 100, image), draw), 1), (request(101 + i % 100, image), 1)]
     said = played(unit, messages, tmp_path, monkeypatch)
     heard, damaged = 0, 0
     for i in range(n):
         for found in answers(said[2 * i], unit):  # it may not have been hurt, as by a doubled END
-            assert (found.number, found.class_) == (1 + i, classes[i])
+            assert (found.number, found.class_) == (1 + i % 100, classes[i])
             heard += 1
         found, = answers(said[2 * i + 1], unit)
-        assert (found.number, found.class_) == (101 + i, classes[i])
-        assert damaged <= found.damaged_frames
-        damaged = found.damaged_frames
+        assert (found.number, found.class_) == (101 + i % 100, classes[i])
+        damaged += (found.damaged_frames - damaged) % 256
     assert heard < n // 4
     assert damaged >= n - heard

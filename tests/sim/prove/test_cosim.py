@@ -13,8 +13,9 @@ from cbnn.hw.verilog import generate
 from cbnn.model.compute import golden
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
-from cbnn.sim.prove.cosim import Run, SimulationError, check_simulator, cosimulate, image_ends
+from cbnn.sim.prove.cosim import Run, SimulationError, cosimulate, image_ends
 from cbnn.sim.prove.design import Design
+from cbnn.sim.prove.simulators import check_simulator
 from cbnn.sim.prove.verilated import MismatchError
 
 HEAD = """module dut(input clk, input rst, input [7:0] s_axis_tdata, input s_axis_tvalid, output s_axis_tready,

@@ -1,0 +1,72 @@
+"""Run by cocotb inside the simulator: it drives a board's pins, and joins its serial line to a pseudo-terminal.
+
+A program opens the pseudo-terminal as it would open the board's port. Simulated time runs on its own:
+the board is slow, and otherwise as it is.
+"""
+
+import json
+import os
+import tty
+from pathlib import Path
+
+import cocotb
+from cocotb.clock import Clock
+from cocotb.triggers import Timer
+
+from cbnn.sim.board.line import Line
+
+PERIOD_NS = 10
+START_CYCLES = 300
+"""More than boards take to leave reset."""
+
+
+class PseudoTerminal:
+    """What a program on this machine opens as a port.
+
+    `name_file` is there as long as somebody wants it, and gets its name.
+    """
+
+    def __init__(self, name_file: Path) -> None:
+        self.master, self.slave = os.openpty()
+        tty.setraw(self.slave)
+        os.set_blocking(self.master, False)
+        self.parent, self.name_file = os.getppid(), name_file
+        if name_file.exists():
+            name_file.write_text(os.ttyname(self.slave))
+
+    def read(self) -> bytes | None:
+        """Return what was written to the port, perhaps nothing; None when nobody wants it any more."""
+        if os.getppid() != self.parent or not self.name_file.exists():
+            return None
+        try:
+            return os.read(self.master, 4096)
+        except BlockingIOError:
+            return b""
+
+    def write(self, octets: bytes) -> None:
+        """Give bytes to whoever reads the port."""
+        os.write(self.master, octets)
+
+
+@cocotb.test()
+async def connect(dut) -> None:
+    """Clock the board, and carry bytes both ways."""
+    job = json.loads(Path(os.environ["CBNN_JOB"]).read_text())
+    line = Line(dut.rx, dut.tx, PERIOD_NS * job["divider"])
+    dut.rx.value = 1
+    if job["reset"]:
+        getattr(dut, job["reset"]).value = 0
+    Clock(getattr(dut, job["clock"]), PERIOD_NS, "ns").start()
+    await Timer(PERIOD_NS * START_CYCLES, "ns")
+    if job["reset"]:
+        getattr(dut, job["reset"]).value = 1
+    cocotb.start_soon(line.listen())
+    port = PseudoTerminal(Path(job["port"]))
+    while (octets := port.read()) is not None:
+        if octets:
+            await line.send(octets)
+        else:
+            await Timer(line.bit_ns, "ns")
+        if line.received:
+            port.write(bytes(line.received))
+            line.received.clear()

@@ -1,0 +1,98 @@
+"""A board in simulation: the Verilog that `build` wrote, or the netlist that Yosys made of it, on Icarus.
+
+Its serial line is a pseudo-terminal, so that programs talk to it as to a board. The netlist is that
+of the whole board, driven at its pins; only its PLL is replaced by a wire.
+"""
+
+import json
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cbnn.hw.boards.boards import Board
+from cbnn.hw.verilog import FILE_LIST
+from cbnn.model.processes import scratch_folder
+from cbnn.sim.board.vendor_cells import models
+from cbnn.sim.prove.design import Design
+from cbnn.sim.prove.simulators import check_simulator, simulate
+from cbnn.sim.prove.verilated import SimulationError
+from cbnn.sim.synth.synthesis import run_tool
+
+BENCH = "cbnn.sim.board.board_bench"
+LEVELS = ("rtl", "netlist")
+CYCLES_PER_S = 500
+"""That the slowest simulation makes, at least."""
+PLLS = ("SB_PLL40_PAD", "EHXPLLL")
+
+
+@contextmanager
+def simulated(folder: Path, name: str, board: Board, divider: int, level: str) -> Iterator[str]:
+    """Simulate the board that `build` wrote to a folder; give the name of its serial port.
+
+    Parameters
+    ----------
+    name : of the accelerator
+    divider : clock cycles per bit of the line
+    level : one of `LEVELS`
+
+    Raises
+    ------
+    ValueError
+        When there is no such level.
+    SimulationError
+        When the simulator is missing or fails.
+    SynthesisError
+        When Yosys, which writes the netlist as Verilog, is missing or fails.
+    """
+    if level not in LEVELS:
+        raise ValueError(f"{level!r} cannot be simulated; it must be {' or '.join(LEVELS)}")
+    check_simulator()
+    with scratch_folder() as work:
+        if level == "netlist":
+            _write_netlist(folder, f"{name}_board", board, work)
+            design = Design(work, f"{name}_board", ("netlist.v", "cells.v"), "clk_pin", "")
+        else:
+            files = (folder / FILE_LIST).read_text().split()
+            for file in (*files, *(path.name for path in folder.glob("*.mem"))):
+                shutil.copy(folder / file, work)
+            design = Design(work, f"{name}_serial", tuple(files), "clk", "rst_n")
+        with _running(design, work, divider) as terminal:
+            yield terminal
+
+
+def _write_netlist(folder: Path, top: str, board: Board, work: Path) -> None:
+    """Write netlist and cells as Verilog; the PLL's output becomes its input."""
+    shutil.copy(folder / "netlist.json", work)
+    cells = " ".join(f"t:{pll}" for pll in PLLS)
+    run_tool("yosys", ["-q", "-p", f"read_json netlist.json; cd {top}; delete {cells}; connect -set clk clk_pin; "
+                                   "connect -set locked 1'1; cd; write_verilog -noattr netlist.v"], work, "netlist.log")
+    (work / "cells.v").write_text(models(board.target))
+
+
+@contextmanager
+def _running(design: Design, work: Path, divider: int) -> Iterator[str]:
+    """Run the simulator until the context ends; give the name of the terminal."""
+    port, job, failures = work / "port", work / "job.json", []
+
+    def run() -> None:
+        try:
+            simulate(design, work, BENCH, {"CBNN_JOB": str(job)})
+        except SimulationError as error:
+            failures.append(error)
+
+    job.write_text(json.dumps({"divider": divider, "clock": design.clock, "reset": design.reset, "port": str(port)}))
+    port.touch()
+    simulator = threading.Thread(target=run)
+    simulator.start()
+    try:
+        while not (terminal := port.read_text()):
+            if not simulator.is_alive():
+                raise failures[0] if failures else SimulationError(f"simulation of {design.top} ended at once")
+            time.sleep(0.02)
+        yield terminal
+    finally:
+        port.unlink()
+        simulator.join()

@@ -1,0 +1,107 @@
+"""Boards in simulation: their netlists of vendor cells give classes and cycles through the serial pin."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import serial
+
+from cbnn.hw.accelerator import accelerator
+from cbnn.hw.boards.boards import BOARDS, board_top
+from cbnn.hw.boards.serial_top import write_serial
+from cbnn.hw.folding import Folding
+from cbnn.hw.input_stream import input_beats
+from cbnn.model.compute import golden
+from cbnn.model.exchange.storage import save
+from cbnn.model.network import random_network
+from cbnn.model.topology import Topology
+from cbnn.sim.board import host
+from cbnn.sim.board.simulation import CYCLES_PER_S, simulated
+from cbnn.sim.predict.dataflow import simulate
+from cbnn.sim.synth.synthesis import run_tool
+
+TOPOLOGY = Topology.parse("4x4x1u3-6C3-10FC")
+NETWORK = random_network(TOPOLOGY, 4)
+FOLDING = "(2,3)(2,6)"
+DIVIDER, N_IMAGES = 4, 100
+
+
+def unit_of():
+    return accelerator(NETWORK, Folding.parse(FOLDING, TOPOLOGY, 8), "net")
+
+
+def record_of(board):
+    return {"board": board, "folding": FOLDING, "input_width": 8, "whole_bytes": False, "mhz": 24.0, "baud": 6_000_000}
+
+
+def random_images(n):
+    return np.random.default_rng(n).integers(0, 8, (n, *TOPOLOGY.in_shape), np.uint8)
+
+
+@pytest.mark.parametrize("board", ["icebreaker", "ulx3s-25f"])
+@pytest.mark.slow(60)
+def test_netlist_gives_classes_and_cycles_of_many_images(tmp_path, board):
+    known, unit, images = BOARDS[board], unit_of(), random_images(N_IMAGES)
+    files, _ = write_serial(unit, DIVIDER, tmp_path)
+    (tmp_path / "net_board.v").write_text(board_top(unit, known, known.pll(known.mhz, 24)))
+    run_tool("yosys", ["-Q", "-p", f"read_verilog -sv {' '.join(files)} net_board.v; synth_{known.target} "
+                                   "-top net_board -json netlist.json"], tmp_path, "synth.log")
+    assert ("RAM40_4K" if known.target == "ice40" else "DP16KD") in (tmp_path / "netlist.json").read_text()
+    trace, beats = simulate(unit, 2), input_beats(unit, images)
+    classes, n = golden.scores(NETWORK, images).argmax(axis=1), unit.input_beats
+    with simulated(tmp_path, "net", known, DIVIDER, "netlist") as port, serial.Serial(port) as line:
+        for i in range(N_IMAGES):
+            said = host.ask(line, bytes(beats[n * i : n * (i + 1)]), 1, baud=6_000_000, repeats=2,
+                            work_s=5000 / CYCLES_PER_S)
+            assert said[1:] == (0, classes[i], trace.latency_cycles, trace.interval_cycles)
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A board's folder as far as simulation reads it, and beside it a network and an image."""
+    folder = tmp_path / "board"
+    folder.mkdir()
+    write_serial(unit_of(), DIVIDER, folder)
+    (folder / "board.json").write_text(json.dumps(record_of("icebreaker")))
+    save(NETWORK, tmp_path / "net.npz")
+    np.save(tmp_path / "image.npy", random_images(1)[0])
+    return folder
+
+
+def test_the_host_asks_a_simulated_board(folder, cbnn):
+    words = [folder.parent / "net.npz", folder.parent / "image.npy", "--board-folder", folder, "--simulate", "rtl"]
+    code, out, err = cbnn("classify", *words, "--repeats", 2, "--json")
+    assert (code, "Traceback" in err) == (0, False)
+    said = json.loads(out)
+    assert said["measured"] == said["predicted"]
+    assert said["measured"]["class"] == golden.scores(NETWORK, random_images(1))[0].argmax()
+
+
+def test_a_simulated_board_that_differs_is_found(folder, cbnn):
+    starts = next(folder.glob("*mvtu1_starts.mem"))
+    first, *others = starts.read_text().split()
+    starts.write_text("\n".join([*others, first]))
+    words = [folder.parent / "net.npz", folder.parent / "image.npy", "--board-folder", folder, "--simulate", "rtl"]
+    code, _, err = cbnn("classify", *words, "--repeats", 1)
+    assert code == 1
+    assert "the board says" in err
+
+
+@pytest.mark.parametrize(("words", "sentence"), [
+    ([], "either --port or --simulate says which board to ask"),
+    (["--port", "/dev/null", "--simulate", "rtl"], "either --port or --simulate says which board to ask"),
+    (["--simulate", "silicon"], "'silicon' cannot be simulated; it must be rtl or netlist")])
+def test_wrong_options_are_one_sentence(folder, cbnn, words, sentence):
+    code, out, err = cbnn("classify", folder.parent / "net.npz", folder.parent / "image.npy",
+                          "--board-folder", folder, *words)
+    assert (code, out, err) == (2, "", f"cbnn: {sentence}\n")
+
+
+def test_a_simulation_that_fails_is_one_sentence(folder, cbnn):
+    next(folder.glob("*_classify.v")).write_text("module nonsense")
+    code, out, err = cbnn("classify", folder.parent / "net.npz", folder.parent / "image.npy",
+                          "--board-folder", folder, "--simulate", "rtl")
+    assert (code, out) == (2, "")
+    assert err.startswith("cbnn: compiling net_serial failed: ")
+    assert err.count("\n") == 1
