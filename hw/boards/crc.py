@@ -1,6 +1,6 @@
 """CRC-32 as Ethernet, zip and Python's `zlib.crc32` have it, a bit per cycle."""
 
-from myhdl import Signal, always_seq, block, instances, modbv
+from myhdl import Signal, always_comb, always_seq, block, instances, modbv
 
 from cbnn.hw.stream import counter
 
@@ -10,9 +10,13 @@ RESIDUE = 0xDEBB20E3
 
 
 @block
-def crc32(clk, rst, clear, octet, take, crc):
-    """Let a byte in; eight cycles later `crc` is that of all since `clear`, inverted."""
+def crc32(clk, rst, clear, octet, take, crc, settled):
+    """Let a byte in; eight cycles later, when it is `settled` again, `crc` is that of all since `clear`, inverted."""
     shift, left = Signal(modbv(0)[8:]), counter(9)
+
+    @always_comb
+    def tell():
+        settled.next = left == 0
 
     @always_seq(clk.posedge, reset=rst)
     def step():

@@ -9,8 +9,9 @@ what is before it, the lowest byte first:
 
 An image is in the image memory, and its CRC was right, before its first beat is played. Then it is played so many
 times without a gap: so latency and interval are those of the accelerator, not of the line. The answer is about the last
-result. A frame of the wrong length or CRC is counted, and gets no answer, which could meet the next frame; the
-accelerator never sees it. While the shell plays and answers it does not listen.
+result. A request is known to be whole by its length and CRC; the END after it is not waited for, since the next request
+would be taken for it where it is lost. A frame of the wrong length or CRC is counted, and gets no answer, which could
+meet the next frame; the accelerator never sees it. While the shell plays and answers it does not listen.
 """
 
 from dataclasses import dataclass
@@ -71,9 +72,9 @@ class Exchange:
     """A request and its answer, on their way through the shell.
 
     It is `listening`, `playing` or `replying`. The request has `number` and `repeats`; a `beat` to `store` at
-    `place`; its bytes, CRC included, as `data` where there is `some`. In the cycle after the end of its frame it is
-    `right`, or else counted in `damaged`; `over` is high one cycle earlier. The answer has class, latency and interval,
-    in the cycle in which `measured` is high. `crc` is of the frame that comes or goes.
+    `place`; its bytes, CRC included, as `data` where there is `some`. When it is `over`, as it is whole or as its frame
+    ends, it is `right` in the next cycle, or else counted in `damaged`. The answer has class, latency and interval, in
+    the cycle in which `measured` is high. `crc` is of the frame that comes or goes, when it is `settled`.
     """
 
     def __init__(self, unit: Shell) -> None:
@@ -83,7 +84,7 @@ class Exchange:
         self.beat, self.place = Signal(modbv(0)[8 * unit.beat_bytes :]), counter(unit.beats)
         self.class_ = Signal(modbv(0)[unit.class_bits :])
         self.latency, self.interval = (Signal(modbv(0)[8 * CYCLE_BYTES :]) for _ in range(2))
-        self.crc = Signal(modbv(0)[32:])
+        self.crc, self.settled = Signal(modbv(0)[32:]), Signal(bool(0))
 
 
 class Line:
@@ -109,7 +110,7 @@ def shell(clk, rst, rx, tx, to_play, result, unit):
     measuring = measure(clk, rst, exchange, to_play, result, unit)
     writing = write_answer(clk, rst, exchange, line, unit)
     sending = uart_send(clk, rst, line.octet, line.offered, line.taken, tx, unit.divider)
-    checking = crc32(clk, rst, crc_clear, crc_data, crc_take, exchange.crc)
+    checking = crc32(clk, rst, crc_clear, crc_data, crc_take, exchange.crc, exchange.settled)
 
     @always_comb
     def name_states():
@@ -149,13 +150,13 @@ def read_request(clk, rst, octet, arrived, exchange, unit):
     image_end, top = total - CRC_BYTES, 8 * last_byte
     count = counter(total + 2)
     in_beat = counter(unit.beat_bytes)
-    escaped, data_comes = (Signal(bool(0)) for _ in range(2))
+    escaped, data_comes, whole = (Signal(bool(0)) for _ in range(3))
     value = Signal(modbv(0)[8:])
 
     @always_comb
     def unescape():
         data_comes.next = exchange.listening and arrived and octet != END and octet != ESCAPE
-        exchange.over.next = exchange.listening and arrived and octet == END
+        exchange.over.next = exchange.listening and (whole or (arrived and octet == END))
         if escaped and octet == ESCAPED_END:
             value.next = END
         elif escaped and octet == ESCAPED_ESCAPE:
@@ -171,11 +172,11 @@ def read_request(clk, rst, octet, arrived, exchange, unit):
     @always_seq(clk.posedge, reset=rst)
     def follow():
         exchange.right.next = False
+        whole.next = count == total and exchange.settled and exchange.crc == RESIDUE and not whole
         if exchange.over:
             escaped.next = False
             count.next = 0
-            # The CRC has had the time of a byte to settle.
-            if count == total and exchange.crc == RESIDUE:
+            if whole:
                 exchange.right.next = True
             elif count != 0:
                 exchange.damaged.next = exchange.damaged + 1

@@ -85,6 +85,16 @@ def test_classes_and_cycles_are_as_predicted(tmp_path, monkeypatch, name, divide
                                         ends[-1] - ends[-2] if n > 1 else 0)]
 
 
+def test_a_request_whose_end_is_lost_is_answered_and_so_is_the_next(tmp_path, monkeypatch):
+    network, unit = unit_of("one beat")
+    images = np.random.default_rng(5).integers(0, network.n_pixel_values, (2, *network.topology.in_shape), np.uint16)
+    classes = golden.scores(network, images).argmax(axis=1)
+    first, second = (request(1 + i, image) for i, image in enumerate(image_bytes(unit, images)))
+    said = played(unit, [(first[:-1], 1), (second, 1)], tmp_path, monkeypatch)
+    assert [[(found.number, found.damaged_frames, found.class_) for found in answers(one, unit)] for one in said] \
+        == [[(1, 0, classes[0])], [(2, 0, classes[1])]]
+
+
 def disturbed(frame, draw):
     """Flip, lose, double or add bytes."""
     octets = bytearray(frame)
