@@ -12,10 +12,13 @@ from pathlib import Path
 import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import Timer
+from cocotb.utils import get_sim_time
 
 from cbnn.sim.board.line import Line
 
 PERIOD_NS = 10
+IDLE_CYCLES = 50
+"""Between looks at what programs wrote."""
 START_CYCLES = 300
 """More than boards take to leave reset."""
 
@@ -61,12 +64,13 @@ async def connect(dut) -> None:
     if job["reset"]:
         getattr(dut, job["reset"]).value = 1
     cocotb.start_soon(line.listen())
-    port = PseudoTerminal(Path(job["port"]))
+    port, time_file = PseudoTerminal(Path(job["port"])), os.open(job["time"], os.O_WRONLY)
     while (octets := port.read()) is not None:
         if octets:
             await line.send(octets)
         else:
-            await Timer(line.bit_ns, "ns")
+            await Timer(max(line.bit_ns, PERIOD_NS * IDLE_CYCLES), "ns")
         if line.received:
             port.write(bytes(line.received))
             line.received.clear()
+        os.pwrite(time_file, f"{get_sim_time('ns') / PERIOD_NS:020.0f}".encode(), 0)

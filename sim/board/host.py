@@ -1,6 +1,7 @@
 """Asks a board for the class of an image, over its serial line."""
 
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from cbnn.model.processes import ToolError
@@ -10,7 +11,7 @@ TRIES = 3
 BITS_PER_BYTE = 10
 """On the line, with start and stop bit."""
 PATIENCE_S = 0.5
-"""Beyond what transmission and calculation take."""
+"""With a real board: what USB and operating system may add."""
 
 
 class BoardError(ToolError):
@@ -37,7 +38,8 @@ def line_bits(image: bytes) -> int:
     return (2 * len(image) + 64) * BITS_PER_BYTE
 
 
-def ask(port: Port, image: bytes, class_bytes: int, *, baud: int, repeats: int = 1, work_s: float = 0.0) -> Answer:
+def ask(port: Port, image: bytes, class_bytes: int, *, baud: int, repeats: int = 1, work_s: float = 0.0,
+        patience_s: float = PATIENCE_S, clock: Callable[[], float] = time.monotonic) -> Answer:
     """Return what the board says of an image; a frame that is lost is sent again.
 
     Parameters
@@ -45,6 +47,8 @@ def ask(port: Port, image: bytes, class_bytes: int, *, baud: int, repeats: int =
     image : its beats, as the packers of `cbnn.sim.handover.host` make them
     repeats : how often it is played, 1 to 256
     work_s : seconds that this takes
+    patience_s : beyond what transmission and calculation take
+    clock : gives the seconds that have passed for the board
 
     Raises
     ------
@@ -56,8 +60,8 @@ def ask(port: Port, image: bytes, class_bytes: int, *, baud: int, repeats: int =
         frame, frames = request(number, image, repeats), Frames()
         port.reset_input_buffer()
         port.write(frame)
-        end = time.monotonic() + PATIENCE_S + work_s + line_bits(image) / baud
-        while time.monotonic() < end:
+        end = clock() + patience_s + work_s + line_bits(image) / baud
+        while clock() < end:
             for content in frames.feed(port.read(256)):
                 said = answer(content, class_bytes)
                 if said is not None and said.number == number:

@@ -8,13 +8,15 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from cbnn.hw.boards.boards import Board
 from cbnn.hw.verilog import FILE_LIST
 from cbnn.model.processes import scratch_folder
+from cbnn.sim.board.build import line_divider
 from cbnn.sim.board.vendor_cells import models
 from cbnn.sim.prove.design import Design
 from cbnn.sim.prove.simulators import check_simulator, simulate
@@ -23,19 +25,33 @@ from cbnn.sim.synth.synthesis import run_tool
 
 BENCH = "cbnn.sim.board.board_bench"
 LEVELS = ("rtl", "netlist")
-CYCLES_PER_S = 500
-"""That the slowest simulation makes, at least."""
+PATIENCE_CYCLES = 100_000
+"""Far more than pass between two looks at the line."""
 PLLS = ("SB_PLL40_PAD", "EHXPLLL")
 
 
+class Answering(NamedTuple):
+    """What is asked for classes, see `cbnn.sim.board.host.ask`.
+
+    Attributes
+    ----------
+    port : name of its serial port
+    patience_s, clock : of a simulated board, seconds that pass for it, however slow the simulation is
+    """
+
+    port: str
+    patience_s: float
+    clock: Callable[[], float]
+
+
 @contextmanager
-def simulated(folder: Path, name: str, board: Board, divider: int, level: str) -> Iterator[str]:
-    """Simulate the board that `build` wrote to a folder; give the name of its serial port.
+def simulated(folder: Path, name: str, board: Board, mhz: float, baud: int, level: str) -> Iterator[Answering]:
+    """Simulate the board that `build` wrote to a folder.
 
     Parameters
     ----------
     name : of the accelerator
-    divider : clock cycles per bit of the line
+    mhz, baud : of its clock, and of the line
     level : one of `LEVELS`
 
     Raises
@@ -59,8 +75,8 @@ def simulated(folder: Path, name: str, board: Board, divider: int, level: str) -
             for file in (*files, *(path.name for path in folder.glob("*.mem"))):
                 shutil.copy(folder / file, work)
             design = Design(work, f"{name}_serial", tuple(files), "clk", "rst_n")
-        with _running(design, work, divider) as terminal:
-            yield terminal
+        with _running(design, work, line_divider(mhz, baud), mhz * 1e6) as simulation:
+            yield simulation
 
 
 def _write_netlist(folder: Path, top: str, board: Board, work: Path) -> None:
@@ -73,9 +89,9 @@ def _write_netlist(folder: Path, top: str, board: Board, work: Path) -> None:
 
 
 @contextmanager
-def _running(design: Design, work: Path, divider: int) -> Iterator[str]:
-    """Run the simulator until the context ends; give the name of the terminal."""
-    port, job, failures = work / "port", work / "job.json", []
+def _running(design: Design, work: Path, divider: int, hertz: float) -> Iterator[Answering]:
+    """Run the simulator until the context ends."""
+    port, passed, job, failures = work / "port", work / "time", work / "job.json", []
 
     def run() -> None:
         try:
@@ -83,16 +99,22 @@ def _running(design: Design, work: Path, divider: int) -> Iterator[str]:
         except SimulationError as error:
             failures.append(error)
 
-    job.write_text(json.dumps({"divider": divider, "clock": design.clock, "reset": design.reset, "port": str(port)}))
+    def clock() -> float:
+        if not simulator.is_alive():
+            raise failures[0] if failures else SimulationError(f"simulation of {design.top} ended too early")
+        return int(passed.read_text()) / hertz
+
+    job.write_text(json.dumps({"divider": divider, "clock": design.clock, "reset": design.reset, "port": str(port),
+                               "time": str(passed)}))
+    passed.write_text("0")
     port.touch()
     simulator = threading.Thread(target=run)
     simulator.start()
     try:
         while not (terminal := port.read_text()):
-            if not simulator.is_alive():
-                raise failures[0] if failures else SimulationError(f"simulation of {design.top} ended at once")
+            clock()
             time.sleep(0.02)
-        yield terminal
+        yield Answering(terminal, PATIENCE_CYCLES / hertz, clock)
     finally:
         port.unlink()
         simulator.join()

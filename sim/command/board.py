@@ -2,7 +2,8 @@
 
 import json
 import sys
-from contextlib import AbstractContextManager, nullcontext
+import time
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +18,8 @@ from cbnn.hw.input_stream import input_beats
 from cbnn.model.compute import golden
 from cbnn.model.files import MAX_JSON_BYTES, decode_json, read_bounded, visible
 from cbnn.sim.board import build as building
-from cbnn.sim.board import host, simulation
+from cbnn.sim.board import host
+from cbnn.sim.board.simulation import Answering, simulated
 from cbnn.sim.command.options import (
     BeatOption,
     FoldingOption,
@@ -112,17 +114,13 @@ def classify_command(
     pixels = pictures.read_image(image, network)
     n_bytes = (unit.folding.input_width + 7) // 8
     beats = b"".join(beat.to_bytes(n_bytes, "little") for beat in input_beats(unit, pixels))
-    trace, divider = dataflow.simulate(unit, repeats), building.line_divider(record.mhz, record.baud)
-    n_cycles, hertz = int(trace.taken(-1)[-1]), record.mhz * 1e6
-    if simulate is None:
-        asked: AbstractContextManager = nullcontext(port)
-    else:
-        asked = simulation.simulated(board_folder, NAME, BOARDS[record.board], divider, simulate)
-        n_cycles += host.line_bits(beats) * divider
-        hertz = simulation.CYCLES_PER_S
-    with asked as name, serial.serial_for_url(name, record.baud) as line:
+    trace = dataflow.simulate(unit, repeats)
+    asked = nullcontext(Answering(port, host.PATIENCE_S, time.monotonic)) if port is not None else simulated(
+        board_folder, NAME, BOARDS[record.board], record.mhz, record.baud, str(simulate))
+    with asked as answering, serial.serial_for_url(answering.port, record.baud) as line:
         said = host.ask(line, beats, unit.classify.class_lane // 8, baud=record.baud, repeats=repeats,
-                        work_s=n_cycles / hertz)
+                        work_s=int(trace.taken(-1)[-1]) / (record.mhz * 1e6), patience_s=answering.patience_s,
+                        clock=answering.clock)
     predicted = {"class": int(golden.scores(network, pixels)[0].argmax()),
                  "latency_cycles": trace.latency_cycles,
                  "interval_cycles": trace.interval_cycles if repeats > 1 else 0}

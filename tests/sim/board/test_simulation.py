@@ -17,14 +17,14 @@ from cbnn.model.exchange.storage import save
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
 from cbnn.sim.board import host
-from cbnn.sim.board.simulation import CYCLES_PER_S, simulated
+from cbnn.sim.board.simulation import simulated
 from cbnn.sim.predict.dataflow import simulate
 from cbnn.sim.synth.synthesis import run_tool
 
-TOPOLOGY = Topology.parse("4x4x1u3-6C3-10FC")
+TOPOLOGY = Topology.parse("4x4x1u3-6C3-64FC-10FC")
 NETWORK = random_network(TOPOLOGY, 4)
-FOLDING = "(2,3)(2,6)"
-DIVIDER, N_IMAGES = 4, 100
+FOLDING = "(2,3)(2,6)(1,4)"
+MHZ, BAUD, DIVIDER, N_IMAGES = 24.0, 6_000_000, 4, 100
 
 
 def unit_of():
@@ -32,7 +32,7 @@ def unit_of():
 
 
 def record_of(board):
-    return {"board": board, "folding": FOLDING, "input_width": 8, "whole_bytes": False, "mhz": 24.0, "baud": 6_000_000}
+    return {"board": board, "folding": FOLDING, "input_width": 8, "whole_bytes": False, "mhz": MHZ, "baud": BAUD}
 
 
 def random_images(n):
@@ -44,16 +44,20 @@ def random_images(n):
 def test_netlist_gives_classes_and_cycles_of_many_images(tmp_path, board):
     known, unit, images = BOARDS[board], unit_of(), random_images(N_IMAGES)
     files, _ = write_serial(unit, DIVIDER, tmp_path)
-    (tmp_path / "net_board.v").write_text(board_top(unit, known, known.pll(known.mhz, 24)))
+    (tmp_path / "net_board.v").write_text(board_top(unit, known, known.pll(known.mhz, MHZ)))
     run_tool("yosys", ["-Q", "-p", f"read_verilog -sv {' '.join(files)} net_board.v; synth_{known.target} "
                                    "-top net_board -json netlist.json"], tmp_path, "synth.log")
-    assert ("RAM40_4K" if known.target == "ice40" else "DP16KD") in (tmp_path / "netlist.json").read_text()
+    netlist = json.loads((tmp_path / "netlist.json").read_text())
+    cells = {cell["type"] for name, module in netlist["modules"].items() if name.startswith("net_")
+             for cell in module["cells"].values()}
+    assert ("SB_RAM40_4K" if known.target == "ice40" else "DP16KD") in cells
     trace, beats = simulate(unit, 2), input_beats(unit, images)
     classes, n = golden.scores(NETWORK, images).argmax(axis=1), unit.input_beats
-    with simulated(tmp_path, "net", known, DIVIDER, "netlist") as port, serial.Serial(port) as line:
+    with simulated(tmp_path, "net", known, MHZ, BAUD, "netlist") as answering, serial.Serial(answering.port) as line:
         for i in range(N_IMAGES):
-            said = host.ask(line, bytes(beats[n * i : n * (i + 1)]), 1, baud=6_000_000, repeats=2,
-                            work_s=5000 / CYCLES_PER_S)
+            said = host.ask(line, bytes(beats[n * i : n * (i + 1)]), 1, baud=BAUD, repeats=2,
+                            work_s=trace.taken(-1)[-1] / (MHZ * 1e6),
+                            patience_s=answering.patience_s, clock=answering.clock)
             assert said[1:] == (0, classes[i], trace.latency_cycles, trace.interval_cycles)
 
 
@@ -79,7 +83,7 @@ def test_the_host_asks_a_simulated_board(folder, cbnn):
 
 
 def test_a_simulated_board_that_differs_is_found(folder, cbnn):
-    starts = next(folder.glob("*mvtu1_starts.mem"))
+    starts = next(folder.glob("*mvtu2_starts.mem"))
     first, *others = starts.read_text().split()
     starts.write_text("\n".join([*others, first]))
     words = [folder.parent / "net.npz", folder.parent / "image.npy", "--board-folder", folder, "--simulate", "rtl"]
