@@ -1,6 +1,8 @@
 """A network: its shapes and its parameters, integers and bits only."""
 
+import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,22 @@ MAX_TABLE = 1 << 16
 """Largest number of entries of a pixel lookup table."""
 
 
+class Origin(NamedTuple):
+    """The data that a network was trained on, where they are somebody's own.
+
+    Attributes
+    ----------
+    data : where they were
+    class_names : of all classes
+    ranges : lowest and highest value of each feature, which pixels 0 and 255 stand for; empty where
+        pixels are what the data hold
+    """
+
+    data: str
+    class_names: tuple[str, ...]
+    ranges: tuple[tuple[float, float], ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class Network:
     """A topology and the parameters of each of its nodes; checks itself, and its arrays cannot be written.
@@ -27,6 +45,7 @@ class Network:
     max_pixel : the highest pixel value that the network was trained on, which stands for white: 16
         of the digits, whose pixels have 5 bits. 0 asks for the highest value that a pixel can
         have, and is replaced by it. The arithmetic is defined for all values that a pixel can have.
+    origin : the data that it was trained on; None where they are no one's own
 
     Raises
     ------
@@ -39,6 +58,7 @@ class Network:
     parameters: tuple[Parameters, ...]
     pixel_table: NDArray[np.int64] | None = None
     max_pixel: int = 0
+    origin: Origin | None = None
 
     def __post_init__(self) -> None:
         check_kind("topology", self.topology, Topology)
@@ -59,6 +79,8 @@ class Network:
         highest = self.n_pixel_values - 1
         check_range("max_pixel", self.max_pixel, 0, highest)
         object.__setattr__(self, "max_pixel", self.max_pixel or highest)
+        if self.origin is not None:
+            _check_origin(self.origin, topology)
 
     @property
     def layers(self) -> tuple[MatrixParameters, ...]:
@@ -118,6 +140,15 @@ def _check_table(table: NDArray, highest: int) -> None:
     if table.min() < 0 or table.max() > highest:
         raise ValueError(f"the pixel lookup table spans {table.min()} to {table.max()}; sliced values span 0 to "
                          f"{highest}")
+
+
+def _check_origin(origin: Origin, topology: Topology) -> None:
+    if len(origin.class_names) != topology.n_classes:
+        raise ValueError(f"{len(origin.class_names)} class names given; the network has {topology.n_classes} classes")
+    if not all(math.isfinite(bound) for bounds in origin.ranges for bound in bounds):
+        raise ValueError("a range of a feature is not finite")
+    if origin.ranges and len(origin.ranges) != topology.tensor.n_values:
+        raise ValueError(f"{len(origin.ranges)} ranges given; the network takes {topology.tensor.n_values} features")
 
 
 def random_network(topology: Topology, seed: int, by_place: bool = False) -> Network:
@@ -182,4 +213,4 @@ def prune_slices(network: Network, kept_slices: tuple[int, ...]) -> Network:
         offsets = offsets // unit
     parameters = list(network.parameters)
     parameters[at] = MatrixParameters(weights, thresholds, offsets)
-    return Network(new, tuple(parameters), network.pixel_table, network.max_pixel)
+    return Network(new, tuple(parameters), network.pixel_table, network.max_pixel, network.origin)

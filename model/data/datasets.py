@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cbnn.model.data import digits, mat_file
+from cbnn.model.data import digits, mat_file, own
 from cbnn.model.data.digits import Data
 from cbnn.model.files import read_bounded
 from cbnn.model.operators.tensor import Shape
@@ -67,6 +67,13 @@ def load(name: str, folder: Path | None = None) -> Data:
         When there is no such set, or a file is missing, damaged, too large, or not what was to be
         downloaded.
     """
+    if own.named(name):
+        if folder is None:
+            raise ValueError(f"data set {name} is somebody's own; --data names it")
+        found = own.read(folder)
+        if found.name != name:
+            raise ValueError(f"{folder} holds other data than {name}, which was found there before")
+        return found.data
     dataset = find(name)
     if not dataset.files:  # comes with a library
         return dataset.read([])
@@ -89,9 +96,15 @@ def load(name: str, folder: Path | None = None) -> Data:
 
 def find(name: str) -> Dataset:
     """Return what is known of the set; raise ValueError where there is none of that name."""
+    if known := own.named(name):
+        return Dataset(known.in_shape, known.input_bits, known.max_pixel, "", {}, _not_here)
     if name not in DATASETS:
         raise ValueError(f"data set {name!r} is not one of {', '.join(DATASETS)}")
     return DATASETS[name]
+
+
+def _not_here(contents: list[bytes]) -> Data:
+    raise AssertionError("somebody's own data are read by `own`")
 
 
 def validation_split(images: NDArray, labels: NDArray, n: int) -> tuple[NDArray, NDArray, NDArray, NDArray]:

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from cbnn.model.files import decode_json, read_bounded, write_atomically
-from cbnn.model.network import Network
+from cbnn.model.network import Network, Origin
 from cbnn.model.operators.operator import OperatorShape, Parameters
 from cbnn.model.topology import Topology
 
@@ -42,8 +43,13 @@ def encoded(network: Network) -> bytes:
     ``thresholds_i`` (of all rows, place by place where they differ) and ``offsets_i``; and ``codes``, the pixel lookup
     table of networks that have one.
     """
-    header = {"format": FORMAT, "topology": str(network.topology), "max_pixel": network.max_pixel}
+    header: dict[str, Any] = {"format": FORMAT, "topology": str(network.topology), "max_pixel": network.max_pixel}
+    if network.origin is not None:
+        header["origin"] = network.origin._asdict()
     arrays: dict[str, NDArray] = {"header": np.frombuffer(json.dumps(header).encode(), np.uint8)}
+    if (n_bytes := arrays["header"].nbytes) > MAX_HEADER_BYTES:
+        raise ValueError(f"topology, class names and ranges take {n_bytes} bytes; at most {MAX_HEADER_BYTES} are "
+                         "written")
     for i, (shape, parameters) in enumerate(zip(network.topology.shapes, network.parameters, strict=True)):
         for name, array in parameters.arrays.items():
             packed = np.packbits(array, axis=None, bitorder="little") if name in shape.n_bits else None
@@ -74,14 +80,14 @@ def load(path: Path) -> Network:
     content = read_bounded(path, MAX_BYTES)
     try:
         arrays = _arrays(content)
-        topology, max_pixel = _header(_taken(arrays, "header", "bytes of the header", np.uint8).tobytes())
+        topology, max_pixel, origin = _header(_taken(arrays, "header", "bytes of the header", np.uint8).tobytes())
         parameters = tuple(_parameters(arrays, i, topology.names[i], shape) for i, shape in enumerate(topology.shapes))
         pixel_table = None
         if "codes" in arrays:
             pixel_table = _taken(arrays, "codes", "codes", np.int32).astype(np.int64)
         if arrays:
             raise ValueError(f"it holds {min(arrays)}, which no part of it uses")
-        return Network(topology, parameters, pixel_table, max_pixel)
+        return Network(topology, parameters, pixel_table, max_pixel, origin)
     except KeyError as error:
         raise ValueError(f"{path} is not a cbnn network: it lacks {error}") from error
     except ValueError as error:
@@ -138,8 +144,16 @@ def _taken(arrays: dict[str, NDArray], name: str, what: str, dtype: type) -> NDA
     return array
 
 
-def _header(header: bytes) -> tuple[Topology, int]:
-    """Topology and highest pixel."""
+class _Origin(msgspec.Struct, forbid_unknown_fields=True):
+    """`Origin` in a header."""
+
+    data: str
+    class_names: tuple[str, ...]
+    ranges: tuple[tuple[float, float], ...]
+
+
+def _header(header: bytes) -> tuple[Topology, int, Origin | None]:
+    """Topology, highest pixel and origin."""
     if len(header) > MAX_HEADER_BYTES:
         raise ValueError(f"its header is of {len(header)} bytes; at most {MAX_HEADER_BYTES} are read")
     fields = decode_json(header, dict[str, Any], "header")
@@ -151,7 +165,11 @@ def _header(header: bytes) -> tuple[Topology, int]:
     topology = fields["topology"]
     if not isinstance(topology, str):
         raise ValueError("its header does not hold text for the topology")
-    return Topology.parse(topology), fields["max_pixel"]
+    origin = None
+    if "origin" in fields:
+        kept = decode_json(json.dumps(fields["origin"]).encode(), _Origin, "origin")
+        origin = Origin(kept.data, kept.class_names, kept.ranges)
+    return Topology.parse(topology), fields["max_pixel"], origin
 
 
 def _parameters(arrays: dict[str, NDArray], i: int, node: str, shape: OperatorShape) -> Parameters:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cbnn.model.learn.batch_norm import BatchNorm, fold
-from cbnn.model.network import Network
+from cbnn.model.network import Network, Origin
 from cbnn.model.operators.matrix import MatrixParameters, MatrixShape
 from cbnn.model.operators.max_pool import PoolParameters, PoolShape
 from cbnn.model.operators.operator import Parameters
@@ -205,12 +205,12 @@ def encode_pixels(topology: Topology, values: Tensor) -> Tensor:
     return sum(count * bits for count, bits in zip(topology.tensor.slices, slices, strict=True))  # type: ignore
 
 
-def export(module: BinaryModule, max_pixel: int = 0) -> Network:
+def export(module: BinaryModule, max_pixel: int = 0, origin: Origin | None = None) -> Network:
     """Return the integer network that computes exactly what `module` does in eval mode.
 
     Parameters
     ----------
-    max_pixel : the highest pixel value of the data set that it was trained on, see `Network`
+    max_pixel, origin : of the data set that it was trained on, see `Network`
 
     Raises
     ------
@@ -231,4 +231,5 @@ def export(module: BinaryModule, max_pixel: int = 0) -> Network:
         elif isinstance(layer, ScoreLayer):
             offsets = layer.offset.detach().round().cpu().numpy().astype(np.int64)
             parameters[i] = MatrixParameters(layer.weights(), offsets=offsets)
-    return Network(topology, tuple(parameters[i] for i in range(len(topology.nodes))), max_pixel=max_pixel)
+    return Network(topology, tuple(parameters[i] for i in range(len(topology.nodes))), max_pixel=max_pixel,
+                   origin=origin)

@@ -20,7 +20,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from cbnn.model.compute import golden
-from cbnn.model.data import datasets
+from cbnn.model.data import datasets, own
 from cbnn.model.exchange import storage
 from cbnn.model.files import MAX_JSON_BYTES, Fraction, decode_json, read_bounded, write_atomically
 from cbnn.model.learn.training import Recipe, accuracy, train
@@ -31,6 +31,8 @@ from cbnn.model.topology import Topology
 VALIDATION = {"digits": 250}
 """Training images that are set apart to choose by."""
 DEFAULT_VALIDATION = 5000
+OWN_VALIDATION_PART = 5
+"""Of somebody's own data one of so many training images is set apart."""
 Progress = Callable[[float, int], None]
 """Called with the points done, the begun ones in part, and all of them."""
 
@@ -108,7 +110,10 @@ class Result(msgspec.Struct, frozen=True):
 
 def split(dataset: str, data: datasets.Data) -> tuple[NDArray, NDArray, NDArray, NDArray]:
     """Return images and labels to train by, and those to choose by."""
-    return datasets.validation_split(data.train_images, data.train_labels, VALIDATION.get(dataset, DEFAULT_VALIDATION))
+    n = VALIDATION.get(dataset, DEFAULT_VALIDATION)
+    if own.named(dataset):
+        n = len(data.train_images) // OWN_VALIDATION_PART
+    return datasets.validation_split(data.train_images, data.train_labels, n)
 
 
 def read_result(point: Point, folder: Path) -> Result | None:
@@ -200,7 +205,9 @@ def train_point(point: Point, folder: Path, data_dir: Path | None) -> None:
     module = train(point.topology, images, labels, point.recipe, progress, point.precision, teacher)
     seconds, test, digest = time.perf_counter() - start, None, ""
     if point.precision == "binary":
-        network, path = export(module, datasets.find(point.dataset).max_pixel), folder / f"{point.name}.npz"
+        origin = own.read(data_dir).origin if data_dir is not None and own.named(point.dataset) else None
+        network = export(module, datasets.find(point.dataset).max_pixel, origin)
+        path = folder / f"{point.name}.npz"
         storage.save(network, path)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         validation = golden.accuracy(network, validation_images, validation_labels)

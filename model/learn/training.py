@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cbnn.model.data import own
 from cbnn.model.learn.binary_module import BinaryModule, Precision, encode, encode_pixels, pixels
 from cbnn.model.topology import Topology
 
@@ -81,6 +82,15 @@ DEFAULTS = {
     "svhn": (VGG, Recipe(epochs=100, batch=100, learning_rate=0.005, shift=2)),
 }
 """Topology and recipe of every data set; those of Fashion-MNIST, CIFAR-10 and SVHN are not tried out in full."""
+
+
+def defaults(dataset: str) -> tuple[str, Recipe]:
+    """Return topology and recipe of a data set; of somebody's own by the size of its images."""
+    if (known := own.named(dataset)) is None:
+        return DEFAULTS[dataset]
+    smaller = min(known.in_shape[:2])
+    body = "32C3-MP2-64C3-MP2-128FC" if smaller >= 16 else "16C3-MP2-32C3-MP2-64FC" if smaller >= 8 else "128FC-64FC"
+    return f"{body}-{known.n_classes}FC", Recipe(epochs=50, batch=32, learning_rate=0.005)
 
 
 def device() -> torch.device:

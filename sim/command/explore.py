@@ -24,6 +24,7 @@ from cbnn.sim.command.options import (
     JsonOption,
     MhzOption,
     NetworkArgument,
+    OwnDataOption,
     SeedOption,
     SlicesOption,
     StallOption,
@@ -31,6 +32,8 @@ from cbnn.sim.command.options import (
     check_device,
     load_data,
     numbers,
+    own_data_is_there,
+    own_or_named,
     read_folding,
     read_levels,
     read_network,
@@ -57,25 +60,27 @@ MAX_POINTS = 100_000
 def cycles_command(
         network: NetworkArgument, folding: FoldingOption, slices: SlicesOption = None,
         input_width: BeatOption = None, whole_bytes: WholeBytesOption = False, dataset: DatasetOption = "",
-        data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
+        data_dir: DataDirOption = None, data: OwnDataOption = None, as_json: JsonOption = False) -> None:
     """Cycles per image and pruning level; of a trained network also what pruning costs in accuracy.
 
-    Accuracy is that of a data set's test split, without retraining, where the network takes digits,
-    or the set or its folder is named.
+    Accuracy is that of a data set's test split, without retraining, where the network takes digits
+    or its own data are there, or a set or its folder is named.
     """
     topology, trained = read_network(network)
-    if trained is None and (dataset or data_dir):
-        refuse(f"here: the topology {network} has no weights, and so no accuracy", "dataset", "data_dir")
+    if trained is None:
+        refuse(f"here: the topology {network} has no weights, and so no accuracy", "dataset", "data_dir", "data")
     levels = read_levels(slices, topology)
     folded = read_folding(folding, topology, input_width, whole_bytes)  # one for all levels
     note: dict[str, str] = {}
     accuracy = None
-    if trained is not None and (dataset or data_dir or takes_digits(topology)):
-        data, name = load_data(trained, dataset, data_dir)
-        note = {"dataset": name} | ({"note": data.note} if data.note else {})
+    named = bool(dataset or data_dir or data)
+    if trained is not None and (named or own_data_is_there(trained) or (
+            trained.origin is None and takes_digits(topology))):
+        examples, name = load_data(trained, *own_or_named(dataset, data_dir, data))
+        note = {"dataset": name} | ({"note": examples.note} if examples.note else {})
 
         def accuracy(pruned: Network) -> float:
-            return golden.accuracy(pruned, data.test_images, data.test_labels)
+            return golden.accuracy(pruned, examples.test_images, examples.test_labels)
 
     found = level_cycles(trained or topology, lambda pruned: at_level(folded, topology, pruned),
                          levels, accuracy)

@@ -13,7 +13,7 @@ from rich.table import Table
 from cbnn.model import files
 from cbnn.model.compute import golden
 from cbnn.model.compute.evaluation import Evaluation, evaluate
-from cbnn.model.data import datasets
+from cbnn.model.data import datasets, own
 from cbnn.model.exchange import storage
 from cbnn.model.learn.sensitivity import n_steps, sensitivity
 from cbnn.model.network import Network
@@ -27,12 +27,14 @@ from cbnn.sim.command.options import (
     JsonOption,
     ModelArgument,
     OutOption,
+    OwnDataOption,
     SeedOption,
     check_device,
     load_data,
     load_model,
     load_set,
     numbers,
+    own_or_named,
 )
 from cbnn.sim.command.screen import facts_tables, print_result, progress_bar, tell
 from cbnn.sim.command.verbs import next_step, option, refuse, verb
@@ -46,6 +48,7 @@ EpochsOption = Annotated[int | None, option("Passes over the images; else the da
 
 @verb("train", "cbnn train --dataset digits --slices 4,3 --out my.npz")
 def train(out: OutOption, dataset: TrainedOnOption = "digits", data_dir: DataDirOption = None,
+          data: OwnDataOption = None,
           layers: LayersOption = "",
           slices: Annotated[str, typer.Option(help="Slices kept, by number, the MSB first, as in 7,6,5 or 7..5; else "
                                                    "all.")] = "",
@@ -57,29 +60,31 @@ def train(out: OutOption, dataset: TrainedOnOption = "digits", data_dir: DataDir
     from cbnn.model.learn import binary_module, training  # PyTorch is an extra, and slow to import
 
     files.check_file(out)
+    dataset, data_dir = own_or_named(dataset, data_dir, data)
     known = datasets.find(dataset)
     layers, recipe = _recipe(dataset, layers, epochs, seed)
     kept = parse_slices(slices) if slices else tuple(range(known.input_bits - 1, -1, -1))
     full = Topology.parse(layers, known.in_shape, known.input_bits, kept, first_layer)  # type: ignore[arg-type]
     topology = full.scaled(width)
-    data = load_set(dataset, data_dir)
+    examples = load_set(dataset, data_dir)
     with progress_bar() as progress:
         def fit(what: Topology, name: str, **options: Any) -> Any:
             task = progress.add_task(f"{name}, epochs", total=recipe.epochs)
-            return training.train(what, data.train_images, data.train_labels, recipe,
+            return training.train(what, examples.train_images, examples.train_labels, recipe,
                                   lambda epoch, loss: progress.update(task, completed=epoch), **options)
 
         module = fit(topology, "network", teacher=fit(full, "teacher", precision="float") if teacher else None)
-    network = binary_module.export(module, known.max_pixel)
+    network = binary_module.export(module, known.max_pixel, own.read(data).origin if data is not None else None)
     storage.save(network, out)
-    print_result({"model": str(out), **_note(data), "kept_slices": list(topology.kept_slices),
-                  "accuracy": golden.accuracy(network, data.test_images, data.test_labels)}, as_json)
-    next_step("sensitivity", out, dataset=dataset)
+    print_result({"model": str(out), **_note(examples), "kept_slices": list(topology.kept_slices),
+                  "accuracy": golden.accuracy(network, examples.test_images, examples.test_labels)}, as_json)
+    next_step("sensitivity", out, dataset=None if data is not None else dataset)
 
 
 @verb("evaluate", "cbnn evaluate digits-5")
 def evaluate_command(
         model: ModelArgument, dataset: DatasetOption = "", data_dir: DataDirOption = None,
+        data: OwnDataOption = None,
         images_file: Annotated[Path | None, typer.Option(help="An .npy array (N, height, width, colours) of pixels "
                                                               "instead, of any size.")] = None,
         labels_file: Annotated[Path | None, typer.Option(help="An .npy array of their classes.")] = None,
@@ -90,7 +95,7 @@ def evaluate_command(
     if partial is not None:
         files.check_file(partial)
     network = load_model(model)
-    pixels, classes, note = _labelled(network, dataset, data_dir, images_file, labels_file)
+    pixels, classes, note = _labelled(network, dataset, data_dir, data, images_file, labels_file)
     # Compiles, where this is the first call on the machine.
     golden.scores(network, np.zeros((1, *network.topology.in_shape), np.uint8))
     seen: list[Evaluation] = []
@@ -139,12 +144,15 @@ def predict_command(model: ModelArgument,
     if slice_pictures is not None:
         for path in pictures.write_slices(pixels, network, slice_pictures):
             tell(path)
-    print_result({"image": str(image), "class": int(scores.argmax()), "scores": scores.tolist()}, as_json)
+    found = int(scores.argmax())
+    name = {"class_name": network.origin.class_names[found]} if network.origin is not None else {}
+    print_result({"image": str(image), "class": found, **name, "scores": scores.tolist()}, as_json)
     next_step("evaluate", model)
 
 
 @verb("sensitivity", "cbnn sensitivity digits-5 --plot slices.html")
 def sensitivity_command(model: ModelArgument, dataset: DatasetOption = "", data_dir: DataDirOption = None,
+                        data: OwnDataOption = None,
                         repetitions: Annotated[int, option("Random draws per slice.", 1, 1000)] = 5,
                         seed: SeedOption = 0,
                         plot: Annotated[Path | None, typer.Option(help="File for a plot, HTML.")] = None,
@@ -155,7 +163,7 @@ def sensitivity_command(model: ModelArgument, dataset: DatasetOption = "", data_
     if plot is not None:
         files.check_file(plot)
     network = load_model(model)
-    pixels, classes, note = _labelled(network, dataset, data_dir, None, None)
+    pixels, classes, note = _labelled(network, dataset, data_dir, data, None, None)
     with progress_bar() as progress:
         steps = progress.track(sensitivity(network, pixels, classes, repetitions, seed),
                                total=n_steps(network.topology), description="slices")
@@ -165,12 +173,14 @@ def sensitivity_command(model: ModelArgument, dataset: DatasetOption = "", data_
         files.write_atomically(plot, compaction.sensitivity_page(rows).encode())
     print_result(rows, as_json, *(f"{name}: {text}" for name, text in note.items()),
                  compaction.sensitivity_table(results))
-    next_step("compact", dataset=note["dataset"], out="compact")
+    own_data = data or (network.origin.data if network.origin is not None and not dataset else None)
+    next_step("compact", dataset=None if own_data else note["dataset"], data=own_data, out="compact")
 
 
 @verb("compact", "cbnn compact --dataset digits --max-drop 1 --out compact")
 def compact_command(
-        out: OutOption, dataset: TrainedOnOption = "digits", data_dir: DataDirOption = None, layers: LayersOption = "",
+        out: OutOption, dataset: TrainedOnOption = "digits", data_dir: DataDirOption = None,
+        data: OwnDataOption = None, layers: LayersOption = "",
         max_drop: Annotated[float, option("Accuracy that may be lost, in percentage points.", 0, 99)] = 1.0,
         widths: Annotated[str, typer.Option(help="Widths tried, as in 1,0.5,0.25; else 1 to 0.25.")] = "",
         teacher: TeacherOption = False, epochs: EpochsOption = None, device: DeviceOption = DEFAULT_DEVICE,
@@ -186,9 +196,10 @@ def compact_command(
 
     check_device(device)
     files.OwnFolder(out, ["points"]).check()
+    dataset, data_dir = own_or_named(dataset, data_dir, data)
     layers, recipe = _recipe(dataset, layers, epochs, seed)
     known, points = datasets.find(dataset), out / "points"
-    if not known.files:
+    if data is None and not known.files:
         refuse(f"here: the data set {dataset} comes with a library", "data_dir")
     full = baseline(dataset, layers, recipe, teacher)
     tried = compact.checked_widths(full.topology, max_drop,
@@ -204,27 +215,27 @@ def compact_command(
     compaction.write(found, facts, points, out)
     print_result(facts, as_json, *compaction.tables(facts))
     tell(f"report: {out / compaction.PAGE}")
-    next_step("evaluate", out / compaction.NETWORKS[1], dataset=dataset)
+    next_step("evaluate", out / compaction.NETWORKS[1], dataset=None if data is not None else dataset)
 
 
 def _recipe(dataset: str, layers: str, epochs: int | None, seed: int) -> tuple:
     """Topology and recipe of a data set, with what the user says otherwise."""
-    from cbnn.model.learn.training import DEFAULTS
+    from cbnn.model.learn.training import defaults
 
     datasets.find(dataset)
-    own, recipe = DEFAULTS[dataset]
-    return layers or own, replace(recipe, seed=seed, epochs=recipe.epochs if epochs is None else epochs)
+    usual, recipe = defaults(dataset)
+    return layers or usual, replace(recipe, seed=seed, epochs=recipe.epochs if epochs is None else epochs)
 
 
-def _labelled(network: Network, dataset: str, data_dir: Path | None, images_file: Path | None,
+def _labelled(network: Network, dataset: str, data_dir: Path | None, own_data: Path | None, images_file: Path | None,
               labels_file: Path | None) -> tuple[NDArray, NDArray, dict]:
     """Images and labels from files, which stay on disk, or of a test split; and what is special about them."""
     if (images_file is None) != (labels_file is None):
         raise ValueError("--images-file and --labels-file belong together; one of them is missing")
     if images_file is not None and labels_file is not None:
-        refuse("with --images-file, which holds the images", "dataset", "data_dir")
+        refuse("with --images-file, which holds the images", "dataset", "data_dir", "data")
         return files.read_array(images_file, in_place=True), files.read_array(labels_file), {}
-    data, name = load_data(network, dataset, data_dir)
+    data, name = load_data(network, *own_or_named(dataset, data_dir, own_data))
     return data.test_images, data.test_labels, {"dataset": name, **_note(data)}
 
 

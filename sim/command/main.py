@@ -36,6 +36,7 @@ from cbnn.sim.command.options import (
     ModelArgument,
     NetworkArgument,
     OutOption,
+    OwnDataOption,
     SeedOption,
     StallOption,
     WholeBytesOption,
@@ -43,6 +44,8 @@ from cbnn.sim.command.options import (
     complain,
     lay_out,
     load_data,
+    own_data_is_there,
+    own_or_named,
     read_folding,
     read_network,
 )
@@ -129,22 +132,23 @@ def generate_command(model: ModelArgument, folding: FoldingOption, out: OutOptio
                      control: Annotated[bool, typer.Option("--control", help="With registers for a host, over "
                                                            "AXI4-Lite: counters, cycles measured, reset.")] = False,
                      images_file: ImagesFileOption = None, dataset: DatasetOption = "",
-                     data_dir: DataDirOption = None) -> None:
+                     data_dir: DataDirOption = None, data: OwnDataOption = None) -> None:
     """Write Verilog, and all that a colleague needs to use it, to a folder: its README.md says what there is.
 
-    The folder's test bench plays up to 16 images: of a file or a data set where one is named, else
-    digits to a digits network, random pixels to any other.
+    The folder's test bench plays up to 16 images: of a file or a data set where one is named, or of
+    the network's own data where they are there, else digits to a digits network, random pixels to
+    any other.
     """
     out = Path(os.path.normpath(out))  # as it is written, and so as it is printed
     network, unit = lay_out(model, folding, input_width, whole_bytes, name)
     n_images = bench_images(unit)
     if images_file is not None:
-        refuse("here: the images are of a file", "dataset", "data_dir")
+        refuse("here: the images are of a file", "dataset", "data_dir", "data")
         plain = re.fullmatch(r"[\w .+-]{1,80}", images_file.name, re.ASCII)
         pixels, source = files.read_array(images_file)[:n_images], f"of {images_file.name if plain else 'a file'}"
-    elif given("dataset", "data_dir"):
-        data, known = load_data(network, dataset, data_dir)
-        pixels, source = data.test_images[:n_images], f"of the test split of {known}"
+    elif given("dataset", "data_dir", "data") or own_data_is_there(network):
+        examples, known = load_data(network, *own_or_named(dataset, data_dir, data))
+        pixels, source = examples.test_images[:n_images], f"of the test split of {known}"
     else:
         pixels = sample_images(network, n_images, 0)
         source = "handwritten digits of a test split" if takes_digits(network.topology) else "of random pixels"

@@ -11,7 +11,7 @@ from cbnn.hw.accelerator import Accelerator, accelerator
 from cbnn.hw.folding import Folding
 from cbnn.hw.layer_folding import MAX_FOLD
 from cbnn.hw.verilog_names import check_name
-from cbnn.model.data import datasets
+from cbnn.model.data import datasets, own
 from cbnn.model.exchange import storage
 from cbnn.model.exchange.shipped import shipped
 from cbnn.model.network import Network
@@ -58,6 +58,8 @@ DatasetOption = Annotated[str, typer.Option(
 DataDirOption = Annotated[Path | None, typer.Option(
     help=f"Folder that holds the data set's original files; else {datasets.VARIABLE} names it, "
          "else they are downloaded.")]
+OwnDataOption = Annotated[Path | None, typer.Option(
+    "--data", help="Data of your own instead: a folder with a folder of pictures per class, an .npz or a .csv.")]
 ImagesFileOption = Annotated[Path | None, typer.Option(
     help="An .npy array (N, height, width, colours) of pixels.")]
 SlicesOption = Annotated[list[str] | None, typer.Option(
@@ -138,14 +140,34 @@ def check_pixels(topology: Topology, n_images: int) -> None:
                          f"{MAX_PIXELS // (height * width * colours)} are supported")
 
 
+def own_or_named(dataset: str, data_dir: Path | None, data: Path | None) -> tuple[str, Path | None]:
+    """Return the name of the data set that the options give, and its folder."""
+    if data is None:
+        return dataset, data_dir
+    refuse("with --data, which holds the images", "dataset", "data_dir")
+    return own.read(data).name, data
+
+
+def own_data_is_there(network: Network | None) -> bool:
+    """Whether a network was trained on somebody's own data, which are still where they were."""
+    return network is not None and network.origin is not None and Path(network.origin.data).exists()
+
+
 def load_data(network: Network, dataset: str, data_dir: Path | None) -> tuple[datasets.Data, str]:
-    """Load a data set, where none is named the first that suits the network, and tell its name."""
+    """Load a data set, where none is named that of the network, or the first that suits it, and tell its name."""
+    if not dataset and network.origin is not None:
+        if not own_data_is_there(network):
+            raise ValueError(f"the network was trained on {network.origin.data}, which is not there; --data or "
+                             "--dataset name other data")
+        dataset, data_dir = own_or_named("", None, Path(network.origin.data))
     wanted = network.topology.in_shape, network.pixel_bits
     suit = [name for name, known in datasets.DATASETS.items()
             if (known.in_shape, known.input_bits) == wanted]
     takes = f"the network takes images of {'x'.join(map(str, wanted[0]))} and {wanted[1]} bits"
     if dataset:
-        datasets.find(dataset)
+        known = datasets.find(dataset)
+        if own.named(dataset) and (known.in_shape, known.input_bits) == wanted:
+            suit = [dataset]
     if not suit:
         raise ValueError(f"{takes}, which no data set has")
     if dataset and dataset not in suit:
@@ -155,7 +177,7 @@ def load_data(network: Network, dataset: str, data_dir: Path | None) -> tuple[da
 
 def load_set(dataset: str, data_dir: Path | None) -> datasets.Data:
     """Load a data set by its name; a folder is refused where the set has no files."""
-    if not datasets.find(dataset).files:
+    if not own.named(dataset) and not datasets.find(dataset).files:
         refuse(f"here: the data set {dataset} comes with a library", "data_dir")
     return datasets.load(dataset, data_dir)
 
