@@ -3,6 +3,7 @@ EXAMPLES ?= 200
 MUTATIONS ?= 10000
 KILLS ?= 40
 FRAMES ?= 1000
+BOARD_IMAGES ?= 100
 .PHONY: setup setup-test setup-bench demo test test-slow test-long bench-rtl bench-dataflow bench-golden lint clean
 
 setup:
@@ -25,10 +26,11 @@ test-slow: setup-test
 	.venv/bin/python -m pytest -n auto --dist worksteal -m slow
 
 # EXAMPLES random networks through the RTL, about three seconds each; MUTATIONS of every kind of file; KILLS of commands;
-# FRAMES disturbed on a board's serial line.
+# FRAMES disturbed on a board's serial line; BOARD_IMAGES through the pin of its netlist.
 test-long: setup-test
 	CBNN_EXAMPLES=$(EXAMPLES) CBNN_MUTATIONS=$(MUTATIONS) CBNN_KILLS=$(KILLS) CBNN_FRAMES=$(FRAMES) \
-		.venv/bin/python -m pytest -n auto --dist worksteal tests/system tests/hw/boards
+		CBNN_BOARD_IMAGES=$(BOARD_IMAGES) \
+		.venv/bin/python -m pytest -n auto --dist worksteal tests/system tests/hw/boards tests/sim/board
 
 # Networks of others' sizes on the RTL: cycles, scores, LUTs, clock; about an hour.
 bench-rtl: setup-bench

@@ -1,6 +1,7 @@
 """Boards in simulation: their netlists of vendor cells give classes and cycles through the serial pin."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,8 @@ from cbnn.sim.synth.synthesis import run_tool
 TOPOLOGY = Topology.parse("4x4x1u3-6C3-64FC-10FC")
 NETWORK = random_network(TOPOLOGY, 4)
 FOLDING = "(2,3)(2,6)(1,4)"
-MHZ, BAUD, DIVIDER, N_IMAGES = 24.0, 6_000_000, 4, 100
+MHZ, BAUD, DIVIDER = 24.0, 6_000_000, 4
+N_IMAGES = int(os.environ.get("CBNN_BOARD_IMAGES", "10"))
 
 
 def unit_of():
@@ -40,7 +42,7 @@ def random_images(n):
 
 
 @pytest.mark.parametrize("board", ["icebreaker", "ulx3s-25f"])
-@pytest.mark.slow(60)
+@pytest.mark.slow(20)
 def test_netlist_gives_classes_and_cycles_of_many_images(tmp_path, board):
     known, unit, images = BOARDS[board], unit_of(), random_images(N_IMAGES)
     files, _ = write_serial(unit, DIVIDER, tmp_path)
