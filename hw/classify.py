@@ -71,8 +71,8 @@ class Classify(Kernel):
     @property
     def layout(self) -> dict[str, int]:
         """What a host needs to know to read a beat; widths in bits."""
-        return {"tdata_bits": self.m_axis.width, "scores": self.pe, "score_bits": self.lane,
-                "class_bits": self.class_lane, "beats": self.m_axis.beats}
+        return {"tdata_bits": self.m_axis.bus_width, "used_bits": self.m_axis.width, "scores": self.pe,
+                "score_bits": self.lane, "class_bits": self.class_lane, "beats": self.m_axis.beats}
 
     def encoded(self, scores: NDArray[np.int64]) -> list[int]:
         """Return every beat of every image, from scores (N, classes)."""
@@ -86,7 +86,7 @@ class Classify(Kernel):
 
     def classes(self, beats: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Return the class of every image, (N,), from its last beat as bytes, (N, bytes), the lowest first."""
-        lane = beats[:, self.pe * self.lane // 8 :].astype(np.int64)
+        lane = beats[:, self.pe * self.lane // 8 : self.m_axis.width // 8].astype(np.int64)
         return (lane << (8 * np.arange(lane.shape[1]))).sum(axis=1)
 
     def hardware(self, clk, rst, s_axis, m_axis):

@@ -56,8 +56,8 @@ def control_text(accelerator: Accelerator, table: Sequence[Register], entry: str
     entry : name of the link after the frame guard
     """
     meter, control = control_parts(accelerator, table)
-    layout, measured = accelerator.classify.layout, [row for row in table if row.source]
-    high, low = layout["tdata_bits"] - 1, layout["tdata_bits"] - layout["class_bits"]
+    result_width, measured = accelerator.m_axis.width, [row for row in table if row.source]
+    high, low = result_width - 1, result_width - accelerator.classify.class_lane
     return [
         "", *(f"wire {f'[{row.bits - 1}:0] ' if row.bits > 1 else ''}{row.source};" for row in measured),
         "", f"{meter.name} u_meter (", "    .clk(aclk), .rst(rst),",

@@ -74,6 +74,14 @@ class Port(NamedTuple):
     width: int
     beats: int
 
+    @property
+    def bus_width(self) -> int:
+        """Bits of `tdata` where it enters or leaves the top module: the next of 8, 16, 32, 64, and so on.
+
+        DMA engines, FIFOs and interconnects have such widths. The beat is in the low bits.
+        """
+        return max(8, 1 << (self.width - 1).bit_length())
+
 
 class Link(NamedTuple):
     """An edge: what leaves a port of one kernel enters one of another; `OUTSIDE` stands for what is around them."""

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from cbnn.hw.accelerator import Accelerator
 from cbnn.hw.boards.shell import Shell
-from cbnn.hw.verilog import FILE_LIST, padded, write_modules, write_verilog
+from cbnn.hw.verilog import FILE_LIST, write_modules, write_verilog
 
 
 def shell_of(accelerator: Accelerator, divider: int) -> Shell:
     """Return the shell that suits an accelerator, for a line of `divider` clock cycles per bit."""
-    return Shell(f"{accelerator.name}_shell", accelerator.input_beats, padded(accelerator.folding.input_width) // 8,
+    return Shell(f"{accelerator.name}_shell", accelerator.input_beats, (accelerator.s_axis.width + 7) // 8,
                  accelerator.m_axis.width, accelerator.classify.class_lane, divider)
 
 
@@ -27,7 +27,9 @@ def write_serial(accelerator: Accelerator, divider: int, folder: Path) -> tuple[
 
 def serial_top(accelerator: Accelerator, shell: Shell) -> str:
     """Verilog of the module that joins the two."""
-    name, width, result = accelerator.name, 8 * shell.beat_bytes, shell.result_bits
+    name, sent, result = accelerator.name, 8 * shell.beat_bytes, shell.result_bits
+    s_bus, m_bus = accelerator.s_axis.bus_width, accelerator.m_axis.bus_width
+    above = f"assign s_axis_tdata[{s_bus - 1}:{sent}] = 0;\n" if s_bus > sent else ""
     return f"""// {name} on a serial line, 8N1, {shell.divider} cycles of clk per bit. One frame in, one frame out.
 
 `timescale 1ns/10ps
@@ -39,16 +41,16 @@ module {name}_serial (
     output wire tx
 );
 
-wire [{width - 1}:0] s_axis_tdata;
+wire [{s_bus - 1}:0] s_axis_tdata;
 wire s_axis_tvalid, s_axis_tready, s_axis_tlast;
-wire [{result - 1}:0] m_axis_tdata;
+wire [{m_bus - 1}:0] m_axis_tdata;
 wire m_axis_tvalid, m_axis_tready, m_axis_tlast;
-
+{above}
 {shell.name} u_shell (
     .clk(clk), .rst(!rst_n), .rx(rx), .tx(tx),
-    .to_play_tdata(s_axis_tdata), .to_play_tvalid(s_axis_tvalid), .to_play_tready(s_axis_tready),
+    .to_play_tdata(s_axis_tdata[{sent - 1}:0]), .to_play_tvalid(s_axis_tvalid), .to_play_tready(s_axis_tready),
     .to_play_tlast(s_axis_tlast),
-    .result_tdata(m_axis_tdata), .result_tvalid(m_axis_tvalid), .result_tready(m_axis_tready),
+    .result_tdata(m_axis_tdata[{result - 1}:0]), .result_tvalid(m_axis_tvalid), .result_tready(m_axis_tready),
     .result_tlast(m_axis_tlast)
 );
 

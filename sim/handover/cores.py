@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 from cbnn.hw.accelerator import Accelerator
 from cbnn.hw.frame_guard import ERROR_BITS
 from cbnn.hw.registers import ADDRESS_BITS, DATA_BITS, Access, Register
-from cbnn.hw.verilog import padded, top_module
+from cbnn.hw.verilog import top_module
 from cbnn.sim.handover.host import template
 
 VENDOR, LIBRARY, VERSION = "cbnn", "generated", "1.0"
@@ -91,7 +91,7 @@ def litex(accelerator: Accelerator, table: Sequence[Register] = ()) -> str:
     return template("litex.py.in", {
         "name": accelerator.name,
         "topology": str(accelerator.topology),
-        "in_bits": padded(accelerator.folding.input_width), "out_bits": accelerator.m_axis.width,
+        "in_bits": accelerator.s_axis.bus_width, "out_bits": accelerator.m_axis.bus_width,
         "error_bits": ERROR_BITS,
         "import_bus": "from litex.soc.interconnect.axi import AXILiteInterface\n" if table else "",
         "make_bus": f"\n        self.bus = bus = AXILiteInterface({DATA_BITS}, {ADDRESS_BITS})" if table else "",

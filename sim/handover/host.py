@@ -11,7 +11,6 @@ from typing import Any
 from cbnn.hw.accelerator import Accelerator
 from cbnn.hw.folding import takes_pixels
 from cbnn.hw.input_stream import slices_on_bus, slices_together
-from cbnn.hw.verilog import padded
 
 
 def constants(accelerator: Accelerator) -> dict[str, Any]:
@@ -26,9 +25,9 @@ def constants(accelerator: Accelerator) -> dict[str, Any]:
         "height": height, "width": width, "colours": colours,
         "max_pixel": network.n_pixel_values - 1, "table": None if table is None else table.tolist(),
         "slices": list(slices), "together": slices_together(accelerator), "by_pixel": takes_pixels(topology),
-        "beats": accelerator.input_beats, "beat_bits": accelerator.folding.input_width,
-        "beat_bytes": padded(accelerator.folding.input_width) // 8,
-        "result_beats": accelerator.m_axis.beats, "result_bytes": accelerator.m_axis.width // 8,
+        "beats": accelerator.input_beats, "beat_bits": accelerator.s_axis.width,
+        "beat_bytes": accelerator.s_axis.bus_width // 8,
+        "result_beats": accelerator.m_axis.beats, "result_bytes": accelerator.m_axis.bus_width // 8,
         "scores_per_beat": layout.pe, "score_bytes": layout.lane // 8, "class_bytes": layout.class_lane // 8,
         "n_classes": layout.n_classes,
     }

@@ -8,7 +8,7 @@ from cbnn.hw.frame_guard import ERROR_BITS
 from cbnn.hw.input_stream import input_order
 from cbnn.hw.mvtu.rom import MEM_FOLDER
 from cbnn.hw.registers import Register, markdown_table
-from cbnn.hw.verilog import padded
+from cbnn.hw.stream import Port
 from cbnn.model.network import Network
 from cbnn.sim.handover.cores import top_ports
 from cbnn.sim.handover.diagram import count, short_name
@@ -42,12 +42,13 @@ def readme(network: Network, accelerator: Accelerator, vectors: Vectors, source:
                            f"{PORTS.get(port.name, '')} |" for port in top_ports(accelerator, table)),
         "registers": template("registers.md.in", {"table": markdown_table(table), "NAME": accelerator.name})
                      if table else "",
-        "beats": count(accelerator.input_beats, "beat"), "beat_bits": count(accelerator.folding.input_width, "bit"),
+        "beats": count(accelerator.input_beats, "beat"), "beat_bits": count(accelerator.s_axis.width, "bit"),
         "n_beats": accelerator.input_beats, "beat_bytes": known["beat_bytes"],
         "image_bytes": count(accelerator.input_beats * known["beat_bytes"], "byte"),
         "n_result_beats": accelerator.m_axis.beats, "result_beat_bytes": known["result_bytes"],
         "result_bytes": count(accelerator.m_axis.beats * known["result_bytes"], "byte"),
-        "unused": unused(accelerator), "order": input_order(accelerator),
+        "unused": above("s_axis", accelerator.s_axis, "not looked at"),
+        "zeros": above("m_axis", accelerator.m_axis, "0"), "order": input_order(accelerator),
         "result_beats": count(accelerator.m_axis.beats, "beat"), "result_bits": count(accelerator.m_axis.width, "bit"),
         "lanes": lanes(accelerator), "image": worked_image(vectors),
         "error_bits": ERROR_BITS, "latency": f"{vectors.latency_cycles:,}", "interval": f"{vectors.interval_cycles:,}",
@@ -74,10 +75,13 @@ PORTS = {
 """What ports of the top module are for, beyond what AXI says."""
 
 
-def unused(accelerator: Accelerator) -> str:
-    """Say which bits of a beat hold nothing."""
-    width = accelerator.folding.input_width
-    return f" Bits {width} to {padded(width) - 1} of `s_axis_tdata` are not looked at." if width % 8 else ""
+def above(name: str, port: Port, what: str) -> str:
+    """Say what the bits of the bus above a beat are, where there are any."""
+    width, left = port.width, port.bus_width - 1
+    if left < width:
+        return ""
+    return f" Bits {width} to {left} of `{name}_tdata` are {what}." if left > width else \
+        f" Bit {left} of `{name}_tdata` is {what}."
 
 
 def lanes(accelerator: Accelerator) -> str:

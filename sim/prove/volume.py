@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from cbnn.hw.accelerator import Accelerator
 from cbnn.hw.input_stream import input_beats
-from cbnn.hw.verilog import generate, padded
+from cbnn.hw.stream import Port
+from cbnn.hw.verilog import generate
 from cbnn.model.compute import golden
 from cbnn.model.network import Network
 from cbnn.model.processes import scratch_folder, started
@@ -99,7 +100,7 @@ def stream(network: Network, accelerator: Accelerator, images: NDArray, *, traff
     if not len(images):
         raise ValueError("0 images given; at least 1 is needed")
     check_verilator()
-    expected = _as_bytes(accelerator.classify.encoded(golden.scores(network, images)), accelerator.m_axis.width)
+    expected = _as_bytes(accelerator.classify.encoded(golden.scores(network, images)), accelerator.m_axis)
     started = time.monotonic()
     with nullcontext(executable) if executable else compiled(accelerator) as program:
         build_seconds = time.monotonic() - started
@@ -156,9 +157,9 @@ def _control(accelerator: Accelerator) -> str:
     return "\n".join(["`verilator_config", *lines, ""])
 
 
-def _as_bytes(beats: list[int], width: int) -> NDArray[np.uint8]:
-    """Beats of `width` bits as bytes, shape (beats, bytes), the lowest first."""
-    n_bytes = padded(width) // 8
+def _as_bytes(beats: list[int], port: Port) -> NDArray[np.uint8]:
+    """Beats as bytes of the bus, shape (beats, bytes), the lowest first."""
+    n_bytes = port.bus_width // 8
     return np.frombuffer(b"".join(beat.to_bytes(n_bytes, "little") for beat in beats), np.uint8).reshape(-1, n_bytes)
 
 
@@ -166,7 +167,7 @@ def _write_input(folder: Path, accelerator: Accelerator, images: NDArray) -> Non
     with (folder / "input.bin").open("wb") as file:
         for i in range(0, len(images), BATCH):
             beats = input_beats(accelerator, images[i : i + BATCH])
-            file.write(_as_bytes(beats, accelerator.s_axis.width).tobytes())
+            file.write(_as_bytes(beats, accelerator.s_axis).tobytes())
 
 
 def _write_draws(folder: Path, seed: int) -> None:
@@ -180,7 +181,7 @@ def _play(program: Path, accelerator: Accelerator, n_images: int, numbers: list[
     """Run the bench; return its cycles, the breaches of the protocol and the bad frames counted."""
     first, last = accelerator.s_axis, accelerator.m_axis
     n_in, n_out = n_images * first.beats, n_images * last.beats
-    words = [padded(first.width) // 8, padded(last.width) // 8, n_in, first.beats, n_out, *numbers]
+    words = [first.bus_width // 8, last.bus_width // 8, n_in, first.beats, n_out, *numbers]
     line = ""
     progress(0, n_images)
     with started([str(program), *map(str, words)], cwd=program.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -203,7 +204,7 @@ def _read_output(folder: Path, accelerator: Accelerator, n_images: int) -> NDArr
     """Beats out, shape (N, beats per image), with fields `cycle`, `last`, `user` and `data`."""
     last = accelerator.m_axis
     record = np.dtype([("cycle", "<u8"), ("last", "u1"), ("user", "u1"),
-                       ("data", "u1", (padded(last.width) // 8,))])
+                       ("data", "u1", (last.bus_width // 8,))])
     return np.fromfile(folder / "output.bin", record).reshape(n_images, last.beats)
 
 

