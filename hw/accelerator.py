@@ -77,7 +77,7 @@ class Accelerator:
 
     @property
     def classify(self) -> Classify:
-        """What gives scores and class."""
+        """What gives scores and class, or the class only."""
         return next(kernel for kernel in self.kernels if isinstance(kernel, Classify))
 
     @property
@@ -130,8 +130,13 @@ class Accelerator:
         return sum(kernel.block_rams for kernel in self.kernels)
 
 
-def accelerator(network: Network | Topology, folding: Folding, name: str = "accelerator") -> Accelerator:
+def accelerator(network: Network | Topology, folding: Folding, name: str = "accelerator", *,
+                class_only: bool = False) -> Accelerator:
     """Lay a network out on hardware; of a bare topology only cycles and sizes can be asked.
+
+    Parameters
+    ----------
+    class_only : whether `m_axis` gives the class in one beat, and no scores
 
     Raises
     ------
@@ -169,7 +174,7 @@ def accelerator(network: Network | Topology, folding: Folding, name: str = "acce
             made.insert(0, taking)  # anything else keeps what it takes in a memory of its own
         ends[i] = join(ends[source], made)
     scores = ends[len(topology.nodes) - 1]
-    tail = tail_kernels(f"{name}_%s", topology.shapes[-1], parameters[-1], kernels[scores])
+    tail = tail_kernels(f"{name}_%s", topology.shapes[-1], parameters[-1], kernels[scores], class_only)
     links.append(Link(join(scores, tail), OUTSIDE))
     return Accelerator(name, topology, folding, tuple(kernels), tuple(links),
                        None if isinstance(network, Topology) else network)

@@ -3,7 +3,7 @@
     convolution   [width converter] -> sliding window -> [width converter] -> buffer -> MVTU
     dense layer   [width converter] -> buffer -> MVTU
     max pool      max pool
-    last          scores and class -> register slice
+    last          scores and class, or class only -> register slice
 
 The buffer is a FIFO, or, where the matrix unit takes every vector several times, a replay buffer.
 After a pool that gives wider beats than are taken, a FIFO holds its bursts.
@@ -135,12 +135,13 @@ BUILDERS: dict[type[Operator], Callable[[str, OperatorShape, Parameters | None, 
 """What makes the kernels of every kind of operator."""
 
 
-def tail_kernels(name: str, shape: OperatorShape, parameters: Parameters | None, before: Kernel) -> list[Kernel]:
+def tail_kernels(name: str, shape: OperatorShape, parameters: Parameters | None, before: Kernel,
+                 class_only: bool = False) -> list[Kernel]:
     """Return the kernels after the last matrix unit, `before`, which gives scores."""
     assert isinstance(shape, MatrixShape)
     assert isinstance(before, Mvtu)
     low, high = _score_range(shape, parameters)
-    classify = Classify(name % "classify", before.pe, low, high, shape.mh)
+    classify = Classify(name % "classify", before.pe, low, high, shape.mh, class_only)
     return [classify, RegisterSlice(name % "output", classify.m_axis.width, classify.m_axis.beats)]
 
 

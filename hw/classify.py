@@ -22,29 +22,40 @@ def lane_width(low: int, high: int) -> int:
 
 @dataclass(frozen=True)
 class Classify(Kernel):
-    """Scores and the class.
+    """Scores and the class, or the class only.
 
     What enters: scores, `pe` per beat, class 0 first, of `width` bits each and lifted by half their range, so that
     none is negative. What leaves, per beat: `pe` scores, two's complement, each in a lane of whole bytes; above them,
     also in whole bytes, the class whose score is the highest so far (of equal scores the first), which in the last
     beat is the class of the image.
 
+    Of class only a beat leaves per image, in the cycle in which the last of the others would: the class, in whole
+    bytes.
+
     Attributes
     ----------
     low, high : bounds of the scores
+    class_only : whether no scores leave
     """
 
     pe: int
     low: int
     high: int
     n_classes: int
+    class_only: bool = False
 
     LUT_CONSTANTS = (1.29, 1.9, 6.9)
     width = property(lambda self: signed_width(self.low, self.high))
     lane = property(lambda self: lane_width(self.low, self.high))
     class_lane = property(lambda self: lane_width(0, self.n_classes - 1))
     inputs = property(lambda self: (Port(self.pe * self.width, self.n_classes // self.pe),))
-    outputs = property(lambda self: (Port(self.pe * self.lane + self.class_lane, self.n_classes // self.pe),))
+    outputs = property(lambda self: (Port(self.n_scores * self.lane + self.class_lane,
+                                          1 if self.class_only else self.s_axis.beats),))
+
+    @property
+    def n_scores(self) -> int:
+        """Scores in a beat that leaves."""
+        return 0 if self.class_only else self.pe
 
     @property
     def levels(self) -> int:
@@ -63,19 +74,25 @@ class Classify(Kernel):
 
     @property
     def lut_terms(self) -> tuple[float, ...]:
-        """A delay of the scores; comparators with their multiplexers; control."""
-        return self.pe * self.width, (self.pe - 1) * self.width, 1
+        """The best score, and a delay of all where they leave; comparators with their multiplexers; control."""
+        return (1 if self.class_only else self.pe) * self.width, (self.pe - 1) * self.width, 1
 
-    schedule = property(lambda self: Schedule(Schedule.Kind.EACH, (self.levels + 2,), (1,)))
+    @property
+    def schedule(self) -> Schedule:
+        """A beat leaves for every one that enters; of class only for the last of an image."""
+        table = (0,) * (self.s_axis.beats - 1) + (1,) if self.class_only else (1,)
+        return Schedule(Schedule.Kind.EACH, (self.levels + 2,), table)
 
     @property
     def layout(self) -> dict[str, int]:
         """What a host needs to know to read a beat; widths in bits."""
-        return {"tdata_bits": self.m_axis.bus_width, "used_bits": self.m_axis.width, "scores": self.pe,
+        return {"tdata_bits": self.m_axis.bus_width, "used_bits": self.m_axis.width, "scores": self.n_scores,
                 "score_bits": self.lane, "class_bits": self.class_lane, "beats": self.m_axis.beats}
 
     def encoded(self, scores: NDArray[np.int64]) -> list[int]:
         """Return every beat of every image, from scores (N, classes)."""
+        if self.class_only:
+            return scores.argmax(axis=1).tolist()
         beats: list[int] = []
         for row in scores:
             for i in range(0, len(row), self.pe):
@@ -86,12 +103,12 @@ class Classify(Kernel):
 
     def classes(self, beats: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Return the class of every image, (N,), from its last beat as bytes, (N, bytes), the lowest first."""
-        lane = beats[:, self.pe * self.lane // 8 : self.m_axis.width // 8].astype(np.int64)
+        lane = beats[:, self.n_scores * self.lane // 8 : self.m_axis.width // 8].astype(np.int64)
         return (lane << (8 * np.arange(lane.shape[1]))).sum(axis=1)
 
     def hardware(self, clk, rst, s_axis, m_axis):
         """Return the block."""
-        return classify(clk, rst, s_axis, m_axis, self)
+        return (give_class if self.class_only else classify)(clk, rst, s_axis, m_axis, self)
 
 
 @block
@@ -148,6 +165,55 @@ def classify(clk, rst, s_axis, m_axis, unit):
                     m_axis.tdata.next[i * lane + i_bit] = lanes[i][i_bit]
             for i_bit in range(class_lane):
                 m_axis.tdata.next[pe * lane + i_bit] = class_[i_bit]
+
+    return instances()
+
+
+@block
+def give_class(clk, rst, s_axis, m_axis, unit):
+    """Class: that of the highest score, of equal scores the first.
+
+    Scores come lifted by half their range, so that they compare as unsigned numbers. One beat per
+    cycle, and one per image out. Four classes, two scores per beat (a dot is no beat):
+
+        in     3,7  9,2   .    .    .
+        class   .    .    .    .    2
+    """
+    levels = unit.levels
+    advance = Signal(bool(0))
+    scores = Signal(intbv(0)[unit.pe * unit.width :])
+    beat_best = Signal(intbv(0)[unit.width :])
+    beat_index = Signal(intbv(0)[max(1, levels) :])
+    class_ = Signal(intbv(0)[unit.class_lane :])
+    flags = Signal(intbv(0)[2:])
+    last, valid = flags(0), flags(1)
+
+    handshaking = advance_when_free(m_axis, advance)
+
+    @always_comb
+    def accept():
+        s_axis.tready.next = advance
+
+    @always(clk.posedge)
+    def take():
+        if advance:
+            scores.next = s_axis.tdata
+
+    # Flags wait for the best of their beat, a cycle per level, and for the register that takes scores.
+    comparing = find_best(clk, advance, scores, (beat_best, beat_index), unit)
+    delaying = delay(clk, rst, advance, ConcatSignal(s_axis.tvalid, s_axis.tlast), flags, levels + 1)
+    keeping = keep_best(clk, rst, advance, (valid, last), (beat_best, beat_index), class_, unit)
+
+    @always_seq(clk.posedge, reset=rst)
+    def finish():
+        if advance:
+            m_axis.tvalid.next = valid and last
+
+    @always(clk.posedge)
+    def assemble():
+        if advance:
+            m_axis.tlast.next = last
+            m_axis.tdata.next = class_
 
     return instances()
 

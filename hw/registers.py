@@ -87,7 +87,7 @@ def registers(accelerator: Accelerator, predicted: Mapping[str, float]) -> tuple
         ("image_width", width, "Columns of an image."),
         ("image_colours", colours, "Colours of a pixel."),
         ("input_bits", topology.input_bits, "Bits of a colour, pruned ones included."),
-        ("classes", accelerator.classify.n_classes, "Classes, of which a result has a score each."),
+        ("classes", accelerator.classify.n_classes, "Classes that the network tells apart."),
         ("input_beats", accelerator.input_beats, "Beats of s_axis per image."),
         ("output_beats", accelerator.m_axis.beats, "Beats of m_axis per image."),
         ("predicted_interval", int(predicted["interval_cycles"]), "What interval should be in the long run."),

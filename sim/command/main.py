@@ -61,6 +61,7 @@ from cbnn.sim.synth import place, synthesis
 
 MAX_ICARUS_S = 120
 """Seconds on Icarus above which another way is named."""
+OUTPUTS = ("scores", "class")
 assert explore  # their verbs are part of the command
 assert learn
 assert exchange
@@ -129,6 +130,8 @@ def _print_report(folder: Path, as_json: bool) -> None:
 def generate_command(model: ModelArgument, folding: FoldingOption, out: OutOption, input_width: BeatOption = None,
                      whole_bytes: WholeBytesOption = False,
                      name: Annotated[str, typer.Option(help="Name of the top module.")] = "accelerator",
+                     output: Annotated[str, typer.Option(help="What leaves for an image: scores, with the class, or "
+                                                         "class, which is one beat of it only.")] = "scores",
                      control: Annotated[bool, typer.Option("--control", help="With registers for a host, over "
                                                            "AXI4-Lite: counters, cycles measured, reset.")] = False,
                      images_file: ImagesFileOption = None, dataset: DatasetOption = "",
@@ -140,7 +143,9 @@ def generate_command(model: ModelArgument, folding: FoldingOption, out: OutOptio
     any other.
     """
     out = Path(os.path.normpath(out))  # as it is written, and so as it is printed
-    network, unit = lay_out(model, folding, input_width, whole_bytes, name)
+    if output not in OUTPUTS:
+        raise ValueError(f"output {output!r} is not known; it can be {' or '.join(OUTPUTS)}")
+    network, unit = lay_out(model, folding, input_width, whole_bytes, name, class_only=output == "class")
     n_images = bench_images(unit)
     if images_file is not None:
         refuse("here: the images are of a file", "dataset", "data_dir", "data")

@@ -4,6 +4,7 @@ import re
 from html import escape
 
 from cbnn.hw.accelerator import Accelerator
+from cbnn.hw.classify import Classify
 from cbnn.hw.frame_guard import FrameGuard
 from cbnn.hw.mvtu.mvtu import Mvtu
 from cbnn.hw.result_marks import ResultMarks
@@ -77,7 +78,7 @@ def _given(part: FrameGuard | Kernel | ResultMarks, accelerator: Accelerator) ->
 
 def _box(accelerator: Accelerator, part: FrameGuard | Kernel | ResultMarks, x: int, y: int) -> list[str]:
     styles = ["matrix"] if isinstance(part, Mvtu) else []
-    lines = [KINDS[type(part).__name__]]
+    lines = ["class only" if isinstance(part, Classify) and part.class_only else KINDS[type(part).__name__]]
     if isinstance(part, Mvtu):
         lines[0] += f", PE {part.pe}, SIMD {part.simd}"
     if isinstance(part, Kernel):

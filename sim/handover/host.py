@@ -28,7 +28,7 @@ def constants(accelerator: Accelerator) -> dict[str, Any]:
         "beats": accelerator.input_beats, "beat_bits": accelerator.s_axis.width,
         "beat_bytes": accelerator.s_axis.bus_width // 8,
         "result_beats": accelerator.m_axis.beats, "result_bytes": accelerator.m_axis.bus_width // 8,
-        "scores_per_beat": layout.pe, "score_bytes": layout.lane // 8, "class_bytes": layout.class_lane // 8,
+        "scores_per_beat": layout.n_scores, "score_bytes": layout.lane // 8, "class_bytes": layout.class_lane // 8,
         "n_classes": layout.n_classes,
     }
 
@@ -46,6 +46,7 @@ def c_packer(accelerator: Accelerator) -> str:
     known |= {"slice_list": ", ".join(map(str, known["slices"])), "n_slices": len(known["slices"]),
               "by_pixel": int(known["by_pixel"]), "pixel_type": "uint16_t" if known["max_pixel"] > 255 else "uint8_t",
               "table_list": ", ".join(map(str, table or [0])), "looked_up": "table[value]" if table else "value"}
+    known["score_function"] = template("pack_score.h.in", known) if accelerator.classify.n_scores else ""
     return template("pack.h.in", known)
 
 

@@ -33,7 +33,9 @@ def readme(network: Network, accelerator: Accelerator, vectors: Vectors, source:
         "name": accelerator.name, "topology": topology, "folding": accelerator.folding,
         "generator": f"cbnn {version('cbnn')}",
         "height": height, "width": width, "colours": count(colours, "colour"), "n_colours": colours,
-        "classes": layout.n_classes, "NAME": accelerator.name.upper(),
+        "gives": f"the class, one of {layout.n_classes}" if layout.class_only else
+                 f"{layout.n_classes} scores and a class",
+        "n_scores": 0 if layout.class_only else layout.n_classes, "NAME": accelerator.name.upper(),
         "max_pixel": f"{network.n_pixel_values - 1:,}", "trained_max": f"{network.max_pixel:,}",
         "kept": f"bit{'' if len(topology.kept_slices) == 1 else 's'} {', '.join(map(str, topology.kept_slices))}",
         "n_slices": count(topology.input_bits, "bit"),
@@ -67,7 +69,7 @@ PORTS = {
     "aclk": "the only clock", "aresetn": "reset, active low, synchronous; one cycle is enough",
     "s_axis_tdata": "beats of an image",
     "s_axis_tlast": "high in the last beat of an image",
-    "m_axis_tdata": "scores, and the class",
+    "m_axis_tdata": "beats of a result",
     "m_axis_tlast": "high in the last beat of a result",
     "m_axis_tuser": "high in every beat of a result whose frame was too short or too long",
     "frame_errors": "frames that were too short or too long, since reset; it wraps",
@@ -87,6 +89,10 @@ def above(name: str, port: Port, what: str) -> str:
 def lanes(accelerator: Accelerator) -> str:
     """Say where scores and class are in the beats of a result."""
     layout = accelerator.classify
+    score = "A score is the weights that agree with their inputs, and an offset of the class."
+    if layout.class_only:
+        return (f"bits {layout.class_lane - 1} to 0 are the class: that of the highest score, of equal scores the\n"
+                f"first. {score}")
     last = layout.pe * layout.lane
     scores = (f"bits {layout.lane - 1} to 0 are the score of class 0, two's complement; the next\n{layout.lane} bits "
               "that of class 1, and so on" if layout.pe > 1 else
@@ -94,7 +100,8 @@ def lanes(accelerator: Accelerator) -> str:
     following = "the next class" if layout.pe == 1 else f"the next {layout.pe} classes"
     more = f"; the next beat holds {following}" if layout.m_axis.beats > 1 else ""
     return (f"{scores}{more}. Bits {last + layout.class_lane - 1} to {last} of the last beat are the class: that of\n"
-            "the highest score, of equal scores the first")
+            "the highest score, of equal scores the first. In earlier beats these bits are of the best class so far.\n"
+            f"{score}")
 
 
 def worked_image(vectors: Vectors) -> str:

@@ -87,7 +87,7 @@ class Verification:
 
 def sentences(wrong: list[int], mistimed: list[int], breaches: list[str]) -> list[str]:
     """Return what differs, one sentence each; `wrong` and `mistimed` are numbers of images."""
-    return [*(f"image {i}: the scores of the RTL differ from the golden model's" for i in wrong),
+    return [*(f"image {i}: the result of the RTL differs from the golden model's" for i in wrong),
             *(f"image {i}: its beats moved in other cycles than predicted" for i in mistimed),
             *breaches]
 

@@ -22,10 +22,11 @@ N_IMAGES = 6
 
 
 def network_and_unit(text, in_shape, bits, kept, first_layer, folding, input_width=None, by_place=False,
-                     whole_bytes=False):
+                     whole_bytes=False, class_only=False):
     topology = Topology.parse(text, in_shape, bits, kept, first_layer)
     network = random_network(topology, 5, by_place)
-    return network, accelerator(network, Folding.parse(folding, topology, input_width, whole_bytes), "chain")
+    return network, accelerator(network, Folding.parse(folding, topology, input_width, whole_bytes), "chain",
+                                class_only=class_only)
 
 
 def random_images(network, n):
@@ -58,6 +59,9 @@ def random_images(network, n):
     ("4C3-MP2-5FC", (4, 4, 3), 8, (7, 5), "sliced", "(2,18)(5,4)", 24, False, True),
     ("4C3-5FC", (4, 6, 1), 10, (9, 8, 1), "weighted", "(4,27,3)(5,4)", None, False, True),
     ("5FC-4FC", (3, 2, 2), 5, (4, 2), "sliced", "(5,3)(2,5)", 32, False, True),
+    # The class only: of scores in several beats, with a result before its image is whole; of a single beat of them.
+    ("3C2S2P0-6FC", (5, 5, 1), 2, None, "sliced", "(3,4)(2,3)", None, False, False, True),
+    ("6FC-4FC", (3, 3, 1), 2, None, "sliced", "(3,6)(4,2)", None, False, False, True),
 ], ids=lambda description: "-".join(map(str, description[:8:4] + description[7:])))
 def test_equals_the_golden_model(tmp_path, description):
     network, unit = network_and_unit(*description)

@@ -34,6 +34,8 @@ NETWORKS = {  # with input width, depths of FIFOs, and images that are to be in 
     # A result can be there before its image has entered.
     "early": ("4x3x1u2:1,0-2C2P0-MP2-3FC", "(2,4)(1,2)", 6, (2, 2), 3),
     "beats": ("2x2x1u1-3FC-2FC", "(3,4)(2,3)", 4, (5, 5), 3),
+    # The same as the first, but what leaves is the class only.
+    "class": ("2x2x1u1-4FC-3FC", "(4,2)(1,4)", 2, (8, 4), 15),
 }
 LENGTHS = (1, 1, 0, 0, -1, 2, 0, 1)
 """Of frames, in beats more than an image has; every frame has at least one beat."""
@@ -43,7 +45,8 @@ def unit_of(name):
     text, folding, width, depths, _ = NETWORKS[name]
     topology = Topology.parse(text)
     network = random_network(topology, 5)
-    return network, accelerator(network, Folding.parse(folding, topology, width).with_fifo_depths(depths), "net")
+    return network, accelerator(network, Folding.parse(folding, topology, width).with_fifo_depths(depths), "net",
+                                class_only=name == "class")
 
 
 def stream(network, unit, lengths, seed):

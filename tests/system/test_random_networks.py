@@ -67,6 +67,7 @@ class Case:
     reset_after: int = 1
     by_place: bool = False
     frames: tuple[int, ...] = ()
+    class_only: bool = False
 
     def unit(self) -> tuple[Network, Accelerator]:
         topology = Topology.parse(self.topology)
@@ -74,7 +75,7 @@ class Case:
         if self.fifo_depths:
             folding = folding.with_fifo_depths(self.fifo_depths)
         network = random_network(topology, self.seed, self.by_place)
-        return network, accelerator(network, folding, "net")
+        return network, accelerator(network, folding, "net", class_only=self.class_only)
 
 
 REGRESSIONS = [
@@ -172,7 +173,7 @@ def cases(draw):
                 folding, elements // beats * bits, whole_bytes, depths, draw(st.integers(0, 99)),
                 draw(st.integers(0, 60)), draw(st.integers(0, 60)), max(1, beats * reset_percent // 100),
                 draw(st.booleans()),
-                frames)
+                frames, draw(st.booleans()))
 
 
 def simulate(network: Network, unit: Accelerator, runs: list[Run]) -> list[Observation]:

@@ -73,12 +73,18 @@ def test_generate_then_verify(cbnn, tiny: Path, tmp_path: Path) -> None:
     assert result["measured"]["interval_cycles"] == result["predicted"]["interval_cycles"]
 
 
+def test_the_class_only(cbnn, tiny: Path, tmp_path: Path) -> None:
+    code, *_ = cbnn("generate", tiny, "--folding", FOLDING, "--out", tmp_path / "v", "--output", "class")
+    said = json.loads((tmp_path / "v" / "manifest.json").read_text())
+    assert (code, said["m_axis"]["beats"], said["m_axis"]["tdata_bits"], said["m_axis"]["scores"]) == (0, 1, 8, 0)
+
+
 def test_a_difference_exits_1(cbnn, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cbnn.sim.prove.verify.golden.scores", lambda network, images: np.zeros((len(images), 3), int))
     code, out, err = cbnn("verify", tiny, "--folding", FOLDING, "--out", tmp_path / "v", "--images", 4)
     assert code == 1
     assert out.split()[:2] == ["result", "FAIL"]
-    assert err.strip().endswith("cbnn: image 0: the scores of the RTL differ from the golden model's")
+    assert err.strip().endswith("cbnn: image 0: the result of the RTL differs from the golden model's")
 
 
 def test_a_folding_from_json(cbnn, tmp_path: Path) -> None:
@@ -114,6 +120,8 @@ def test_a_folding_from_json(cbnn, tmp_path: Path) -> None:
     (("report", "nowhere"), "nowhere/table.json cannot be read: No such file or directory"),
     (("generate", "digits-5", "--folding", "(1,1)", "--out", "x"),
      "the folding is of 1 layers; the network has 5"),
+    (("generate", "digits-5", "--folding", "(1,1)", "--out", "x", "--output", "classes"),
+     "output 'classes' is not known; it can be scores or class"),
     (("verify", "digits-5", "--folding", "(16,9)(16,16)(8,16)(8,16)(10,8)", "--out", "x", "--images", "3"),
      "--images is 3; it must be 4 to 10,000"),
     (("verify", "digits-5", "--folding", "(16,9)(16,16)(8,16)(8,16)(10,8)", "--out", "x", "--simulator", "abacus"),
@@ -151,7 +159,7 @@ def test_volume_streams_what_a_file_holds(cbnn, tmp_path: Path, monkeypatch: pyt
     assert np.array_equal(sent[0], images[:5])
     assert json.loads(out)["cycles_per_second"] == 198
     assert json.loads(out)["result"] == "FAIL"
-    assert (code, err.splitlines()[-1]) == (1, "cbnn: image 4: the scores of the RTL differ from the golden model's")
+    assert (code, err.splitlines()[-1]) == (1, "cbnn: image 4: the result of the RTL differs from the golden model's")
     for name, reason in (("objects.npy", "holds object (1,); arrays of little-endian integers or floats are read"),
                          ("several.npz", "is not an .npy file")):
         code, _, err = cbnn(*words, tmp_path / name)

@@ -28,17 +28,21 @@ FOLDING = Folding.parse("(2,9)(3,4)(1,2)", TOPOLOGY)
 IMAGES = np.random.default_rng(1).integers(0, 8, (5, 4, 4, 2))
 
 
-def test_equal_in_every_score_and_cycle(tmp_path: Path) -> None:
-    result = verify(NETWORK, hw.accelerator(NETWORK, FOLDING), IMAGES, tmp_path / "v")
+@pytest.mark.parametrize("class_only", [False, True])
+def test_equal_in_every_score_and_cycle(tmp_path: Path, class_only: bool) -> None:
+    unit = hw.accelerator(NETWORK, FOLDING, class_only=class_only)
+    result = verify(NETWORK, unit, IMAGES, tmp_path / "v")
     assert result.differences == []
-    assert result.measured == result.predicted == predict(hw.accelerator(NETWORK, FOLDING))
+    assert result.measured == result.predicted == predict(unit)
     manifest = json.loads((tmp_path / "v" / verilog.MANIFEST).read_text())
     assert manifest["predicted"] == asdict(result.predicted)
     assert result.measured.first_layer_cycles == 2 * 2 * 2 * 16  # slices, words, folds of rows, windows
 
 
-def test_equal_under_idles_and_stalls(tmp_path: Path) -> None:
-    result = verify(NETWORK, hw.accelerator(NETWORK, FOLDING), IMAGES, tmp_path / "v", traffic=Traffic(40, 60, 3))
+@pytest.mark.parametrize("class_only", [False, True])
+def test_equal_under_idles_and_stalls(tmp_path: Path, class_only: bool) -> None:
+    unit = hw.accelerator(NETWORK, FOLDING, class_only=class_only)
+    result = verify(NETWORK, unit, IMAGES, tmp_path / "v", traffic=Traffic(40, 60, 3))
     assert result.differences == []
     assert result.measured is None
 
@@ -57,7 +61,7 @@ def test_one_wrong_weight_is_found(tmp_path: Path) -> None:
     other = Network(TOPOLOGY, (*NETWORK.parameters[:-1], MatrixParameters(weights, offsets=last.offsets)))
     result = verify(NETWORK, hw.accelerator(other, FOLDING), IMAGES, tmp_path / "v")
     assert result.wrong_images == [0, 1, 2, 3, 4]
-    assert result.differences[0] == "image 0: the scores of the RTL differ from the golden model's"
+    assert result.differences[0] == "image 0: the result of the RTL differs from the golden model's"
 
 
 def late(unit: hw.Accelerator, n_images: int, **options: int) -> Trace:

@@ -29,6 +29,15 @@ UNIT = accelerator(NETWORK, Folding.parse("(2,9)(3,4)(2,2)", TOPOLOGY))
 IMAGES = np.random.default_rng(1).integers(0, 8, (300, 4, 4, 2))
 
 
+@pytest.mark.slow(25)
+def test_every_class_where_only_that_leaves() -> None:
+    unit = accelerator(NETWORK, UNIT.folding, class_only=True)
+    seen = volume.stream(NETWORK, unit, IMAGES, traffic=Traffic(20, 90, 9))
+    assert seen.differences == []
+    assert seen.classes.tolist() == golden.classes(NETWORK, IMAGES).tolist()
+    assert seen.out_cycles.shape == (len(IMAGES), 1)
+
+
 @pytest.fixture(scope="module")
 def executable() -> Iterator[Path]:
     with volume.compiled(UNIT) as path:
@@ -71,7 +80,7 @@ def test_one_wrong_weight_is_reported_with_the_images_it_spoils(executable: Path
     seen = volume.stream(other, UNIT, IMAGES, executable=executable)
     assert seen.wrong_images == np.flatnonzero(spoilt).tolist()
     assert seen.differences[0] == \
-        f"image {spoilt.argmax()}: the scores of the RTL differ from the golden model's"
+        f"image {spoilt.argmax()}: the result of the RTL differs from the golden model's"
 
 
 def test_one_wrong_cycle_is_reported(executable: Path, monkeypatch: pytest.MonkeyPatch) -> None:

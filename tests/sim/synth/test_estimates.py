@@ -71,6 +71,7 @@ KERNELS = (
     MaxPool("pool_deep", (28, 28, 16), 2, 4, (0, 3, 0, 9)),
     MaxPool("pool_small", (4, 4, 2), 2, 2, (0,)),
     Classify("classify_one", 1, 0, 100, 10), Classify("classify_all", 8, 0, 1000, 8),
+    Classify("classify_only", 10, 0, 1000, 10, class_only=True),
     matrix("nines", (8, 9), (4, 1)),
     matrix("adders", (1, 128), (2, 1)),
     matrix("unfolded", (5, 24), (1, 1)), matrix("unfolded_rows", (2, 64), (1, 1)),
