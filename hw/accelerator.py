@@ -29,7 +29,7 @@ from cbnn.hw.mvtu.mvtu import Mvtu
 from cbnn.hw.register_slice import RegisterSlice
 from cbnn.hw.result_marks import ResultMarks
 from cbnn.hw.slice_select import SliceSelect
-from cbnn.hw.stream import OUTSIDE, Kernel, Link, Port, Stream
+from cbnn.hw.stream import OUTSIDE, Kernel, Link, Port, Rom, Stream
 from cbnn.hw.verilog_names import check_name
 from cbnn.hw.width_converter import WidthConverter
 from cbnn.model.network import Network
@@ -74,6 +74,11 @@ class Accelerator:
     def mvtus(self) -> tuple[Mvtu, ...]:
         """The matrix unit of every layer."""
         return tuple(kernel for kernel in self.kernels if isinstance(kernel, Mvtu))
+
+    @property
+    def memories(self) -> tuple[Rom, ...]:
+        """All that a host can write, in stream order: none, or everything that depends on a network's parameters."""
+        return tuple(content for kernel in self.kernels for content in kernel.memories.values())
 
     @property
     def classify(self) -> Classify:
@@ -131,18 +136,19 @@ class Accelerator:
 
 
 def accelerator(network: Network | Topology, folding: Folding, name: str = "accelerator", *,
-                class_only: bool = False) -> Accelerator:
+                class_only: bool = False, writable: bool = False) -> Accelerator:
     """Lay a network out on hardware; of a bare topology only cycles and sizes can be asked.
 
     Parameters
     ----------
     class_only : whether `m_axis` gives the class in one beat, and no scores
+    writable : whether a host can write another network of the same topology into it; takes the same cycles
 
     Raises
     ------
     ValueError
-        When the folding does not divide the network evenly, something is larger than any FPGA, or
-        the name is no Verilog name; the message names layer, value and rule.
+        When the folding does not divide the network evenly, something is larger than any FPGA or than can be
+        written, or the name is no Verilog name; the message names layer, value and rule.
     """
     check_name(name)
     topology = network if isinstance(network, Topology) else network.topology
@@ -169,12 +175,13 @@ def accelerator(network: Network | Topology, folding: Folding, name: str = "acce
         source, = node.inputs
         before = taking if source == INPUT else kernels[ends[source]]
         made = node_kernels(f"{name}_%s{n_layers - 1}", shape, parameters[i], folding.layers[n_layers - 1],
-                            folding.together(topology, n_layers - 1), before)
+                            folding.together(topology, n_layers - 1), before, writable)
         if before is taking and (folding.whole_bytes or isinstance(made[0], WidthConverter)):
             made.insert(0, taking)  # anything else keeps what it takes in a memory of its own
         ends[i] = join(ends[source], made)
     scores = ends[len(topology.nodes) - 1]
-    tail = tail_kernels(f"{name}_%s", topology.shapes[-1], parameters[-1], kernels[scores], class_only)
+    tail = tail_kernels(f"{name}_%s", topology.shapes[-1], parameters[-1], kernels[scores], class_only=class_only,
+                        writable=writable)
     links.append(Link(join(scores, tail), OUTSIDE))
     return Accelerator(name, topology, folding, tuple(kernels), tuple(links),
                        None if isinstance(network, Topology) else network)

@@ -40,7 +40,7 @@ from cbnn.model.operators.operator import Operator, OperatorShape, Parameters
 
 
 def node_kernels(name: str, shape: OperatorShape, parameters: Parameters | None, folding: LayerFolding,
-                 together: int, before: Kernel) -> list[Kernel]:
+                 together: int, before: Kernel, writable: bool = False) -> list[Kernel]:
     """Return the kernels of one operator after the kernel `before`.
 
     Parameters
@@ -48,23 +48,24 @@ def node_kernels(name: str, shape: OperatorShape, parameters: Parameters | None,
     name : has a place for the kind of kernel
     parameters : without them only cycles and sizes can be asked of the kernels
     together : slices of what enters that lie side by side
+    writable : whether a host can write what depends on the parameters
     """
-    return list(BUILDERS[type(shape.operator)](name, shape, parameters, folding, together, before))
+    return list(BUILDERS[type(shape.operator)](name, shape, parameters, folding, together, before, writable))
 
 
 def _convolution(name: str, shape: OperatorShape, parameters: Parameters | None, folding: LayerFolding,
-                 together: int, before: Kernel) -> Iterator[Kernel]:
+                 together: int, before: Kernel, writable: bool) -> Iterator[Kernel]:
     """Windows in front of the matrix unit."""
     assert isinstance(shape, MatrixShape)
     pooled_from = (*before.in_shape[:2], before.size) if isinstance(before, MaxPool) else None
     window = SlidingWindow.for_layer(name % "window", shape, folding.simd, together, folding.mmv, pooled_from)
     yield from widths_converted(name % "pixels", before, window.word)
     yield window
-    yield from _matrix(name, shape, parameters, folding, together, window)
+    yield from _matrix(name, shape, parameters, folding, together, window, writable)
 
 
 def _matrix(name: str, shape: OperatorShape, parameters: Parameters | None, folding: LayerFolding,
-            together: int, before: Kernel) -> Iterator[Kernel]:
+            together: int, before: Kernel, writable: bool) -> Iterator[Kernel]:
     """Words, a buffer of them, and the matrix unit."""
     assert isinstance(shape, MatrixShape)
     neuron_fold = shape.mh // folding.pe
@@ -79,8 +80,8 @@ def _matrix(name: str, shape: OperatorShape, parameters: Parameters | None, fold
                            neuron_fold)
     unit = Mvtu(name % "mvtu", folding.pe, folding.simd, 1, neuron_fold, group_counts(shape, together),
                 shape.max_accumulator, shape.n_windows,
-                signed_width(*_score_range(shape, parameters)) if shape.operator.scores else 0,
-                ram_style=folding.ram_style, lanes=lanes(shape, together), mmv=folding.mmv)
+                signed_width(*_score_range(shape, parameters, writable)) if shape.operator.scores else 0,
+                ram_style=folding.ram_style, lanes=lanes(shape, together), mmv=folding.mmv, writable=writable)
     unit = replace(unit, pass_words=shape.mw // unit.count.values)
     yield unit if parameters is None else _with_contents(unit, shape, parameters, together)
 
@@ -119,7 +120,7 @@ def _of_beats(rows: NDArray[np.int64], shape: MatrixShape,
 
 
 def _pool(name: str, shape: OperatorShape, parameters: Parameters | None, folding: LayerFolding,
-          _: int, before: Kernel) -> Iterator[Kernel]:
+          _: int, before: Kernel, writable: bool) -> Iterator[Kernel]:
     assert isinstance(shape, PoolShape)
     groups = shape.in_shape[2] // folding.pe
     invert: tuple[int, ...] = (0,) * groups
@@ -127,20 +128,21 @@ def _pool(name: str, shape: OperatorShape, parameters: Parameters | None, foldin
         assert isinstance(parameters, PoolParameters)
         invert = packed_beats(parameters.invert.reshape(groups, folding.pe))
     beat_cycles = before.synapse_fold if isinstance(before, Mvtu) else 1
-    yield MaxPool(name % "pool", shape.in_shape, shape.operator.size, folding.pe, invert, beat_cycles, folding.mmv)
+    yield MaxPool(name % "pool", shape.in_shape, shape.operator.size, folding.pe, invert, beat_cycles, folding.mmv,
+                  writable)
 
 
-BUILDERS: dict[type[Operator], Callable[[str, OperatorShape, Parameters | None, LayerFolding, int, Kernel],
+BUILDERS: dict[type[Operator], Callable[[str, OperatorShape, Parameters | None, LayerFolding, int, Kernel, bool],
                                         Iterator[Kernel]]] = {Conv: _convolution, Dense: _matrix, Pool: _pool}
 """What makes the kernels of every kind of operator."""
 
 
 def tail_kernels(name: str, shape: OperatorShape, parameters: Parameters | None, before: Kernel,
-                 class_only: bool = False) -> list[Kernel]:
+                 class_only: bool = False, writable: bool = False) -> list[Kernel]:
     """Return the kernels after the last matrix unit, `before`, which gives scores."""
     assert isinstance(shape, MatrixShape)
     assert isinstance(before, Mvtu)
-    low, high = _score_range(shape, parameters)
+    low, high = _score_range(shape, parameters, writable)
     classify = Classify(name % "classify", before.pe, low, high, shape.mh, class_only)
     return [classify, RegisterSlice(name % "output", classify.m_axis.width, classify.m_axis.beats)]
 
@@ -163,11 +165,20 @@ def widths_converted(name: str, before: Kernel, width: int) -> Iterator[Kernel]:
         yield WidthConverter(f"{name}_hand_out", common, width, before.m_axis.beats)
 
 
-def _score_range(shape: MatrixShape, parameters: Parameters | None) -> tuple[int, int]:
-    """Bounds of the scores of a last layer."""
+def _score_range(shape: MatrixShape, parameters: Parameters | None, writable: bool) -> tuple[int, int]:
+    """Bounds of the scores of a last layer, of any network where it is writable.
+
+    A class whose offset is the largest sum below another's can hardly win, and one that is as much above it always
+    does: no more is of use.
+    """
     given = parameters.offsets if isinstance(parameters, MatrixParameters) else None
-    offsets = [0] if given is None else given.tolist()
-    return min(offsets), max(offsets) + shape.max_accumulator
+    offsets, most = [0] if given is None else given.tolist(), shape.max_accumulator
+    if not writable:
+        return min(offsets), max(offsets) + most
+    if min(offsets) < -most or max(offsets) >= most:
+        raise ValueError(f"class offsets span {min(offsets)} to {max(offsets)}; where they are writable they must be "
+                         f"{-most} to {most - 1}")
+    return -most, 2 * most - 1
 
 
 def _bits(values: NDArray[np.int64], width: int) -> NDArray[np.uint8]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from myhdl import Signal, always, always_comb, always_seq, block, concat, instances, intbv
 
+from cbnn.hw.loading import LoadBus, LoadWidths, take_rows
 from cbnn.hw.registers import ADDRESS_BITS, DATA_BITS, N_CONSTANT, N_LIVE, SOFT_RESET
 from cbnn.hw.stream import clock_and_reset, counter
 
@@ -42,10 +43,12 @@ class Control:
     Attributes
     ----------
     constants : what the first words read as
+    load : widths of the bus that loads memories; None where none is loaded
     """
 
     name: str
     constants: tuple[int, ...]
+    load: LoadWidths | None = None
 
     block_rams = property(lambda self: 0)
 
@@ -60,15 +63,16 @@ class Control:
     def construct(self):
         """Return the block with signals of its own, to be converted."""
         clk, rst = clock_and_reset()
-        return self.hardware(clk, rst, LiteBus(), Signal(intbv(0)[N_LIVE * DATA_BITS :]), Signal(bool(0)))
+        return self.hardware(clk, rst, LiteBus(), Signal(intbv(0)[N_LIVE * DATA_BITS :]), Signal(bool(0)),
+                             LoadBus(self.load) if self.load else None)
 
-    def hardware(self, clk, rst, s_axil, live, soft_reset):
+    def hardware(self, clk, rst, s_axil, live, soft_reset, load):
         """Return the block; a read takes two cycles, a write three, where the host does not wait."""
-        return control(clk, rst, s_axil, live, soft_reset, self.constants)
+        return control(clk, rst, s_axil, live, soft_reset, load, self.constants)
 
 
 @block
-def control(clk, rst, s_axil, live, soft_reset, constants):
+def control(clk, rst, s_axil, live, soft_reset, load, constants):
     """Answer reads and writes; `rst` is that of the bus, which a soft reset does not touch."""
     reset_word, last_cycle = SOFT_RESET.offset // 4, RESET_CYCLES - 1
     # Halves, since constants that use the highest of 32 bits are written with 33.
@@ -82,6 +86,8 @@ def control(clk, rst, s_axil, live, soft_reset, constants):
     has_address, aimed, has_data, acts = (Signal(bool(0)) for _ in range(4))
     done, started = (Signal(bool(0)) for _ in range(2))
     remaining = Signal(intbv(0, min=0, max=RESET_CYCLES))
+    if load is not None:
+        loading = take_rows(clk, rst, s_axil, done, load)
 
     @always_comb
     def accept():

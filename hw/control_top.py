@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 from cbnn.hw.accelerator import Accelerator
 from cbnn.hw.control import Control
+from cbnn.hw.loading import MEMORY_BITS, LoadWidths
 from cbnn.hw.meter import Meter
 from cbnn.hw.registers import ADDRESS_BITS, DATA_BITS, N_LIVE, Register, constants, live_words
+from cbnn.hw.stream import Kernel
 
 BUS_PORTS = (
     "    // AXI4-Lite, on aclk and aresetn; manifest.json lists the registers.",
@@ -45,7 +47,30 @@ BUS_SIGNALS = ("awaddr", "awvalid", "awready", "wdata", "wstrb", "wvalid", "wrea
 def control_parts(accelerator: Accelerator, table: Sequence[Register]) -> tuple[Meter, Control]:
     """Return the parts that stand beside the streams."""
     return (Meter(f"{accelerator.name}_meter", accelerator.marks.images, accelerator.classify.class_lane),
-            Control(f"{accelerator.name}_control", constants(table)))
+            Control(f"{accelerator.name}_control", constants(table),
+                    LoadWidths.of(accelerator.memories) if accelerator.memories else None))
+
+
+def load_wires(accelerator: Accelerator) -> list[str]:
+    """Return the declarations of the bus that loads memories, where there are any."""
+    if not accelerator.memories:
+        return []
+    widths = LoadWidths.of(accelerator.memories)
+    return ["// While load_write is high, load_data goes into a row of a memory.", "wire load_write;",
+            f"wire [{MEMORY_BITS - 1}:0] load_memory;", f"wire [{widths.row - 1}:0] load_row;",
+            f"wire [{widths.data - 1}:0] load_data;"]
+
+
+def load_ports(accelerator: Accelerator, kernel: Kernel) -> list[str]:
+    """Return the connections through which the memories of a kernel are loaded."""
+    numbers, ports = [content.name for content in accelerator.memories], []
+    for port, content in kernel.memories.items():
+        row_bits = (content.shape.rows - 1).bit_length()
+        ports.append(", ".join([
+            f".{port}_enable(load_write && load_memory == {MEMORY_BITS}'d{numbers.index(content.name)})",
+            *([f".{port}_row(load_row[{row_bits - 1}:0])"] if row_bits else []),
+            f".{port}_data(load_data[{content.row_width - 1}:0])"]))
+    return ports
 
 
 def control_text(accelerator: Accelerator, table: Sequence[Register], entry: str) -> list[str]:
@@ -72,4 +97,5 @@ def control_text(accelerator: Accelerator, table: Sequence[Register], entry: str
         "// Every response is OKAY.", "assign s_axil_bresp = 2'b00, s_axil_rresp = 2'b00;",
         "", f"{control.name} u_control (", "    .clk(aclk), .rst(!aresetn),",
         *(f"    .s_axil_{name}(s_axil_{name})," for name in BUS_SIGNALS),
+        *(f"    .load_{name}(load_{name})," for name in ("write", "memory", "row", "data") if control.load),
         "    .live(live), .soft_reset(soft_reset)", ");"]

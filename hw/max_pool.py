@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from cbnn.hw.cost import ram_luts
 from cbnn.hw.delay import advance_when_free
 from cbnn.hw.loops import loop_signals, nested_loops
-from cbnn.hw.stream import Kernel, Port, Schedule, counter
+from cbnn.hw.mvtu.rom import rom, rom_submodules
+from cbnn.hw.stream import Kernel, Port, Rom, Schedule, counter
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class MaxPool(Kernel):
     invert : one word of `pe` bits per group of channels: which of them are inverted once pooled
     beat_cycles : cycles from one beat to the next that the unit in front of it gives
     mmv : a multiple or a divisor of `size`; divides the columns
+    writable : whether a host can write `invert`
     """
 
     in_shape: tuple[int, int, int]
@@ -35,6 +37,7 @@ class MaxPool(Kernel):
     invert: tuple[int, ...]
     beat_cycles: int = 1
     mmv: int = 1
+    writable: bool = False
 
     LUT_CONSTANTS = (1.16, 0.69, 2.8)
 
@@ -120,13 +123,31 @@ class MaxPool(Kernel):
         start = in_turn + np.maximum.accumulate(come - in_turn)
         return int(np.max(np.arange(1, len(come) + 1) - np.searchsorted(start, come, "right")))
 
-    def hardware(self, clk, rst, s_axis, m_axis):
+    @property
+    def flips(self) -> tuple[int, ...]:
+        """What is inverted of every beat that leaves, per group; the pools of a beat have the same channels."""
+        return tuple(sum(word << i * self.pe for i in range(self.pools)) for word in self.invert)
+
+    @property
+    def roms(self) -> tuple[Rom, ...]:
+        """The flips, where they are writable."""
+        return (Rom(f"{self.name}_flips", self.m_axis.width, self.flips, writable=True, registered=False),
+                ) if self.writable else ()
+
+    memories = property(lambda self: {"to_flips": self.roms[0]} if self.writable else {})
+    kept_modules = property(lambda self: frozenset(self.submodules()))
+
+    def submodules(self) -> dict:
+        """Return what constructs the memory of the flips."""
+        return rom_submodules(self.roms)
+
+    def hardware(self, clk, rst, s_axis, m_axis, to_flips=None):
         """Return the block."""
-        return max_pool(clk, rst, s_axis, m_axis, self)
+        return max_pool(clk, rst, s_axis, m_axis, to_flips, self)
 
 
 @block
-def max_pool(clk, rst, s_axis, m_axis, unit):
+def max_pool(clk, rst, s_axis, m_axis, to_flips, unit):
     """Max pooling over bits: OR of the pixels of a pool; one beat in per cycle.
 
     A result leaves a cycle after the beat that completes its pool. For example, rows of four pixels
@@ -138,8 +159,8 @@ def max_pool(clk, rst, s_axis, m_axis, unit):
     size, width, groups = unit.size, unit.m_axis.width, unit.groups
     last_sub_row, last_sub_column = size - 1, unit.pool_columns - 1
     partial = [Signal(intbv(0)[width:]) for _ in range(unit.out_beats[1] * groups)]
-    # The pools of a beat have the same channels. A table of one entry would not convert, so it has two.
-    invert = tuple(sum(word << i * unit.pe for i in range(unit.pools)) for word in unit.invert) * (1 + (groups == 1))
+    # A table of one entry would not convert, so it has two.
+    invert = unit.flips * (1 + (groups == 1))
     advance, go = Signal(bool(0)), Signal(bool(0))
     pool_start, pool_end, dropped, image_end = (Signal(bool(0)) for _ in range(4))
     group, sub_row, sub_column = counter(groups), counter(size), counter(unit.pool_columns)
@@ -167,9 +188,12 @@ def max_pool(clk, rst, s_axis, m_axis, unit):
     def look():
         earlier.next = partial[address]
 
-    @always_comb
-    def look_up():
-        flip.next = invert[group]
+    if unit.writable:
+        looking_up = rom(clk, None, group, flip, unit.roms[0], to_flips)
+    else:
+        @always_comb
+        def look_up():
+            flip.next = invert[group]
 
     if unit.mmv > 1:
         merging_beat = merge_pixels(s_axis.tdata, beat, unit)

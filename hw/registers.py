@@ -21,12 +21,14 @@ from cbnn.hw.accelerator import Accelerator
 DATA_BITS = 32
 """Bits of a register, and of the bus."""
 ADDRESS_BITS = 7
-"""Bits of an address, which counts bytes: of 32 words 16 are constants, 8 others, and then there is nothing."""
+"""Bits of an address, which counts bytes: of 32 words 16 are constants, 8 others, and then nothing is read."""
 N_CONSTANT = 16
 N_LIVE = 8
 IDENTITY = int.from_bytes(b"cbnn", "little")
 LAYOUT_VERSION = 1
-"""Counts up whenever a register moves or changes its meaning."""
+"""Counts up whenever a register moves or changes its meaning; not for another where zero was read."""
+MEMORY_SHIFT = 24
+"""Bits of `LOAD_ROW` that are a row; those above them are the number of a memory."""
 
 
 class Access(StrEnum):
@@ -34,6 +36,7 @@ class Access(StrEnum):
 
     READ = "read"
     ACT = "write 1 to act, reads as 0"
+    WRITE = "write, reads as 0"
 
 
 class Register(NamedTuple):
@@ -66,6 +69,13 @@ SOFT_RESET = Register(
     "soft_reset", 4 * N_CONSTANT, Access.ACT, 1, 0, "",
     "Writing 1 to bit 0 resets all but this interface; images inside are lost, s_axis_tready and m_axis_tvalid are low "
     "meanwhile.")
+LOAD_DATA = Register(
+    "load_data", 4 * (N_CONSTANT + N_LIVE), Access.WRITE, DATA_BITS, 0, "",
+    "A word written here shifts into the row that is to be loaded, the highest word of a row first.")
+LOAD_ROW = Register(
+    "load_row", LOAD_DATA.offset + 4, Access.WRITE, DATA_BITS, 0, "",
+    f"Writing a memory's number (bits 31 to {MEMORY_SHIFT}) and a row's (below) writes that row; "
+    "manifest.json lists the memories, and no others may be written.")
 
 
 def registers(accelerator: Accelerator, predicted: Mapping[str, float]) -> tuple[Register, ...]:
@@ -93,6 +103,10 @@ def registers(accelerator: Accelerator, predicted: Mapping[str, float]) -> tuple
         ("predicted_interval", int(predicted["interval_cycles"]), "What interval should be in the long run."),
         ("predicted_latency", int(predicted["latency_cycles"]), "What latency should be of an image that waits for no "
                                                                  "other."),
+        *((("loadable_rows", sum(content.shape.rows for content in accelerator.memories),
+            "Rows of all memories that can be written."),
+           ("load_hash", load_hash(accelerator), "Hash of all that a file of cbnn load must suit."),
+           ) if accelerator.memories else ()),
     )
     measured = (
         ("images_in", DATA_BITS, "Images that have entered whole, malformed ones included; it wraps."),
@@ -106,7 +120,8 @@ def registers(accelerator: Accelerator, predicted: Mapping[str, float]) -> tuple
     return (*(Register(name, 4 * i, Access.READ, DATA_BITS, value, "", meaning)
               for i, (name, value, meaning) in enumerate(fixed)), SOFT_RESET,
             *(Register(name, SOFT_RESET.offset + 4 * i, Access.READ, bits, 0, f"measured_{name}", meaning)
-              for i, (name, bits, meaning) in enumerate(measured, 1)))
+              for i, (name, bits, meaning) in enumerate(measured, 1)),
+            *((LOAD_DATA, LOAD_ROW) if accelerator.memories else ()))
 
 
 def topology_hash(accelerator: Accelerator) -> int:
@@ -116,6 +131,13 @@ def topology_hash(accelerator: Accelerator) -> int:
     """
     text = f"{accelerator.topology} {accelerator.folding}"
     return int.from_bytes(sha256(text.encode()).digest()[:8], "big")
+
+
+def load_hash(accelerator: Accelerator) -> int:
+    """Return 32 bits that differ where topology, folding, input or memories do."""
+    memories = [(len(content.words), content.width, content.shape.rows) for content in accelerator.memories]
+    text = f"{accelerator.topology} {accelerator.folding} {accelerator.folding.input} {memories}"
+    return int.from_bytes(sha256(text.encode()).digest()[:4], "big")
 
 
 def constants(table: Sequence[Register]) -> tuple[int, ...]:

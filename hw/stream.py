@@ -97,12 +97,20 @@ OUTSIDE = -1
 
 @dataclass(frozen=True)
 class Rom:
-    """Contents of a ROM: `words` of `width` bits. Beyond one word it is loaded from the file ``<name>.mem``."""
+    """Contents of a ROM: `words` of `width` bits.
+
+    Attributes
+    ----------
+    writable : whether a host can write it, so that it is a RAM, see `cbnn.hw.mvtu.rom.WritePort`
+    registered : False: a word is there in the cycle of its address; only of those that are writable
+    """
 
     name: str
     width: int
     words: tuple[int, ...]
     block_ram: bool = False
+    writable: bool = False
+    registered: bool = True
 
     @property
     def shape(self) -> RomShape:
@@ -110,13 +118,26 @@ class Rom:
         return RomShape(len(self.words), self.width, self.block_ram)
 
     @property
+    def constant(self) -> bool:
+        """Whether it is its one word; all others are loaded from the file ``<name>.mem``."""
+        return len(self.words) == 1 and not self.writable
+
+    @property
+    def row_width(self) -> int:
+        """Bits of a row."""
+        return self.width * self.shape.per_row
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """What every row holds: words side by side."""
+        n_rows = self.shape.rows
+        return tuple(sum(word << i * self.width for i, word in enumerate(self.words[row::n_rows]))
+                     for row in range(n_rows))
+
+    @property
     def mem(self) -> str:
         """The text of the .mem file, a hexadecimal row per line."""
-        shape = self.shape
-        digits = (self.width * shape.per_row + 3) // 4
-        rows = (sum(word << i * self.width for i, word in enumerate(self.words[row :: shape.rows]))
-                for row in range(shape.rows))
-        return "".join(f"{row:0{digits}x}\n" for row in rows)
+        return "".join(f"{row:0{(self.row_width + 3) // 4}x}\n" for row in self.rows)
 
 
 @dataclass(frozen=True)
@@ -262,12 +283,17 @@ class Kernel(ABC):
 
     @abstractmethod
     def hardware(self, clk: Signal, rst: Signal, s_axis: Stream, m_axis: Stream):
-        """Return the kernel as a MyHDL block."""
+        """Return the kernel as a MyHDL block; of `memories` each has a `WritePort` more."""
 
     @property
     def roms(self) -> tuple[Rom, ...]:
         """ROMs it reads."""
         return ()
+
+    @property
+    def memories(self) -> dict[str, Rom]:
+        """Those of them that a host can write, by the name of the port through which it does."""
+        return {}
 
     def submodules(self) -> dict[str, Callable[[], object]]:
         """Return what constructs the blocks that it instantiates as modules of their own, by module name."""

@@ -13,11 +13,13 @@ from myhdl import ToVerilogWarning, _block, _simulator
 
 from cbnn.hw.accelerator import Accelerator
 from cbnn.hw.control import Control
-from cbnn.hw.control_top import BUS_PORTS, GATES, control_parts, control_text
+from cbnn.hw.control_top import BUS_PORTS, GATES, control_parts, control_text, load_ports, load_wires
 from cbnn.hw.frame_guard import ERROR_BITS, FrameGuard
 from cbnn.hw.input_stream import input_order
 from cbnn.hw.instance import converting
+from cbnn.hw.loading import load_entry
 from cbnn.hw.meter import Meter
+from cbnn.hw.mvtu.rom import WritePort
 from cbnn.hw.registers import Register, manifest_entry, registers
 from cbnn.hw.result_marks import ResultMarks
 from cbnn.hw.stream import OUTSIDE, Kernel, Stream, clock_and_reset
@@ -50,7 +52,8 @@ def generate(accelerator: Accelerator, folder: Path,
     predicted : cycles for the manifest, by name, from `cbnn.sim.predict.cycles.predict`; None: it
         has none
     control : whether a host reads registers and resets the accelerator over AXI4-Lite, see
-        `cbnn.hw.registers`; these show `interval_cycles` and `latency_cycles` of `predicted`
+        `cbnn.hw.registers`; these show `interval_cycles` and `latency_cycles` of `predicted`. Needed
+        where memories are writable
 
     Returns
     -------
@@ -59,7 +62,8 @@ def generate(accelerator: Accelerator, folder: Path,
     Raises
     ------
     ValueError
-        When `folder` holds anything that `generate` did not write, or `control` is wanted and nothing predicted.
+        When `folder` holds anything that `generate` did not write, `control` is wanted and nothing predicted, or
+        memories are writable without it.
     """
     if control and predicted is None:
         raise ValueError("the registers show predicted cycles; none are given")
@@ -78,12 +82,14 @@ def write_verilog(accelerator: Accelerator, folder: Path,
     ----------
     table : registers that a host is to reach, if any
     """
+    if accelerator.memories and not table:
+        raise ValueError("memories are written through registers; none are wanted")
     parts = (*accelerator.parts, *(control_parts(accelerator, table) if table else ()))
     modules = [module for part in parts for module in write_part(part, folder)]
     (folder / f"{accelerator.name}.v").write_text(top_module(accelerator, table))
     files = [f"{module}.v" for module in [*modules, accelerator.name]]
     (folder / FILE_LIST).write_text("".join(f"{file}\n" for file in files))
-    return files, [f"{rom.name}.mem" for kernel in accelerator.kernels for rom in kernel.roms if len(rom.words) > 1]
+    return files, [f"{rom.name}.mem" for kernel in accelerator.kernels for rom in kernel.roms if not rom.constant]
 
 
 def write_part(part: FrameGuard | Kernel | ResultMarks | Meter | Control, folder: Path) -> list[str]:
@@ -101,9 +107,10 @@ def write_kernel(kernel: Kernel, folder: Path) -> list[str]:
     """Write the modules of one kernel, innermost first, and its ROMs; return the modules' names."""
     clk, rst = clock_and_reset()
     s_axis, m_axis = Stream(kernel.s_axis.width), Stream(kernel.m_axis.width)
-    constructors = {**kernel.submodules(), kernel.name: lambda: kernel.hardware(clk, rst, s_axis, m_axis)}
+    ports = [WritePort(content) for content in kernel.memories.values()]
+    constructors = {**kernel.submodules(), kernel.name: lambda: kernel.hardware(clk, rst, s_axis, m_axis, *ports)}
     for content in kernel.roms:
-        if len(content.words) > 1:
+        if not content.constant:
             (folder / f"{content.name}.mem").write_text(content.mem)
     return write_modules(constructors, kernel.kept_modules, folder)
 
@@ -192,7 +199,7 @@ def top_module(accelerator: Accelerator, table: Sequence[Register] = ()) -> str:
         ");", "", *(GATES if table else ["wire rst = !aresetn;"]),
         *([f"wire unused = &s_axis_tdata[{s_bus - 1}:{width}];"] if s_bus > width else ()),
         *([f"assign m_axis_tdata[{m_bus - 1}:{result_width}] = 0;"] if m_bus > result_width else ()),
-        "wire image_end, damaged;"]
+                *load_wires(accelerator), "wire image_end, damaged;"]
     for link, name in wires.items():
         bits = width if link.source == OUTSIDE else accelerator.kernels[link.source].outputs[link.source_port].width
         lines += [f"wire [{bits - 1}:0] {name}_tdata;", f"wire {name}_tvalid, {name}_tready, {name}_tlast;"]
@@ -203,6 +210,7 @@ def top_module(accelerator: Accelerator, table: Sequence[Register] = ()) -> str:
                   _stream("m_axis", f"{short[0]}_tdata", short[0])])]
     for i, kernel in enumerate(accelerator.kernels):
         lines += _instance(kernel.name, short[i - OUTSIDE], [
+            *load_ports(accelerator, kernel),
             *(_stream("s_axis", f"{name}_tdata", name) for link, name in wires.items() if link.sink == i),
             *(_stream("m_axis", f"{name}_tdata", name) for link, name in wires.items() if link.source == i)])
     result = next(name for link, name in wires.items() if link.sink == OUTSIDE)
@@ -260,6 +268,7 @@ def manifest(accelerator: Accelerator, files: list[str], mem_files: list[str],
         "frames": FRAMES | {"frame_errors_bits": ERROR_BITS},
         **({} if predicted is None else {"predicted": dict(predicted)}),
         **({"registers": manifest_entry(table)} if table else {}),
+        **({"load": load_entry(accelerator.memories)} if accelerator.memories else {}),
         "kernels": [{"module": kernel.name, "kind": type(kernel).__name__, "s_beats": kernel.s_axis.beats,
                      "m_beats": kernel.m_axis.beats, "interval_cycles": kernel.interval_cycles,
                      "latency_cycles": kernel.latency_cycles, "luts_estimate": kernel.luts}

@@ -32,8 +32,8 @@ def rom_contents(unit) -> tuple[Rom, Rom]:
         width, above = unit.threshold_width, 1 << unit.threshold_width
         words = tuple(sum((above - (word >> i * width) % above) << i * (width + 1) for i in range(unit.mmv * unit.pe))
                       for word in unit.thresholds)
-    return (Rom(f"{unit.name}_weights", weights.width, unit.weights, weights.block_ram),
-            Rom(f"{unit.name}_{name}", rows.width, words, rows.block_ram))
+    return (Rom(f"{unit.name}_weights", weights.width, unit.weights, weights.block_ram, unit.writable),
+            Rom(f"{unit.name}_{name}", rows.width, words, rows.block_ram, unit.writable))
 
 
 def submodules(unit) -> dict:
@@ -59,7 +59,7 @@ def element_signals(unit):
 
 
 @block
-def mvtu(clk, rst, s_axis, m_axis, unit):
+def mvtu(clk, rst, s_axis, m_axis, to_weights, to_rows, unit):
     """Matrix-vector-threshold unit: a word of a vector per cycle, all processing elements at once.
 
     A vector comes once per fold of rows, word by word. A beat leaves for each fold: a bit or a score
@@ -69,6 +69,7 @@ def mvtu(clk, rst, s_axis, m_axis, unit):
         in   a b a b c d c d . . . .
         out  . . . . . 0 . 1 . 0 . 1     the fold whose rows leave
     """
+    # `to_weights` and `to_rows` write the ROMs where these are writable; else they are None.
     width = unit.mmv * unit.simd
     # go: a word is worked on. Test benches count these cycles, so it is a signal of the module.
     advance, go = Signal(bool(0)), Signal(bool(0))
@@ -91,10 +92,10 @@ def mvtu(clk, rst, s_axis, m_axis, unit):
 
     handshaking = advance_when_free(m_axis, advance)
     issuing = issue_words(clk, rst, s_axis, advance, Issued(go, words[0], weight_address, flags[0]), unit)
-    weights = rom(clk, advance, weight_address, weight_word, unit.roms[0])
+    weights = rom(clk, advance, weight_address, weight_word, unit.roms[0], to_weights)
     aligning = [delay(clk, rst, advance, before, after, 1) for before, after in pairwise(flags)]
     aligning_words = [delay(clk, None, advance, before, after, 1) for before, after in pairwise(words)]
-    row_words = find_row(clk, rst, advance, Flags(row_flags), row_word, unit)
+    row_words = find_row(clk, rst, advance, Flags(row_flags), row_word, to_rows, unit)
     if shift is not None:
         shifting = find_shift(clk, rst, advance, at_count, shift, unit.gaps)
     rows = compute_rows(clk, advance, at_count, shift, (word, weight_word, row_word), m_axis.tdata, unit)

@@ -46,6 +46,7 @@ class Mvtu(Kernel):
     ram_style : where the ROMs are: "block", "distributed" (LUTs), or "auto", by their size
     lanes : what slices side by side count, see `WordCount`
     mmv : vectors at once; above 1 only where one beat holds them whole, and all rows are worked on
+    writable : whether a host can write weights, and what rows need
     """
 
     pe: int
@@ -62,6 +63,7 @@ class Mvtu(Kernel):
     ram_style: str = "auto"
     lanes: tuple[int, ...] = (1,)
     mmv: int = 1
+    writable: bool = False
 
     LUT_CONSTANTS = (9.75, 1.66, 0.92, 1.03, 1.14, 0.89, 1.03, 0.78, 0.96)
 
@@ -190,6 +192,11 @@ class Mvtu(Kernel):
         return rom_contents(self)
 
     @property
+    def memories(self) -> dict[str, Rom]:
+        """Both ROMs, where they are writable."""
+        return dict(zip(("to_weights", "to_rows"), self.roms, strict=True)) if self.writable else {}
+
+    @property
     def element_module(self) -> str:
         """Module name of its processing elements."""
         return f"{self.name}_element"
@@ -210,7 +217,7 @@ class Mvtu(Kernel):
 
         The accelerator's name is what stands before the last underscore in the unit's.
         """
-        return Counters(self.name.rpartition("_")[0] or self.name, kept=self.n_weight_words > 1)
+        return Counters(self.name.rpartition("_")[0] or self.name, kept=self.n_weight_words > 1 or self.writable)
 
     def submodules(self) -> dict:
         """Return what constructs ROMs, counters, XNOR-popcount and processing element."""
@@ -231,6 +238,6 @@ class Mvtu(Kernel):
     schedule = property(lambda self: Schedule(
         Schedule.Kind.EACH, (self.pipeline_cycles,), (0,) * (self.synapse_fold - 1) + (1,)))
 
-    def hardware(self, clk, rst, s_axis, m_axis):
+    def hardware(self, clk, rst, s_axis, m_axis, to_weights=None, to_rows=None):
         """Return the block."""
-        return mvtu(clk, rst, s_axis, m_axis, self)
+        return mvtu(clk, rst, s_axis, m_axis, to_weights, to_rows, self)

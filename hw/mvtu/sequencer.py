@@ -132,12 +132,12 @@ def find_shift(clk, rst, advance, flags, shift, gaps):
 
 
 @block
-def find_row(clk, rst, advance, flags, row_word, unit):
+def find_row(clk, rst, advance, flags, row_word, to_rows, unit):
     """Read what each fold of rows needs: the next fold's, once `flags` show the last word of this one."""
     valid, last = flags.valid, flags.last
     n_rows = unit.n_row_words
     row, go = counter(n_rows), Signal(bool(0))
-    reading = rom(clk, advance, row, row_word, unit.roms[1])
+    reading = rom(clk, advance, row, row_word, unit.roms[1], to_rows)
     if n_rows == 1:
         return reading
 

