@@ -199,7 +199,7 @@ def top_module(accelerator: Accelerator, table: Sequence[Register] = ()) -> str:
         ");", "", *(GATES if table else ["wire rst = !aresetn;"]),
         *([f"wire unused = &s_axis_tdata[{s_bus - 1}:{width}];"] if s_bus > width else ()),
         *([f"assign m_axis_tdata[{m_bus - 1}:{result_width}] = 0;"] if m_bus > result_width else ()),
-                *load_wires(accelerator), "wire image_end, damaged;"]
+        *load_wires(accelerator), "wire image_end, damaged;"]
     for link, name in wires.items():
         bits = width if link.source == OUTSIDE else accelerator.kernels[link.source].outputs[link.source_port].width
         lines += [f"wire [{bits - 1}:0] {name}_tdata;", f"wire {name}_tvalid, {name}_tready, {name}_tlast;"]

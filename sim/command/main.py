@@ -23,7 +23,7 @@ from cbnn.model import files
 from cbnn.model.files import visible
 from cbnn.model.network import random_network
 from cbnn.model.processes import Terminated, ToolError, scratch_folder
-from cbnn.sim.command import board, demo, exchange, explore, learn
+from cbnn.sim.command import board, demo, exchange, explore, learn, load
 from cbnn.sim.command.options import (
     MAX_IMAGES,
     BeatOption,
@@ -66,6 +66,7 @@ assert explore  # their verbs are part of the command
 assert learn
 assert exchange
 assert board
+assert load
 
 
 def main() -> None:
@@ -134,6 +135,8 @@ def generate_command(model: ModelArgument, folding: FoldingOption, out: OutOptio
                                                          "class, which is one beat of it only.")] = "scores",
                      control: Annotated[bool, typer.Option("--control", help="With registers for a host, over "
                                                            "AXI4-Lite: counters, cycles measured, reset.")] = False,
+                     writable: Annotated[bool, typer.Option("--writable", help="With weights and thresholds that a "
+                                                            "host writes over the registers, see cbnn load.")] = False,
                      images_file: ImagesFileOption = None, dataset: DatasetOption = "",
                      data_dir: DataDirOption = None, data: OwnDataOption = None) -> None:
     """Write Verilog, and all that a colleague needs to use it, to a folder: its README.md says what there is.
@@ -145,7 +148,10 @@ def generate_command(model: ModelArgument, folding: FoldingOption, out: OutOptio
     out = Path(os.path.normpath(out))  # as it is written, and so as it is printed
     if output not in OUTPUTS:
         raise ValueError(f"output {output!r} is not known; it can be {' or '.join(OUTPUTS)}")
-    network, unit = lay_out(model, folding, input_width, whole_bytes, name, class_only=output == "class")
+    if writable and not control:
+        raise ValueError("--writable needs --control, over whose registers a host writes")
+    network, unit = lay_out(model, folding, input_width, whole_bytes, name, class_only=output == "class",
+                            writable=writable)
     n_images = bench_images(unit)
     if images_file is not None:
         refuse("here: the images are of a file", "dataset", "data_dir", "data")

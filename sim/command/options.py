@@ -124,12 +124,12 @@ def _found_folding(text: str, bound: str, search: Search) -> Folding:
 
 
 def lay_out(model: str, folding: str, input_width: int | None, whole_bytes: bool, name: str, *,
-            class_only: bool = False) -> tuple[Network, Accelerator]:
+            class_only: bool = False, writable: bool = False) -> tuple[Network, Accelerator]:
     """Read a trained network, and lay it out."""
     check_name(name)
     network = load_model(model)
     folded = read_folding(folding, network.topology, input_width, whole_bytes)
-    return network, accelerator(network, folded, name, class_only=class_only)
+    return network, accelerator(network, folded, name, class_only=class_only, writable=writable)
 
 
 def check_pixels(topology: Topology, n_images: int) -> None:

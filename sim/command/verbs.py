@@ -15,7 +15,7 @@ VERBS = {
     "Try": ("demo", "report"),
     "Network": ("train", "sensitivity", "compact", "evaluate", "predict", "import", "export"),
     "Explore": ("cycles", "simulate", "fold", "fifos", "sweep"),
-    "Hardware": ("generate", "verify", "volume", "synth", "board", "classify"),
+    "Hardware": ("generate", "load", "verify", "volume", "synth", "board", "classify"),
 }
 """All verbs in the order of work, by the panel of the help that they are in."""
 PANELS = {verb: panel for panel, verbs in VERBS.items() for verb in verbs}

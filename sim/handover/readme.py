@@ -6,8 +6,9 @@ from importlib.metadata import version
 from cbnn.hw.accelerator import Accelerator
 from cbnn.hw.frame_guard import ERROR_BITS
 from cbnn.hw.input_stream import input_order
+from cbnn.hw.loading import words_per_row
 from cbnn.hw.mvtu.rom import MEM_FOLDER
-from cbnn.hw.registers import Register, markdown_table
+from cbnn.hw.registers import MEMORY_SHIFT, Register, markdown_table
 from cbnn.hw.stream import Port
 from cbnn.model.network import Network
 from cbnn.sim.handover.cores import top_ports
@@ -42,8 +43,10 @@ def readme(network: Network, accelerator: Accelerator, vectors: Vectors, source:
         "values": values, "input": accelerator.folding.input,
         "ports": "\n".join(f"| `{port.name}` | {'in' if port.is_input else 'out'} | {port.width} | "
                            f"{PORTS.get(port.name, '')} |" for port in top_ports(accelerator, table)),
-        "registers": template("registers.md.in", {"table": markdown_table(table), "NAME": accelerator.name})
+        "registers": template("registers.md.in", {
+            "table": markdown_table(table), "loading": loading(accelerator) if accelerator.memories else ""})
                      if table else "",
+        "estimate": " of the same accelerator with weights that cannot be written" if accelerator.memories else "",
         "beats": count(accelerator.input_beats, "beat"), "beat_bits": count(accelerator.s_axis.width, "bit"),
         "n_beats": accelerator.input_beats, "beat_bytes": known["beat_bytes"],
         "image_bytes": count(accelerator.input_beats * known["beat_bytes"], "byte"),
@@ -61,6 +64,16 @@ def readme(network: Network, accelerator: Accelerator, vectors: Vectors, source:
                   for part in (accelerator.guard, accelerator.marks)),
         "luts": f"{accelerator.luts:,}", "block_rams": count(accelerator.block_rams, "block RAM"),
         "n_vectors": len(vectors.images), "source": source, "mem_folder": MEM_FOLDER})
+
+
+def loading(accelerator: Accelerator) -> str:
+    """Say how another network is loaded."""
+    memories = "\n".join(
+        f"| {i} | `{content.name}` | {content.shape.rows} | {content.row_width} | {words_per_row(content)} |"
+        for i, content in enumerate(accelerator.memories))
+    n_writes = sum(content.shape.rows * (words_per_row(content) + 1) for content in accelerator.memories)
+    return template("loading.md.in", {"NAME": accelerator.name, "memories": memories, "n_writes": f"{n_writes:,}",
+                                      "shift": MEMORY_SHIFT})
 
 
 MAX_LINES = 32

@@ -41,22 +41,22 @@ NETWORKS = {
 ENVIRONMENT = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": "/nowhere"}
 
 
-def laid_out(text, folding, whole_bytes, name="net", table=False, input_width=None, class_only=False):
+def laid_out(text, folding, whole_bytes, name="net", table=False, input_width=None, class_only=False, writable=False):
     topology = Topology.parse(text)
     network = random_network(topology, 3)
     if table:
         values = np.random.default_rng(1).integers(0, 1 << topology.input_bits, 37)
         network = replace(network, pixel_table=values, max_pixel=36)
     return network, accelerator(network, Folding.parse(folding, topology, input_width, whole_bytes), name,
-                                class_only=class_only)
+                                class_only=class_only, writable=writable)
 
 
 def pixels(network, n, seed=0):
     return np.random.default_rng(seed).integers(0, network.n_pixel_values, (n, *network.topology.in_shape), np.uint16)
 
 
-def written(folder, name="conv", n_images=5, control=True):
-    network, unit = laid_out(*NETWORKS[name], class_only=name == "class")
+def written(folder, name="conv", n_images=5, control=True, writable=False):
+    network, unit = laid_out(*NETWORKS[name], class_only=name == "class", writable=writable)
     hand_over(network, unit, pixels(network, n_images), "of random pixels", folder, control=control)
     return folder
 
@@ -81,11 +81,11 @@ def folder(tmp_path_factory):
     return written(tmp_path_factory.mktemp("to give") / "a folder")
 
 
-@pytest.mark.parametrize(("name", "control"), [
-    ("conv", True), ("strided", True), ("strided", False), ("dense", False), ("bytes", False),
-    ("class", True)])
-def test_it_passes_its_own_test_wherever_it_lies(tmp_path, name, control):
-    folder = written(tmp_path / "a path with a space", name, control=control)
+@pytest.mark.parametrize(("name", "control", "writable"), [
+    ("conv", True, True), ("strided", True, False), ("strided", False, False), ("dense", False, False),
+    ("bytes", False, False), ("class", True, False)])
+def test_it_passes_its_own_test_wherever_it_lies(tmp_path, name, control, writable):
+    folder = written(tmp_path / "a path with a space", name, control=control, writable=writable)
     before = {path for path in folder.rglob("*") if path.is_file()}
     done = play(folder)
     assert done.returncode == 0, done.stdout
@@ -274,7 +274,25 @@ def test_the_diagram_has_every_part(folder):
         part.name.removeprefix("net_") for part in unit.parts]
 
 
+def test_the_page_says_how_to_load_only_where_that_can_be_done(folder, tmp_path):
+    assert "Load another network" not in (folder / "README.md").read_text()
+    writable = written(tmp_path / "net", writable=True)
+    page = (writable / "README.md").read_text()
+    memories = json.loads((writable / "manifest.json").read_text())["load"]["memories"]
+    for i, memory in enumerate(memories):
+        numbers = " | ".join(str(memory[name]) for name in ("rows", "row_bits", "row_writes"))
+        assert f"| {i} | `{memory['name']}` | {numbers} |" in page
+    assert {f"rtl/{memory['name']}.mem" for memory in memories} == {
+        path.relative_to(writable).as_posix() for path in writable.rglob("*.mem")}
+    assert "$" not in page.replace("$readmemh", "")
+    check_ip_xact(writable)
+
+
 def test_ip_xact_is_valid(folder):
+    check_ip_xact(folder)
+
+
+def check_ip_xact(folder):
     schema = Path(IPXACT.__file__).parent / "Schema" / "ieee-1685-2014" / "index.xsd"
     etree.XMLSchema(etree.parse(schema)).assertValid(etree.parse(folder / "component.xml"))
     ports = re.findall(r"(?:input|output) wire (?:\[(\d+):0\] )?(\w+)", (folder / "rtl" / "net.v").read_text())
