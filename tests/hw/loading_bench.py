@@ -62,8 +62,8 @@ async def images_inside_disturb_nothing_later(dut):
 async def parts_of_words_and_other_registers_load_nothing(dut):
     bench = await Bench(dut).start()
     data, row = OFFSETS["load_data"], OFFSETS["load_row"]
-    for _ in range(JOB["row_writes"]):
-        await bench.write(data, b"\xa5\x5a\xa5\x5a")
+    for _ in range(JOB["row_writes"]):  # no bit as in the first row
+        await bench.write(data, (~SECOND["writes"][0][1] & 0xFFFF_FFFF).to_bytes(4, "little"))
     for offset, content in ((row, bytes(3)), (row + 1, bytes(3)), (row + 4, bytes(4)), (row - 8, bytes(4)),
                             (row, JOB["no_memory"].to_bytes(4, "little"))):
         await bench.write(offset, content)
@@ -73,8 +73,8 @@ async def parts_of_words_and_other_registers_load_nothing(dut):
     # The memories are as the test before has left them.
     await play(bench, SECOND)
     for offset, word in FIRST["writes"]:
-        if offset == data:
-            await bench.write(data, b"\xff\xff")
         await bench.write(offset, word.to_bytes(4, "little"))
+        if offset == data:
+            await bench.write(data, (~word & 0xFFFF).to_bytes(2, "little"))
     await play(bench, FIRST)
     bench.finish()
