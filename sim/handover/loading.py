@@ -35,7 +35,6 @@ class Load(msgspec.Struct):
 class Input(msgspec.Struct):
     """What it says of the input."""
 
-    elements: int
     input: str
 
 
@@ -76,8 +75,7 @@ def writes(network: Network, folder: Path) -> list[tuple[int, int]]:
         raise ValueError(f"the network is {topology}; the accelerator of {folder} is {manifest.topology}")
     if (None if table is None else table.tolist()) != manifest.pixel.table:
         raise ValueError(f"the network's pixel lookup table is not that of {folder}, whose packers look pixels up")
-    folding = Folding.parse(manifest.folding, topology, manifest.s_axis.elements,
-                            manifest.s_axis.input == "whole bytes")
+    folding = Folding.parse(manifest.folding, topology, whole_bytes=manifest.s_axis.input == "whole bytes")
     shown = {memory.name: memory for memory in manifest.load.memories}
     unit = accelerator(network, folding, manifest.top, writable=True)
     unit = accelerator(_by_place(network, unit, shown), folding, manifest.top, writable=True)

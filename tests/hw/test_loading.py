@@ -36,6 +36,7 @@ RANDOM = {
     "places": ("9x8x2u3-6C3-MP3-4C3P2B1-3FC", "(6,18)(4,18)(3,16)", True, "block", False),
     "several windows": ("6x6x1u2-4C3-MP2-5FC", "(4,18,2)(5,2)", True, "auto", False),
     "unfolded": ("4x4x1u2-12FC-6FC", "(12,32)(6,12)", False, "auto", False),
+    "class only": ("4x4x1u2-6FC-6FC", "(3,16)(2,6)", False, "auto", False),
     "one bit": ("2x2x1u1-1FC-2FC", "(1,1)(1,1)", False, "distributed", False),
 }
 
@@ -57,9 +58,9 @@ def trained_pair():
     return [retrained, before], Folding.parse("(16,27)(16,16)(8,16)(4,16)(5,8)", retrained.topology)
 
 
-def written(networks, folding, folder):
+def written(networks, folding, folder, class_only=False):
     """Generate the Verilog of the first network; give both as units, and the folder."""
-    units = [accelerator(network, folding, "net", writable=True) for network in networks]
+    units = [accelerator(network, folding, "net", class_only=class_only, writable=True) for network in networks]
     return units, generate(units[0], folder, asdict(predict(units[0])), control=True).parent
 
 
@@ -83,7 +84,7 @@ def job_of(networks, units, folder, images):
 @pytest.mark.parametrize("name", RANDOM)
 def test_a_second_network_is_loaded(tmp_path, simulate_job, name):
     networks, folding = random_pair(name)
-    units, folder = written(networks, folding, tmp_path / "verilog")
+    units, folder = written(networks, folding, tmp_path / "verilog", class_only=name == "class only")
     topology = networks[0].topology
     images = np.random.default_rng(0).integers(0, 1 << topology.input_bits, (4, *topology.in_shape), np.uint16)
     simulate_job(job_of(networks, units, folder, images), folder, "loading_bench")
