@@ -61,11 +61,12 @@ def writes(network: Network, folder: Path) -> list[tuple[int, int]]:
     Raises
     ------
     ValueError
-        When nothing can be loaded into it, or not this network.
+        When the folder has no manifest, nothing can be loaded into it, or not this network.
     """
     file = folder / MANIFEST
+    content = read_bounded(file, MAX_JSON_BYTES)
     try:
-        manifest = decode_json(read_bounded(file, MAX_JSON_BYTES), Manifest)
+        manifest = decode_json(content, Manifest)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
     topology, table = network.topology, network.pixel_table

@@ -133,5 +133,8 @@ def test_the_command_writes_what_the_page_says(cbnn, tmp_path):
     header = (tmp_path / "net" / "host" / "registers.h").read_text()
     for name in ("LOAD_DATA_OFFSET 0x60u", "LOAD_ROW_OFFSET 0x64u", "LOAD_HASH_VALUE 0x"):
         assert f"#define CBNN_{name}" in header
-    assert cbnn("load", "digits-2", "--folder", tmp_path / "net", "--out", tmp_path / "no")[0] == 2
+    code, _, err = cbnn("load", "digits-2", "--folder", tmp_path / "net", "--out", tmp_path / "no")
+    assert (code, err.count("\n")) == (2, 1)
+    _, _, err = cbnn("load", "digits-1", "--folder", tmp_path, "--out", tmp_path / "no")
+    assert err == f"cbnn: {tmp_path}/manifest.json cannot be read: No such file or directory\n"
     assert not (tmp_path / "no").exists()
