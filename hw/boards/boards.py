@@ -23,6 +23,7 @@ class Board:
     title : as people call it
     target : family, as `cbnn.sim.synth.synthesis.TARGETS` has it
     part : nextpnr's options for its FPGA
+    luts, block_rams : LUTs of four inputs, and block RAMs, of it
     mhz : of its oscillator
     pins : of `clk_pin`, `rx` (from the host) and `tx`
     pll : gives the settings whose clock is the highest that is not above so many MHz, of an oscillator
@@ -32,6 +33,8 @@ class Board:
     title: str
     target: str
     part: tuple[str, ...]
+    luts: int
+    block_rams: int
     mhz: float
     pins: dict[str, str]
     pll: Callable[[float, float], Pll]
@@ -81,24 +84,56 @@ EHXPLLL #(
     return _highest(settings(), oscillator, mhz)
 
 
+def gowin_pll(oscillator: float, mhz: float) -> Pll:
+    """Return the settings of an rPLL (Gowin UG286) of a GW2AR-18 C8/I7; its VCO runs at 500 to 1250 MHz."""
+    def settings() -> Iterator[Pll]:
+        for idiv in range(1, int(oscillator // 3) + 1):
+            for fbdiv in range(1, 65):
+                out = oscillator * fbdiv / idiv
+                for odiv in (2, 4, 8, 16, 32, 48, 64, 80, 96, 112, 128):
+                    if 3.90625 <= out <= min(mhz, 625) and 500 <= out * odiv <= 1250:
+                        yield Pll(out, f"""rPLL #(
+    .FCLKIN("{oscillator:g}"), .DEVICE("GW2AR-18C"),
+    .IDIV_SEL({idiv - 1}), .FBDIV_SEL({fbdiv - 1}), .ODIV_SEL({odiv}),
+    .DYN_IDIV_SEL("false"), .DYN_FBDIV_SEL("false"), .DYN_ODIV_SEL("false"), .DYN_SDIV_SEL(2),
+    .PSDA_SEL("0000"), .DUTYDA_SEL("1000"), .DYN_DA_EN("false"), .CLKFB_SEL("internal"),
+    .CLKOUT_BYPASS("false"), .CLKOUTP_BYPASS("false"), .CLKOUTD_BYPASS("false"),
+    .CLKOUT_FT_DIR(1'b1), .CLKOUTP_FT_DIR(1'b1), .CLKOUT_DLY_STEP(0), .CLKOUTP_DLY_STEP(0),
+    .CLKOUTD_SRC("CLKOUT"), .CLKOUTD3_SRC("CLKOUT")
+) u_pll (
+    .CLKIN(clk_pin), .CLKOUT(clk), .LOCK(locked), .RESET(1'b0), .RESET_P(1'b0), .CLKFB(1'b0),
+    .FBDSEL(6'b0), .IDSEL(6'b0), .ODSEL(6'b0), .PSDA(4'b0), .DUTYDA(4'b0), .FDLY(4'b0),
+    .CLKOUTP(), .CLKOUTD(), .CLKOUTD3()
+);""")
+
+    return _highest(settings(), oscillator, mhz)
+
+
 _ULX3S = {"clk_pin": "G2", "rx": "M1", "tx": "L4"}
 BOARDS = {
-    "icebreaker": Board("iCEBreaker", "ice40", ("--up5k", "--package", "sg48"), 12,
+    "icebreaker": Board("iCEBreaker", "ice40", ("--up5k", "--package", "sg48"), 5_280, 30, 12,
                         {"clk_pin": "35", "rx": "6", "tx": "9"}, ice40_pll, 24),
-    "ulx3s-25f": Board("ULX3S with an LFE5U-25F", "ecp5", ("--25k", "--package", "CABGA381", "--speed", "6"), 25,
-                       _ULX3S, ecp5_pll, 75),
-    "ulx3s-85f": Board("ULX3S with an LFE5U-85F", "ecp5", ("--85k", "--package", "CABGA381", "--speed", "6"), 25,
-                       _ULX3S, ecp5_pll, 75),
+    "ulx3s-25f": Board("ULX3S with an LFE5U-25F", "ecp5", ("--25k", "--package", "CABGA381", "--speed", "6"),
+                       24_288, 56, 25, _ULX3S, ecp5_pll, 75),
+    "ulx3s-85f": Board("ULX3S with an LFE5U-85F", "ecp5", ("--85k", "--package", "CABGA381", "--speed", "6"),
+                       83_640, 208, 25, _ULX3S, ecp5_pll, 75),
+    "tangnano20k": Board("Tang Nano 20K", "gowin",
+                         ("--device", "GW2AR-LV18QN88C8/I7", "--vopt", "family=GW2A-18C"), 20_736, 46, 27,
+                         {"clk_pin": "4", "rx": "70", "tx": "69"}, gowin_pll, 54),
 }
 """All boards by name. Nothing has run on any of them yet."""
 
 
 def constraints(board: Board) -> tuple[str, str]:
     """Return the name of the constraints file, and its text."""
+    pins = board.pins.items()
     if board.target == "ice40":
-        return "pins.pcf", "".join(f"set_io {name} {pin}\n" for name, pin in board.pins.items())
+        return "pins.pcf", "".join(f"set_io {name} {pin}\n" for name, pin in pins)
+    if board.target == "gowin":
+        return "pins.cst", "".join(f'IO_LOC "{name}" {pin};\nIO_PORT "{name}" IO_TYPE=LVCMOS33 '
+                                   f'PULL_MODE={"UP" if name == "rx" else "NONE"};\n' for name, pin in pins)
     lines = "".join(f'LOCATE COMP "{name}" SITE "{pin}";\nIOBUF PORT "{name}" IO_TYPE=LVCMOS33;\n'
-                    for name, pin in board.pins.items())
+                    for name, pin in pins)
     return "pins.lpf", f'{lines}FREQUENCY PORT "clk_pin" {board.mhz:g} MHZ;\n'
 
 

