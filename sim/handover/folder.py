@@ -17,6 +17,7 @@ from cbnn.sim.handover.diagram import block_diagram
 from cbnn.sim.handover.host import c_packer, constants, python_packer, template
 from cbnn.sim.handover.readme import readme
 from cbnn.sim.handover.vectors import MIN_VECTORS, vectors
+from cbnn.sim.handover.zynq import zynq_files
 from cbnn.sim.predict.cycles import predict
 from cbnn.sim.prove.verify import icarus_seconds
 
@@ -73,8 +74,9 @@ def hand_over(network: Network, accelerator: Accelerator, images: NDArray, sourc
     played, name = vectors(network, accelerator, images), accelerator.name
     predicted = asdict(predict(accelerator))
     table = registers(accelerator, predicted) if control else ()
+    on_zynq = zynq_files(accelerator, control)
     with folder_written(folder, inner=[BUILD]) as fresh:
-        for room in ("rtl", "sim", "host"):
+        for room in ("rtl", "sim", "host", *(["zynq"] if on_zynq else [])):
             (fresh / room).mkdir()
         verilog, mems = write_verilog(accelerator, fresh / "rtl", table)
         sources, mems = [f"rtl/{file}" for file in verilog], [f"rtl/{file}" for file in mems]
@@ -91,6 +93,7 @@ def hand_over(network: Network, accelerator: Accelerator, images: NDArray, sourc
             f"{name}.core": fusesoc(accelerator, sources, mems),
             "component.xml": ip_xact(accelerator, sources, mems, table),
             f"litex_{name}.py": litex(accelerator, table),
+            **on_zynq,
         }
         if control:
             texts["host/registers.h"] = c_defines(table)
