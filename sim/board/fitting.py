@@ -18,8 +18,10 @@ CELLS_PER_LUT = {"ice40": 2.4, "ecp5": 2.4, "gowin": 5.1}
 """Logic cells per estimated LUT of a 7-series FPGA: the most of seven designs, see docs/boards.md."""
 BLOCK_RAM_SHARE = {"ice40": 4, "ecp5": 1, "gowin": 1}
 """How many block RAMs of the family hold what one of 18 Kib does."""
-FILLED = 0.9
-"""Part of the logic cells that is aimed at: a full FPGA is slow, or is not routed."""
+FILLED = {"ice40": 0.9, "ecp5": 0.8, "gowin": 0.6}
+"""Part of the logic cells that is aimed at: a fuller FPGA is placed slowly, or not at all."""
+SMALLER = 0.9
+"""What part of the LUTs one has that is tried after one that was not placed."""
 MAX_TRIES = 5
 
 
@@ -50,7 +52,7 @@ def fastest(network: Network, search: Search, wanted: Goal, stages: Stages, name
         When none fits; it says which slices would have to be pruned.
     """
     board = wanted.board
-    luts = int(FILLED * (board.luts - SERIAL_LINE[board.target]) / CELLS_PER_LUT[board.target])
+    luts = int(FILLED[board.target] * (board.luts - SERIAL_LINE[board.target]) / CELLS_PER_LUT[board.target])
     best: Accelerator | None = None
     tried: tuple[Accelerator, Taken] | None = None
     for _ in range(MAX_TRIES):
@@ -58,9 +60,9 @@ def fastest(network: Network, search: Search, wanted: Goal, stages: Stages, name
         try:
             found = search.fastest(Budget(luts, board.block_rams // BLOCK_RAM_SHARE[board.target]))
         except ValueError:
-            if tried or below:
-                break
             found = search.cheapest(search.intervals[-1])  # the estimate may be too high
+            if below and found.luts >= below:
+                break
         if best and found.interval_cycles >= best.interval_cycles:
             break
         unit = accelerator(network, found.folding, name)
@@ -80,9 +82,11 @@ def fastest(network: Network, search: Search, wanted: Goal, stages: Stages, name
 
 def _luts(unit: Accelerator, took: Taken, wanted: Goal) -> int:
     """Return how many estimated LUTs would fill the board, by what a design of `unit.luts` took."""
-    line = SERIAL_LINE[wanted.board.target]
+    target = wanted.board.target
+    line = SERIAL_LINE[target]
     share = (took.cells - line) / (wanted.board.luts - line)
-    return int(FILLED * unit.luts / max(share, took.block_rams / wanted.board.block_rams, 1 / wanted.board.luts))
+    share = max(share, took.block_rams / wanted.board.block_rams, 1 / wanted.board.luts)
+    return int(FILLED[target] * unit.luts / share)
 
 
 def too_large(wanted: Goal, took: Taken) -> str:
@@ -130,7 +134,7 @@ def build_fastest(network: Network, search: Search, wanted: Goal, folder: Path, 
         except NotPlacedError:
             if last:
                 raise
-            below = int(FILLED * unit.luts)
+            below = int(SMALLER * unit.luts)
     raise AssertionError
 
 

@@ -59,6 +59,13 @@ def test_block_rams_count_too(board):
     assert len(tried) > 1
 
 
+def test_what_did_not_fit_is_not_tried_again(board):
+    wanted, tried = board("icebreaker", 0.1, lambda unit: 100 if unit.luts > 1200 else 1)
+    assert found(wanted).luts <= 1200
+    assert len({unit.folding for unit in tried}) == len(tried)
+    assert all(unit.luts < tried[0].luts for unit in tried[1:])
+
+
 def test_below_some_luts(board):
     wanted, _ = board("ulx3s-85f", 1)
     assert found(wanted, below=1500).luts < 1500
