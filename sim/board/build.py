@@ -198,10 +198,11 @@ def _nextpnr(wanted: Goal, pins: str, words: list[str], writes: list[str], log: 
                                   "--json", NETLIST, "--freq", f"{wanted.pll.mhz:g}", *words],
                    folder, [NETLIST, pins], writes, log)
     except SynthesisError as error:
-        said = (folder / log).read_text() if (folder / log).exists() else ""  # without a log it did not even start
-        if short := missing(wanted.board, said):
-            raise NotPlacedError(short, taken(wanted.board, utilisation(said))) from error
-        raise
+        used = utilisation((folder / log).read_text()) if (folder / log).exists() else {}
+        if not used:  # it did not even start
+            raise
+        short = missing(wanted.board, used)
+        raise NotPlacedError(short or str(error), taken(wanted.board, used) if short else None) from error
 
 
 def _placed(wanted: Goal, pins: str, seed: int, folder: Path, stages: Stages) -> Placed:

@@ -65,8 +65,8 @@ def taken(board: Board, used: dict[str, tuple[int, int]]) -> Taken:
                  used.get(flow.block_ram, (0, 0))[0])
 
 
-def missing(board: Board, log: str) -> str:
+def missing(board: Board, used: dict[str, tuple[int, int]]) -> str:
     """Say which resources are missing, and how many; empty where none are."""
-    short = [f"{used:,} {name} of {total:,}, {used - total:,} too many"
-             for name, (used, total) in utilisation(log).items() if used > total]
+    short = [f"{n:,} {name} of {total:,}, {n - total:,} too many"
+             for name, (n, total) in used.items() if n > total]
     return f"it does not fit the {board.title}: {'; '.join(short)}" if short else ""

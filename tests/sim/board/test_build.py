@@ -16,7 +16,7 @@ from cbnn.model.compute import golden
 from cbnn.model.exchange import storage
 from cbnn.model.network import random_network
 from cbnn.model.topology import Topology
-from cbnn.sim.board.build import build, goal
+from cbnn.sim.board.build import NotPlacedError, build, goal
 from cbnn.sim.board.flow import missing, taken, utilisation
 from cbnn.sim.board.protocol import Frames, framed
 from cbnn.sim.board.stages import unfinished
@@ -107,11 +107,30 @@ Info: \t               BSRAM:       3/     46     6%
 
 def test_what_is_missing_is_said():
     assert utilisation(LOG) == {"ICESTORM_LC": (6000, 5280), "ICESTORM_RAM": (31, 30), "SB_IO": (3, 96)}
-    assert missing(BOARDS["icebreaker"], LOG) == (
+    assert missing(BOARDS["icebreaker"], utilisation(LOG)) == (
         "it does not fit the iCEBreaker: 6,000 ICESTORM_LC of 5,280, 720 too many; 31 ICESTORM_RAM of 30, 1 too many")
-    assert missing(BOARDS["icebreaker"], "ERROR: no such pin") == ""
+    assert missing(BOARDS["tangnano20k"], utilisation(GOWIN_LOG)) == ""
     assert taken(BOARDS["icebreaker"], utilisation(LOG)) == (6000, 31)
     assert taken(BOARDS["tangnano20k"], utilisation(GOWIN_LOG)) == (3718 + 1066 + 8 * 52, 3)
+
+
+@pytest.mark.parametrize(("log", "kind", "sentence", "taken"), [
+    (LOG, NotPlacedError, "it does not fit the iCEBreaker: 6,000 ICESTORM_LC of 5,280", (6000, 31)),
+    (LOG.replace("6000", "5000").replace("31/", "30/"), NotPlacedError, "nextpnr-ice40 failed: no route", None),
+    ("ERROR: no such option", SynthesisError, "nextpnr-ice40 failed: no route", None)])
+def test_why_it_is_not_placed_is_said(tmp_path, log, kind, sentence, taken):
+    class Stages:
+        def run(self, tool, words, folder, reads, writes, log_name):
+            if tool == "nextpnr-ice40":
+                (folder / log_name).write_text(log)
+                raise SynthesisError("nextpnr-ice40 failed: no route")
+
+    with pytest.raises(kind) as caught:
+        build(unit(), goal("icebreaker", None, 115_200, [1]), tmp_path / "out", Stages())
+    assert type(caught.value) is kind
+    assert str(caught.value).startswith(sentence)
+    assert getattr(caught.value, "taken", None) == taken
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture
