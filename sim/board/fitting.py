@@ -18,8 +18,8 @@ CELLS_PER_LUT = {"ice40": 2.4, "ecp5": 2.4, "gowin": 5.1}
 """Logic cells per estimated LUT of a 7-series FPGA: the most of seven designs, see docs/boards.md."""
 BLOCK_RAM_SHARE = {"ice40": 4, "ecp5": 1, "gowin": 1}
 """How many block RAMs of the family hold what one of 18 Kib does."""
-FILLED = {"ice40": 0.9, "ecp5": 0.8, "gowin": 0.6}
-"""Part of the logic cells that is aimed at: a fuller FPGA is placed slowly, or not at all."""
+FILLED = {"ice40": 0.9, "ecp5": 0.8, "gowin": 0.3}
+"""Part of the logic cells that is aimed at: a fuller FPGA is placed slowly, or not at all; see docs/boards.md."""
 SMALLER = 0.9
 """What part of the LUTs one has that is tried after one that was not placed."""
 MAX_TRIES = 5
