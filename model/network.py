@@ -1,7 +1,7 @@
 """A network: its shapes and its parameters, integers and bits only."""
 
-import math
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,8 @@ from cbnn.model.operators.operator import OperatorShape, Parameters, own_array
 from cbnn.model.slices import check_images
 from cbnn.model.topology import INPUT, Topology
 
+MAX_BOUND = 1e300
+"""Of ranges of features; twice as much is still a number."""
 MAX_TABLE = 1 << 16
 """Largest number of entries of a pixel lookup table."""
 
@@ -23,13 +25,15 @@ class Origin(NamedTuple):
 
     Attributes
     ----------
-    data : where they were
+    data : where they were, an absolute path
+    name : of the set, see `cbnn.model.data.own`
     class_names : of all classes
     ranges : lowest and highest value of each feature, which pixels 0 and 255 stand for; empty where
         pixels are what the data hold
     """
 
     data: str
+    name: str
     class_names: tuple[str, ...]
     ranges: tuple[tuple[float, float], ...] = ()
 
@@ -145,8 +149,10 @@ def _check_table(table: NDArray, highest: int) -> None:
 def _check_origin(origin: Origin, topology: Topology) -> None:
     if len(origin.class_names) != topology.n_classes:
         raise ValueError(f"{len(origin.class_names)} class names given; the network has {topology.n_classes} classes")
-    if not all(math.isfinite(bound) for bounds in origin.ranges for bound in bounds):
-        raise ValueError("a range of a feature is not finite")
+    if not PurePath(origin.data).is_absolute():
+        raise ValueError(f"the data are said to be in {origin.data[:80]!r}, which is no absolute path")
+    if not all(abs(bound) <= MAX_BOUND for bounds in origin.ranges for bound in bounds):
+        raise ValueError(f"a range of a feature goes beyond {MAX_BOUND:g}")
     if origin.ranges and len(origin.ranges) != topology.tensor.n_values:
         raise ValueError(f"{len(origin.ranges)} ranges given; the network takes {topology.tensor.n_values} features")
 

@@ -10,7 +10,7 @@ import io
 import math
 import re
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -31,11 +31,17 @@ MAX_CLASSES, MAX_PIXEL = 1000, 65535
 TEST_PART = 5
 """One of so many examples of a class is for testing, where the data do not say which."""
 SPLIT_SEED = 0
+MAX_FEATURE, MAX_NAME = 1e300, 100
+"""Largest feature, and longest name of a class."""
 CODE_BITS = 8
 """Of a feature that is no whole number: its range in the training data is cut into so many steps."""
 NPZ_NAMES = (("train_images", "train_labels", "test_images", "test_labels"),
              ("x_train", "y_train", "x_test", "y_test"))
 LABEL_COLUMNS = ("label", "class", "target")
+
+
+Found = tuple[Data, tuple[str, ...], tuple[tuple[float, float], ...]]
+"""A set, the names of its classes, and the ranges of its features."""
 
 
 class OwnData(NamedTuple):
@@ -70,7 +76,7 @@ def named(name: str) -> Named | None:
     return Named((height, width, colours), bits, max_pixel, n_classes)
 
 
-def read(path: Path) -> OwnData:
+def read(path: Path, origin: Origin | None = None) -> OwnData:
     """Read a folder, an .npz or a CSV.
 
     - Folder: one folder per class, of PNG, JPEG or BMP files of one size; or such folders in
@@ -84,60 +90,74 @@ def read(path: Path) -> OwnData:
 
     Where nothing says what is for testing, a fifth of each class is, always the same.
 
+    Parameters
+    ----------
+    origin : of the network that is to see them: it numbers the classes, and has the ranges of the
+        features; None: the data do
+
     Raises
     ------
     ValueError
-        When something is missing, damaged, mixed up or too large.
+        When something is missing, damaged, mixed up or too large, or a class is not the network's.
     """
-    files = sorted(path.rglob("*")) if path.is_dir() else [path] if path.exists() else []
-    states = ((file, file.lstat()) for file in files)
-    return _read(path, tuple((file, state.st_size, state.st_mtime_ns) for file, state in states))
+    if path.is_dir():
+        names, files = _layout(path)
+        every = [file for some in files for file in some]
+    else:
+        names, files, every = (), [], [path]
+        if path.suffix.lower() not in (".npz", ".csv"):
+            raise ValueError(f"{path} {'is no folder, .npz or .csv of data' if path.exists() else 'does not exist'}")
+    try:
+        states = tuple((file, (state := file.lstat()).st_size, state.st_mtime_ns) for file in every)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    return _read(path, origin, names, tuple(map(tuple, files)), states)
 
 
 @lru_cache(maxsize=1)
-def _read(path: Path, _: tuple) -> OwnData:
+def _read(path: Path, origin: Origin | None, names: tuple[str, ...], files: tuple[tuple[Path, ...], ...],
+          _: tuple) -> OwnData:
     """Read it once, as long as no file changes."""
-    if path.is_dir():
-        return _finished(path, *_folder(path))
-    readers: dict[str, Callable] = {".npz": _npz, ".csv": _csv}
-    if path.suffix.lower() not in readers:
-        raise ValueError(f"{path} {'is no folder, .npz or .csv of data' if path.exists() else 'does not exist'}")
-    return _finished(path, *readers[path.suffix.lower()](path))
-
-
-def _finished(path: Path, data: Data, names: tuple[str, ...], ranges: tuple[tuple[float, float], ...]) -> OwnData:
-    """Name a set."""
+    if files:
+        found = _folder(path, origin, names, files)
+    else:
+        found = (_npz if path.suffix.lower() == ".npz" else _csv)(path, origin)
+    data, class_names, ranges = found
     height, width, colours = data.train_images.shape[1:]
     top = max(int(data.train_images.max()), int(data.test_images.max()), 1)
-    top = (1 << CODE_BITS) - 1 if ranges or path.is_dir() else top
-    digest = hashlib.sha256(repr((names, ranges)).encode())
+    top = (1 << CODE_BITS) - 1 if ranges or files else top
+    digest = hashlib.sha256(repr((class_names, ranges)).encode())
     for array in data[:4]:
         digest.update(np.ascontiguousarray(array).tobytes())
-    name = (f"own-{height}x{width}x{colours}u{top.bit_length()}-{top}-{len(names)}-{digest.hexdigest()[:12]}")
-    return OwnData(name, data, Origin(str(path.absolute()), names, ranges))
+    name = f"own-{height}x{width}x{colours}u{top.bit_length()}-{top}-{len(class_names)}-{digest.hexdigest()[:12]}"
+    if origin is not None and name != origin.name:
+        data = data._replace(note="not the data that the network was trained on")
+    return OwnData(name, data, Origin(str(path.absolute()), name, class_names, ranges))
 
 
-def _folder(path: Path) -> tuple[Data, tuple[str, ...], tuple]:
+def _layout(path: Path) -> tuple[tuple[str, ...], list[list[Path]]]:
+    """Return the classes of a folder, and the files of each; twice as many lists where it says what is for testing."""
+    homes = {home.name: home for home in _folders_in(path)}
+    if set(homes) != {"train", "test"}:
+        return tuple(homes), [_files_in(home) for home in homes.values()]
+    names = tuple(home.name for home in _folders_in(homes["train"]))
+    if tuple(home.name for home in _folders_in(homes["test"])) != names:
+        raise ValueError(f"{path}: train and test have folders of other classes")
+    return names, [_files_in(homes[part] / name) for part in ("train", "test") for name in names]
+
+
+def _folder(path: Path, origin: Origin | None, found: tuple[str, ...], files: Sequence[Sequence[Path]]) -> Found:
     from cbnn.model.data.pictures import read_pictures  # only folders need Pillow
 
-    homes = {home.name: home for home in _folders_in(path)}
-    if set(homes) == {"train", "test"}:
-        names = tuple(home.name for home in _folders_in(homes["train"]))
-        if tuple(home.name for home in _folders_in(homes["test"])) != names:
-            raise ValueError(f"{path}: train and test have folders of other classes")
-        files = [_files_in(homes[part] / name) for part in ("train", "test") for name in names]
-    else:
-        names = tuple(homes)
-        files = [_files_in(home) for home in homes.values()]
-    _check_names(path, names)
+    names = _class_names(path, found, origin)
     images = read_pictures([file for some in files for file in some], MAX_BYTES)
     if (images == images[..., :1]).all():
         images = images[..., :1]
     counts = [len(some) for some in files]
-    labels = np.repeat(np.arange(len(files)) % len(names), counts)
-    if len(files) == len(names):
+    labels = np.repeat([names.index(found[i % len(found)]) for i in range(len(files))], counts)
+    if len(files) == len(found):
         return _split(path, images, labels, names), names, ()
-    n = sum(counts[: len(names)])
+    n = sum(counts[: len(found)])
     return Data(images[:n], labels[:n], images[n:], labels[n:]), names, ()
 
 
@@ -146,7 +166,8 @@ def _folders_in(path: Path) -> list[Path]:
     found = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
     for entry in found:
         if entry.is_symlink() or not entry.is_dir():
-            raise ValueError(f"{entry} lies beside the folders of classes; a picture lies in the folder of its class")
+            raise ValueError(f"{entry} lies beside the folders of classes; a picture lies in the folder of its class, "
+                             "and links are not followed")
     if not found:
         raise ValueError(f"{path} holds no folders of pictures, one per class")
     return found
@@ -162,14 +183,14 @@ def _files_in(path: Path) -> list[Path]:
     return found
 
 
-def _npz(path: Path) -> tuple[Data, tuple[str, ...], tuple]:
+def _npz(path: Path, origin: Origin | None) -> Found:
     arrays = _arrays(path)
-    given = next((names for names in NPZ_NAMES if set(names) <= set(arrays)), None)
-    if given is None and not {"images", "labels"} <= set(arrays):
+    given = next((names for names in (*NPZ_NAMES, *(names[:2] for names in NPZ_NAMES), ("images", "labels"))
+                  if set(names) <= set(arrays)), None)
+    if given is None:
         raise ValueError(f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}; it must hold images and labels, or "
                          f"{' or '.join(', '.join(names) for names in NPZ_NAMES)}")
-    pairs = [given[:2], given[2:]] if given else [("images", "labels")]
-    parts = [(_pixels(path, arrays[images]), arrays[labels]) for images, labels in pairs]
+    parts = [(_pixels(path, arrays[given[i]]), arrays[given[i + 1]]) for i in range(0, len(given), 2)]
     for images, labels in parts:
         if labels.size != len(images) or labels.dtype.kind not in "ui" or not len(images):
             raise ValueError(f"{path} holds {len(images)} images and labels {labels.dtype} {labels.shape}; each image "
@@ -177,10 +198,12 @@ def _npz(path: Path) -> tuple[Data, tuple[str, ...], tuple]:
     highest = max(int(labels.max()) for _, labels in parts)
     if min(int(labels.min()) for _, labels in parts) < 0 or highest >= MAX_CLASSES:
         raise ValueError(f"{path}: labels are 0 to {MAX_CLASSES - 1}; one of them is not")
-    names = tuple(map(str, arrays.get("class_names", np.arange(highest + 1)).tolist()))
+    n_classes = highest + 1 if origin is None else max(highest + 1, len(origin.class_names))
+    names = tuple(map(str, arrays.get("class_names", np.arange(n_classes)).tolist()))
     if len(names) <= highest:
         raise ValueError(f"{path} holds {len(names)} class names; a label is {highest}")
-    _check_names(path, names)
+    if _class_names(path, names, origin) != names:
+        raise ValueError(f"{path} numbers its classes otherwise than the network")
     train, labels = parts[0][0], parts[0][1].ravel().astype(np.int64)
     if len(parts) == 1:
         return _split(path, train, labels, names), names, ()
@@ -221,11 +244,11 @@ def _pixels(path: Path, array: NDArray) -> NDArray:
     return array.astype(np.uint8 if array.max() < 1 << 8 else np.uint16)
 
 
-def _csv(path: Path) -> tuple[Data, tuple[str, ...], tuple[tuple[float, float], ...]]:
+def _csv(path: Path, origin: Origin | None) -> Found:
     rows = _rows(path)
     titles = rows.pop(0) if rows and not all(map(_is_number, rows[0][:-1])) else []
     if not rows or len(rows[0]) < 2:
-        raise ValueError(f"{path} holds no row of features and a label")
+        raise ValueError(f"{path} holds no row of features and a label, with commas between them")
     n = len(rows[0])
     for i, row in enumerate([titles, *rows] if titles else rows, 1):
         if len(row) != n:
@@ -233,19 +256,26 @@ def _csv(path: Path) -> tuple[Data, tuple[str, ...], tuple[tuple[float, float], 
     at = next((i for i, title in enumerate(titles) if title.strip().lower() in LABEL_COLUMNS), n - 1)
     texts = [row[at].strip() for row in rows]
     names = tuple(sorted(set(texts), key=lambda text: (float(text), text) if _is_number(text) else (math.inf, text)))
-    _check_names(path, names)
+    names = _class_names(path, names, origin)
     numbers = {name: i for i, name in enumerate(names)}
     labels = np.array([numbers[text] for text in texts])
     values = np.array([[_number(path, i, value) for value in row[:at] + row[at + 1 :]]
                        for i, row in enumerate(rows, 2 if titles else 1)])
     split = _split(path, values[:, np.newaxis, :, np.newaxis], labels, names)
     top = (1 << CODE_BITS) - 1
-    if (values == np.rint(values)).all() and 0 <= values.min() and values.max() <= top:
-        ranges: tuple[tuple[float, float], ...] = ()
+    ranges: tuple[tuple[float, float], ...] = ()
+    whole = (values == np.rint(values)).all() and 0 <= values.min() and values.max() <= top
+    if origin is not None and not origin.ranges and not whole:
+        raise ValueError(f"{path} holds features that are no whole numbers from 0 to {top}; the network takes such")
+    if whole and (origin is None or not origin.ranges):
         codes = [images.astype(np.uint8) for images in (split.train_images, split.test_images)]
     else:
         train = split.train_images
         ranges = tuple(zip(train.min((0, 1, 3)).tolist(), train.max((0, 1, 3)).tolist(), strict=True))
+        if origin is not None and origin.ranges:
+            ranges = origin.ranges
+        if len(ranges) != values.shape[1]:
+            raise ValueError(f"{path} has {values.shape[1]} features; the network takes {len(ranges)}")
         codes = [coded(images[..., 0], ranges)[..., np.newaxis] for images in (split.train_images, split.test_images)]
     return Data(codes[0], split.train_labels, codes[1], split.test_labels), names, ranges
 
@@ -261,7 +291,15 @@ def example(path: Path) -> NDArray[np.float64]:
 
 
 def coded(features: NDArray, ranges: Iterable[tuple[float, float]]) -> NDArray[np.uint8]:
-    """Return the codes of features (…, n): their place in their range, of as many steps as `CODE_BITS` have."""
+    """Return the codes of features (…, n): their place in their range, of as many steps as `CODE_BITS` have.
+
+    Raises
+    ------
+    ValueError
+        When a feature is no number of at most `MAX_FEATURE`.
+    """
+    if not (np.abs(features) <= MAX_FEATURE).all():
+        raise ValueError(f"a feature is no number from -{MAX_FEATURE:g} to {MAX_FEATURE:g}")
     low, high = np.array(list(ranges)).T
     span, top = np.where(high > low, high - low, 1), (1 << CODE_BITS) - 1
     return np.clip(np.rint((features - low) / span * top), 0, top).astype(np.uint8)
@@ -272,26 +310,35 @@ def _rows(path: Path) -> list[list[str]]:
         text = read_bounded(path, MAX_BYTES).decode("utf-8-sig")
         return [row for row in csv.reader(io.StringIO(text, newline="")) if row]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is no CSV in UTF-8") from error
+        raise ValueError(f"{path} is no CSV in UTF-8, or a field of it is very long") from error
 
 
 def _is_number(text: str) -> bool:
     try:
-        return math.isfinite(float(text))
+        return abs(float(text)) <= MAX_FEATURE
     except ValueError:
         return False
 
 
 def _number(path: Path, row: int, text: str) -> float:
     if not _is_number(text):
-        raise ValueError(f"{path}: row {row} holds {text!r}, which is no number")
+        raise ValueError(f"{path}: row {row} holds {text[:40]!r}, which is no number, or beyond {MAX_FEATURE:g}")
     return float(text)
 
 
-def _check_names(path: Path, names: tuple[str, ...]) -> None:
-    if not 2 <= len(names) <= MAX_CLASSES:
-        raise ValueError(f"{path} has {len(names)} class{'' if len(names) == 1 else 'es'}; it must have 2 to "
+def _class_names(path: Path, found: tuple[str, ...], origin: Origin | None) -> tuple[str, ...]:
+    """Return the names of all classes, in their order: those found, or the network's."""
+    if (longest := max(map(len, found))) > MAX_NAME:
+        raise ValueError(f"{path}: the name of a class has {longest} characters; at most {MAX_NAME} are read")
+    if origin is not None:
+        if strange := sorted(set(found) - set(origin.class_names)):
+            raise ValueError(f"{path} has a class {strange[0]!r}; the network knows "
+                             f"{', '.join(origin.class_names[:20])}")
+        return origin.class_names
+    if not 2 <= len(found) <= MAX_CLASSES:
+        raise ValueError(f"{path} has {len(found)} class{'' if len(found) == 1 else 'es'}; it must have 2 to "
                          f"{MAX_CLASSES}")
+    return found
 
 
 def _split(path: Path, images: NDArray, labels: NDArray, names: tuple[str, ...]) -> Data:
@@ -299,8 +346,9 @@ def _split(path: Path, images: NDArray, labels: NDArray, names: tuple[str, ...])
     draw, test = np.random.default_rng(SPLIT_SEED), np.zeros(len(images), bool)
     for i, name in enumerate(names):
         members = np.flatnonzero(labels == i)
-        if len(members) < 2:
-            raise ValueError(f"{path}: class {name!r} has {len(members)} example{'' if len(members) == 1 else 's'}; at "
+        if len(members) == 1:
+            raise ValueError(f"{path}: class {name!r} has 1 example; at "
                              "least one to train and one to test with are needed")
-        test[draw.permutation(members)[: max(1, len(members) // TEST_PART)]] = True
+        if len(members):
+            test[draw.permutation(members)[: max(1, len(members) // TEST_PART)]] = True
     return Data(images[~test], labels[~test].astype(np.int64), images[test], labels[test].astype(np.int64))

@@ -148,6 +148,7 @@ class _Origin(msgspec.Struct, forbid_unknown_fields=True):
     """`Origin` in a header."""
 
     data: str
+    name: str
     class_names: tuple[str, ...]
     ranges: tuple[tuple[float, float], ...]
 
@@ -168,7 +169,7 @@ def _header(header: bytes) -> tuple[Topology, int, Origin | None]:
     origin = None
     if "origin" in fields:
         kept = decode_json(json.dumps(fields["origin"]).encode(), _Origin, "origin")
-        origin = Origin(kept.data, kept.class_names, kept.ranges)
+        origin = Origin(kept.data, kept.name, kept.class_names, kept.ranges)
     return Topology.parse(topology), fields["max_pixel"], origin
 
 

@@ -90,7 +90,7 @@ def defaults(dataset: str) -> tuple[str, Recipe]:
         return DEFAULTS[dataset]
     smaller = min(known.in_shape[:2])
     body = "32C3-MP2-64C3-MP2-128FC" if smaller >= 16 else "16C3-MP2-32C3-MP2-64FC" if smaller >= 8 else "128FC-64FC"
-    return f"{body}-{known.n_classes}FC", Recipe(epochs=50, batch=32, learning_rate=0.005)
+    return f"{body}-{known.n_classes}FC", Recipe(epochs=50, batch=16, learning_rate=0.005)
 
 
 def device() -> torch.device:
@@ -128,7 +128,7 @@ def train(topology: Topology, images: NDArray, labels: NDArray, recipe: Recipe, 
     where = device()
     values, targets = pixels(topology, images).to(where), _check_labels(topology, labels, len(images)).to(where)
     if len(images) < recipe.batch:
-        raise ValueError(f"{len(images)} images do not fill a batch of {recipe.batch}")
+        raise ValueError(f"{len(images)} images do not fill a batch of {recipe.batch}; training needs so many")
     generator = torch.Generator().manual_seed(recipe.seed)
     with _deterministic(where):
         module = BinaryModule(topology, generator, precision).train().to(where)

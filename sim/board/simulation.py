@@ -81,11 +81,11 @@ def simulated(folder: Path, name: str, board: Board, mhz: float, baud: int, leve
 
 def _write_netlist(folder: Path, top: str, board: Board, work: Path) -> None:
     """Write netlist and cells as Verilog; the PLL's output becomes its input."""
+    (work / "cells.v").write_text(models(board.target))
     shutil.copy(folder / "netlist.json", work)
     cells = " ".join(f"t:{pll}" for pll in PLLS)
     run_tool("yosys", ["-q", "-p", f"read_json netlist.json; cd {top}; delete {cells}; connect -set clk clk_pin; "
                                    "connect -set locked 1'1; cd; write_verilog -noattr netlist.v"], work, "netlist.log")
-    (work / "cells.v").write_text(models(board.target))
 
 
 @contextmanager

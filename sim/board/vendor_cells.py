@@ -17,8 +17,11 @@ def models(target: str) -> str:
     Raises
     ------
     SynthesisError
-        When Yosys is not installed.
+        When Yosys is not installed, or has no models that will do.
     """
+    if target not in FILES:
+        raise SynthesisError(f"a netlist of the family {target} cannot be simulated, since Yosys has no models of its "
+                             "block RAMs; its Verilog can (rtl)")
     folder = _share()
     lines = [line for name in FILES[target] for line in (folder / name).read_text().splitlines()
              # Icarus 11 does not know $error among instances.

@@ -33,7 +33,6 @@ from cbnn.sim.command.options import (
     load_data,
     numbers,
     own_data_is_there,
-    own_or_named,
     read_folding,
     read_levels,
     read_network,
@@ -76,7 +75,7 @@ def cycles_command(
     named = bool(dataset or data_dir or data)
     if trained is not None and (named or own_data_is_there(trained) or (
             trained.origin is None and takes_digits(topology))):
-        examples, name = load_data(trained, *own_or_named(dataset, data_dir, data))
+        examples, name = load_data(trained, dataset, data_dir, data)
         note = {"dataset": name} | ({"note": examples.note} if examples.note else {})
 
         def accuracy(pruned: Network) -> float:

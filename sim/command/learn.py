@@ -30,6 +30,7 @@ from cbnn.sim.command.options import (
     OwnDataOption,
     SeedOption,
     check_device,
+    check_outside,
     load_data,
     load_model,
     load_set,
@@ -60,6 +61,7 @@ def train(out: OutOption, dataset: TrainedOnOption = "digits", data_dir: DataDir
     from cbnn.model.learn import binary_module, training  # PyTorch is an extra, and slow to import
 
     files.check_file(out)
+    check_outside(out, data)
     dataset, data_dir = own_or_named(dataset, data_dir, data)
     known = datasets.find(dataset)
     layers, recipe = _recipe(dataset, layers, epochs, seed)
@@ -196,6 +198,7 @@ def compact_command(
 
     check_device(device)
     files.OwnFolder(out, ["points"]).check()
+    check_outside(out, data)
     dataset, data_dir = own_or_named(dataset, data_dir, data)
     layers, recipe = _recipe(dataset, layers, epochs, seed)
     known, points = datasets.find(dataset), out / "points"
@@ -235,7 +238,7 @@ def _labelled(network: Network, dataset: str, data_dir: Path | None, own_data: P
     if images_file is not None and labels_file is not None:
         refuse("with --images-file, which holds the images", "dataset", "data_dir", "data")
         return files.read_array(images_file, in_place=True), files.read_array(labels_file), {}
-    data, name = load_data(network, *own_or_named(dataset, data_dir, own_data))
+    data, name = load_data(network, dataset, data_dir, own_data)
     return data.test_images, data.test_labels, {"dataset": name, **_note(data)}
 
 

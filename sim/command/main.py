@@ -45,7 +45,6 @@ from cbnn.sim.command.options import (
     lay_out,
     load_data,
     own_data_is_there,
-    own_or_named,
     read_folding,
     read_network,
 )
@@ -158,7 +157,7 @@ def generate_command(model: ModelArgument, folding: FoldingOption, out: OutOptio
         plain = re.fullmatch(r"[\w .+-]{1,80}", images_file.name, re.ASCII)
         pixels, source = files.read_array(images_file)[:n_images], f"of {images_file.name if plain else 'a file'}"
     elif given("dataset", "data_dir", "data") or own_data_is_there(network):
-        examples, known = load_data(network, *own_or_named(dataset, data_dir, data))
+        examples, known = load_data(network, dataset, data_dir, data)
         pixels, source = examples.test_images[:n_images], f"of the test split of {known}"
     else:
         pixels = sample_images(network, n_images, 0)

@@ -148,26 +148,42 @@ def own_or_named(dataset: str, data_dir: Path | None, data: Path | None) -> tupl
     return own.read(data).name, data
 
 
+def check_outside(out: Path, data: Path | None) -> None:
+    """Raise ValueError where something would be written into a folder of data."""
+    if data is not None and out.resolve().is_relative_to(data.resolve()):
+        raise ValueError(f"{out} lies in the data, {data}, which it would become a part of")
+
+
 def own_data_is_there(network: Network | None) -> bool:
     """Whether a network was trained on somebody's own data, which are still where they were."""
     return network is not None and network.origin is not None and Path(network.origin.data).exists()
 
 
-def load_data(network: Network, dataset: str, data_dir: Path | None) -> tuple[datasets.Data, str]:
+def load_data(network: Network, dataset: str, data_dir: Path | None,
+              data: Path | None) -> tuple[datasets.Data, str]:
     """Load a data set, where none is named that of the network, or the first that suits it, and tell its name."""
-    if not dataset and network.origin is not None:
+    name, folder = own_or_named(dataset, data_dir, data)
+    if data is None and not dataset and network.origin is not None:
         if not own_data_is_there(network):
             raise ValueError(f"the network was trained on {network.origin.data}, which is not there; --data or "
                              "--dataset name other data")
-        dataset, data_dir = own_or_named("", None, Path(network.origin.data))
+        data = Path(network.origin.data)
+    if data is not None:
+        found = own.read(data, network.origin)
+        kind = own.named(found.name)
+        assert kind is not None
+        if kind.in_shape != network.topology.in_shape or kind.max_pixel > network.max_pixel:
+            given, taken = ("x".join(map(str, shape)) for shape in (kind.in_shape, network.topology.in_shape))
+            raise ValueError(f"{data} holds images of {given} with pixels up to {kind.max_pixel}; the network takes "
+                             f"{taken} up to {network.max_pixel}")
+        return found.data, found.name
+    dataset, data_dir = name, folder
     wanted = network.topology.in_shape, network.pixel_bits
     suit = [name for name, known in datasets.DATASETS.items()
             if (known.in_shape, known.input_bits) == wanted]
     takes = f"the network takes images of {'x'.join(map(str, wanted[0]))} and {wanted[1]} bits"
     if dataset:
-        known = datasets.find(dataset)
-        if own.named(dataset) and (known.in_shape, known.input_bits) == wanted:
-            suit = [dataset]
+        datasets.find(dataset)
     if not suit:
         raise ValueError(f"{takes}, which no data set has")
     if dataset and dataset not in suit:

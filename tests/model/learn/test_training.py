@@ -174,7 +174,7 @@ def test_bad_images() -> None:
     images, labels = random_images(topology, 16)
     with pytest.raises(ValueError) as caught:
         train(topology, images, labels, SHORT)
-    assert str(caught.value) == "16 images do not fill a batch of 32"
+    assert str(caught.value) == "16 images do not fill a batch of 32; training needs so many"
     with pytest.raises(ValueError) as caught:
         train(topology, images + 8, labels, SHORT)
     assert str(caught.value).endswith("3 bits hold 0 to 7")

@@ -111,3 +111,12 @@ def test_a_simulation_that_fails_is_one_sentence(folder, cbnn):
     assert (code, out) == (2, "")
     assert err.startswith("cbnn: compiling net_serial failed: ")
     assert err.count("\n") == 1
+
+
+def test_a_family_without_models_is_one_sentence(folder, cbnn):
+    (folder / "board.json").write_text(json.dumps(record_of("tangnano20k")))
+    (folder / "netlist.json").write_text("{}")
+    code, out, err = cbnn("classify", folder.parent / "net.npz", folder.parent / "image.npy",
+                          "--board-folder", folder, "--simulate", "netlist")
+    assert (code, out) == (2, "")
+    assert err.startswith("cbnn: a netlist of the family gowin cannot be simulated, since Yosys has no models of ")

@@ -53,6 +53,12 @@ def test_data_that_are_gone_are_said(pets, tmp_path, cbnn):
     assert cbnn("evaluate", tmp_path / "pets.npz", "--data", tmp_path / "moved")[0] == 0
 
 
+def test_nothing_is_written_into_the_data(pets, cbnn):
+    code, out, err = cbnn("train", "--data", pets, "--epochs", 1, "--out", pets / "net.npz")
+    assert (code, out) == (2, "")
+    assert err == f"cbnn: {pets / 'net.npz'} lies in the data, {pets}, which it would become a part of\n"
+
+
 @pytest.mark.parametrize(("words", "sentence"), [
     (["--data", "{0}", "--dataset", "digits"], "--dataset has no effect with --data, which holds the images"),
     (["--data", "{0}/cat/0.png"], "{0}/cat/0.png is no folder, .npz or .csv of data"),
