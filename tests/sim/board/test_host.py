@@ -2,6 +2,7 @@
 
 import random
 import zlib
+from functools import partial
 
 import pytest
 
@@ -32,14 +33,12 @@ class Board:
         return data
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    monkeypatch.setattr(host, "PATIENCE_S", 0.02)
+ask = partial(host.ask, patience_s=0.02)
 
 
 def test_an_answer_is_understood():
     board = Board()
-    assert host.ask(board, bytes([END, ESCAPE, 3, 0]), 1, baud=10**7, repeats=256) == Answer(
+    assert ask(board, bytes([END, ESCAPE, 3, 0]), 1, baud=10**7, repeats=256) == Answer(
         1, 7, (END + ESCAPE + 3) % 10, 1000, 2560)
     assert board.heard == 1
 
@@ -47,13 +46,13 @@ def test_an_answer_is_understood():
 def test_a_lost_answer_is_asked_for_again():
     lost = iter([True, True, False])
     board = Board(lambda data: b"" if next(lost) else data)
-    assert host.ask(board, bytes(4), 1, baud=10**7).number == 3
+    assert ask(board, bytes(4), 1, baud=10**7).number == 3
     assert board.heard == 3
 
 
 def test_a_silent_board_is_said():
     with pytest.raises(host.BoardError, match="does not answer, 3 times; check port, baud"):
-        host.ask(Board(lambda data: b""), bytes(4), 1, baud=10**7)
+        ask(Board(lambda data: b""), bytes(4), 1, baud=10**7)
 
 
 def test_a_spoilt_answer_is_never_believed():
@@ -69,7 +68,7 @@ def test_a_spoilt_answer_is_never_believed():
     answers = 0
     for i in range(200):
         try:
-            said = host.ask(Board(spoil), bytes([i, 0, 0, 0]), 1, baud=10**8)
+            said = ask(Board(spoil), bytes([i, 0, 0, 0]), 1, baud=10**8)
         except host.BoardError:
             continue
         answers += 1
@@ -80,7 +79,7 @@ def test_a_spoilt_answer_is_never_believed():
 def test_an_answer_to_another_request_is_not_taken():
     board = Board(lambda data: framed(bytes([9, *next(Frames().feed(data))[1:]])))
     with pytest.raises(host.BoardError):
-        host.ask(board, bytes(4), 1, baud=10**7)
+        ask(board, bytes(4), 1, baud=10**7)
 
 
 def test_frames_have_their_crc():
