@@ -81,8 +81,8 @@ def read(path: Path, origin: Origin | None = None) -> OwnData:
 
     - Folder: one folder per class, of PNG, JPEG or BMP files of one size; or such folders in
       ``train`` and ``test``. Pictures without colour give one value per pixel, others three.
-    - .npz: arrays of images (N, height, width) or (N, height, width, colours), or of features (N, n),
-      whole numbers from 0 on, and labels (N,): ``images`` and ``labels``, or ``train_images``,
+    - .npz: arrays of images (N, height, width) or (N, height, width, colours), whole numbers from 0
+      on, or of features (N, n), and labels (N,), whole numbers or text: ``images`` and ``labels``, or ``train_images``,
       ``train_labels``, ``test_images``, ``test_labels``, or ``x_train``, ``y_train``, ``x_test``,
       ``y_test``; perhaps ``class_names``.
     - CSV: an example per row, the label in the column named label, class or target, else in the last
@@ -191,10 +191,15 @@ def _npz(path: Path, origin: Origin | None) -> Found:
         raise ValueError(f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}; it must hold images and labels, or "
                          f"{' or '.join(', '.join(names) for names in NPZ_NAMES)}")
     parts = [(_pixels(path, arrays[given[i]]), arrays[given[i + 1]]) for i in range(0, len(given), 2)]
+    if all(labels.dtype.kind == "U" for _, labels in parts):
+        texts = _class_names(path, _in_order(text for _, labels in parts for text in labels.ravel().tolist()), origin)
+        arrays["class_names"] = np.array(texts)
+        parts = [(images, np.array([texts.index(text) for text in labels.ravel().tolist()], np.int64))
+                 for images, labels in parts]
     for images, labels in parts:
         if labels.size != len(images) or labels.dtype.kind not in "ui" or not len(images):
             raise ValueError(f"{path} holds {len(images)} images and labels {labels.dtype} {labels.shape}; each image "
-                             "needs one whole number")
+                             "needs one whole number, or one text")
     highest = max(int(labels.max()) for _, labels in parts)
     if min(int(labels.min()) for _, labels in parts) < 0 or highest >= MAX_CLASSES:
         raise ValueError(f"{path}: labels are 0 to {MAX_CLASSES - 1}; one of them is not")
@@ -206,11 +211,11 @@ def _npz(path: Path, origin: Origin | None) -> Found:
         raise ValueError(f"{path} numbers its classes otherwise than the network")
     train, labels = parts[0][0], parts[0][1].ravel().astype(np.int64)
     if len(parts) == 1:
-        return _split(path, train, labels, names), names, ()
+        return _with_codes(path, _split(path, train, labels, names), names, origin)
     test, test_labels = parts[1][0], parts[1][1].ravel().astype(np.int64)
     if train.shape[1:] != test.shape[1:]:
         raise ValueError(f"{path} holds images of {train.shape[1:]} to train and of {test.shape[1:]} to test with")
-    return Data(train, labels, test, test_labels), names, ()
+    return _with_codes(path, Data(train, labels, test, test_labels), names, origin)
 
 
 def _arrays(path: Path) -> dict[str, NDArray]:
@@ -231,10 +236,14 @@ def _arrays(path: Path) -> dict[str, NDArray]:
 
 
 def _pixels(path: Path, array: NDArray) -> NDArray:
-    """Return images (N, height, width, colours) of one to three axes beside the first."""
+    """Return images (N, height, width, colours) of one to three axes beside the first, or features as they are."""
+    if array.dtype.kind == "f" and array.ndim == 2 and array.size:
+        if not (np.abs(array) <= MAX_FEATURE).all():
+            raise ValueError(f"{path} holds a feature that is no number, or beyond {MAX_FEATURE:g}")
+        return array.astype(np.float64)[:, np.newaxis, :, np.newaxis]
     if array.dtype.kind not in "ui" or not 2 <= array.ndim <= 4 or not array.size:
         raise ValueError(f"{path}: images are {array.dtype} {array.shape}; they must be whole numbers (N, height, "
-                         "width), (N, height, width, colours) or, of features, (N, n)")
+                         "width) or (N, height, width, colours), or features (N, n)")
     if array.min() < 0 or array.max() > MAX_PIXEL:
         raise ValueError(f"{path}: pixels span {array.min()} to {array.max()}; they must be 0 to {MAX_PIXEL}")
     if array.ndim == 2:
@@ -255,29 +264,37 @@ def _csv(path: Path, origin: Origin | None) -> Found:
             raise ValueError(f"{path}: row {i} has {len(row)} columns; row {2 if titles else 1} has {n}")
     at = next((i for i, title in enumerate(titles) if title.strip().lower() in LABEL_COLUMNS), n - 1)
     texts = [row[at].strip() for row in rows]
-    names = tuple(sorted(set(texts), key=lambda text: (float(text), text) if _is_number(text) else (math.inf, text)))
-    names = _class_names(path, names, origin)
+    names = _class_names(path, _in_order(texts), origin)
     numbers = {name: i for i, name in enumerate(names)}
     labels = np.array([numbers[text] for text in texts])
     values = np.array([[_number(path, i, value) for value in row[:at] + row[at + 1 :]]
                        for i, row in enumerate(rows, 2 if titles else 1)])
-    split = _split(path, values[:, np.newaxis, :, np.newaxis], labels, names)
+    return _with_codes(path, _split(path, values[:, np.newaxis, :, np.newaxis], labels, names), names, origin)
+
+
+def _in_order(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return different texts, numbers first."""
+    return tuple(sorted(set(texts), key=lambda text: (float(text), text) if _is_number(text) else (math.inf, text)))
+
+
+def _with_codes(path: Path, data: Data, names: tuple[str, ...], origin: Origin | None) -> Found:
+    """Return a set with pixels; features (N, 1, n, 1) that are no whole numbers become codes."""
+    train, test = data.train_images, data.test_images
+    if train.dtype.kind != "f" and test.dtype.kind != "f":
+        return data, names, ()
     top = (1 << CODE_BITS) - 1
-    ranges: tuple[tuple[float, float], ...] = ()
-    whole = (values == np.rint(values)).all() and 0 <= values.min() and values.max() <= top
-    if origin is not None and not origin.ranges and not whole:
-        raise ValueError(f"{path} holds features that are no whole numbers from 0 to {top}; the network takes such")
+    whole = all((part == np.rint(part)).all() and 0 <= part.min() and part.max() <= top for part in (train, test))
     if whole and (origin is None or not origin.ranges):
-        codes = [images.astype(np.uint8) for images in (split.train_images, split.test_images)]
-    else:
-        train = split.train_images
-        ranges = tuple(zip(train.min((0, 1, 3)).tolist(), train.max((0, 1, 3)).tolist(), strict=True))
-        if origin is not None and origin.ranges:
-            ranges = origin.ranges
-        if len(ranges) != values.shape[1]:
-            raise ValueError(f"{path} has {values.shape[1]} features; the network takes {len(ranges)}")
-        codes = [coded(images[..., 0], ranges)[..., np.newaxis] for images in (split.train_images, split.test_images)]
-    return Data(codes[0], split.train_labels, codes[1], split.test_labels), names, ranges
+        return data._replace(train_images=train.astype(np.uint8), test_images=test.astype(np.uint8)), names, ()
+    if origin is not None and not origin.ranges:
+        raise ValueError(f"{path} holds features that are no whole numbers from 0 to {top}; the network takes such")
+    ranges = tuple(zip(train.min((0, 1, 3)).tolist(), train.max((0, 1, 3)).tolist(), strict=True))
+    if origin is not None:
+        ranges = origin.ranges
+    if len(ranges) != train.shape[2]:
+        raise ValueError(f"{path} has {train.shape[2]} features; the network takes {len(ranges)}")
+    codes = [coded(part[..., 0], ranges)[..., np.newaxis] for part in (train, test)]
+    return data._replace(train_images=codes[0], test_images=codes[1]), names, ranges
 
 
 def example(path: Path) -> NDArray[np.float64]:

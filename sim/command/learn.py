@@ -88,7 +88,7 @@ def evaluate_command(
         model: ModelArgument, dataset: DatasetOption = "", data_dir: DataDirOption = None,
         data: OwnDataOption = None,
         images_file: Annotated[Path | None, typer.Option(help="An .npy array (N, height, width, colours) of pixels "
-                                                              "instead, of any size.")] = None,
+                                                              "instead, or (N, n) of features, of any size.")] = None,
         labels_file: Annotated[Path | None, typer.Option(help="An .npy array of their classes.")] = None,
         partial: Annotated[Path | None, typer.Option(help="File that keeps what was counted, so that an evaluation "
                                                           "which was interrupted goes on.")] = None,
@@ -237,7 +237,11 @@ def _labelled(network: Network, dataset: str, data_dir: Path | None, own_data: P
         raise ValueError("--images-file and --labels-file belong together; one of them is missing")
     if images_file is not None and labels_file is not None:
         refuse("with --images-file, which holds the images", "dataset", "data_dir", "data")
-        return files.read_array(images_file, in_place=True), files.read_array(labels_file), {}
+        images = files.read_array(images_file, in_place=True)
+        if images.ndim == 2 and (network.topology.in_shape[0], network.topology.in_shape[2]) == (1, 1):
+            ranges = network.origin.ranges if network.origin is not None else ()
+            images = (own.coded(images, ranges) if ranges else images)[:, np.newaxis, :, np.newaxis]
+        return images, files.read_array(labels_file), {}
     data, name = load_data(network, dataset, data_dir, own_data)
     return data.test_images, data.test_labels, {"dataset": name, **_note(data)}
 

@@ -17,7 +17,7 @@ import tarfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -34,12 +34,12 @@ from cbnn.hw import finn_folding
 from cbnn.hw.accelerator import accelerator
 from cbnn.hw.folding import Folding
 from cbnn.model.compute import evaluation
-from cbnn.model.data import datasets, pictures
+from cbnn.model.data import datasets, own, pictures
 from cbnn.model.exchange import bnn_pynq, qonnx, qonnx_export, storage
 from cbnn.model.files import RECORD, OwnFolder, read_array
 from cbnn.model.learn import points
 from cbnn.model.learn.training import Recipe
-from cbnn.model.network import random_network
+from cbnn.model.network import Origin, random_network
 from cbnn.model.slices import parse_slices
 from cbnn.model.topology import Topology
 from cbnn.sim.command import demo
@@ -147,9 +147,31 @@ def save_demo(folder: Path) -> None:
 
 IMAGES, LABELS = np.zeros((9, 6, 6, 1), np.uint8), np.arange(9) % 4
 FOLDING = Folding.parse("(5,9)(2,15)(1,6)", TOPOLOGY)
+ORIGIN = Origin("/data", "own", tuple(map(str, range(NETWORK.topology.n_classes))))
 POINT = points.Point("digits", "4C3-MP2-10FC", (4, 3), (1.0,), Recipe(epochs=1))
 ASKED = sweep.points(TOPOLOGY, [(3, 2), (3,)], [1.0], [400], ["xc7z010"])
+
+
+def save_table(folder: Path) -> None:
+    rows = [f"{i / 4},{i % 7},{'abc'[i % 3]}\n" for i in range(24)]
+    (folder / "own.csv").write_text("length,width,label\n" + "".join(rows))
+
+
+def save_arrays(folder: Path) -> None:
+    np.savez(folder / "own.npz", images=np.arange(96, dtype=np.uint8).reshape(12, 4, 2), labels=np.arange(12) % 3)
+
+
+def read_own(path: Path) -> None:
+    own._read.cache_clear()  # files are written anew within one tick of the clock
+    own.read(path)
+
+
 KINDS = {
+    "own table": Kind(save_table, "own.csv", lambda folder: read_own(folder / "own.csv")),
+    "own arrays": Kind(save_arrays, "own.npz", lambda folder: read_own(folder / "own.npz")),
+    "network of own data": Kind(
+        lambda folder: storage.save(replace(NETWORK, origin=ORIGIN), folder / "net.npz"), "net.npz",
+        lambda folder: storage.load(folder / "net.npz")),
     "network": Kind(lambda folder: storage.save(NETWORK, folder / "net.npz"), "net.npz",
                     lambda folder: storage.load(folder / "net.npz")),
     "array": Kind(save_images, "array.npy", lambda folder: read_array(folder / "array.npy")),

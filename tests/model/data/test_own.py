@@ -79,6 +79,17 @@ def test_arrays_of_features_are_split(tmp_path):
     assert (len(found.data.train_images), len(found.data.test_images)) == (16, 4)
 
 
+def test_features_with_a_point_and_labels_of_text(tmp_path):
+    values = np.random.default_rng(3).normal(size=(30, 4)).astype(np.float32)
+    np.savez(tmp_path / "a.npz", x_train=values[:20], y_train=np.array(["no", "yes"] * 10),
+             x_test=values[20:], y_test=np.array(["yes", "no"] * 5))
+    found = read(tmp_path / "a.npz")
+    assert (own.named(found.name), found.origin.class_names) == (((1, 4, 1), 8, 255, 2), ("no", "yes"))
+    assert found.data.test_labels.tolist() == [1, 0] * 5
+    expected = own.coded(values[20:].astype(np.float64), found.origin.ranges)
+    np.testing.assert_array_equal(found.data.test_images[:, 0, :, 0], expected)
+
+
 def test_a_table_of_a_library_is_read_as_it_is(tmp_path):
     shutil.copy(str(files("sklearn") / "datasets" / "data" / "iris.csv"), tmp_path / "iris.csv")
     found = read(tmp_path / "iris.csv")
@@ -152,6 +163,7 @@ def test_folders_that_are_not_right(tmp_path, spoil, complaint):
     ({"pictures": np.zeros((3, 2, 2), np.uint8)}, "holds pictures; it must hold images and labels, or train_images"),
     ({"images": np.zeros((3, 2, 2)), "labels": np.arange(3)}, "images are float64 (3, 2, 2); they must be whole"),
     ({"images": np.full((3, 2, 2), -1), "labels": np.arange(3)}, "pixels span -1 to -1; they must be 0 to 65535"),
+    ({"images": np.array([[np.nan, 1.0]] * 3), "labels": np.arange(3)}, "holds a feature that is no number, or beyond"),
     ({"images": np.zeros((3, 2, 2), np.uint8), "labels": np.arange(2)}, "holds 3 images and labels int64 (2,)"),
     ({"images": np.zeros((3, 2, 2), np.uint8), "labels": np.arange(3)}, "class '0' has 1 example; at least one to"),
     ({"images": np.zeros((3, 2, 2), np.uint8), "labels": np.zeros(3, int)}, "has 1 class; it must have 2 to 1000"),

@@ -67,3 +67,16 @@ def test_wrong_words_are_one_sentence(pets, tmp_path, cbnn, words, sentence):
     code, out, err = cbnn("train", *(word.format(pets) for word in words), "--out", tmp_path / "x.npz")
     assert (code, out, err) == (2, "", f"cbnn: {sentence.format(pets)}\n")
     assert not (tmp_path / "x.npz").exists()
+
+
+def test_a_file_of_features_is_scaled_as_those_to_train_with(tmp_path, cbnn):
+    values, labels = np.random.default_rng(1).normal(size=(60, 3)), np.arange(60) % 2
+    values[:, 0] += 4 * labels
+    np.savez(tmp_path / "a.npz", x_train=values[:40], y_train=labels[:40], x_test=values[40:], y_test=labels[40:])
+    np.save(tmp_path / "x.npy", values[40:])
+    np.save(tmp_path / "y.npy", labels[40:])
+    code, out, _ = cbnn("train", "--data", tmp_path / "a.npz", "--epochs", 3, "--out", tmp_path / "net.npz", "--json")
+    assert code == 0
+    code, again, _ = cbnn("evaluate", tmp_path / "net.npz", "--images-file", tmp_path / "x.npy", "--labels-file",
+                          tmp_path / "y.npy", "--json")
+    assert (code, json.loads(again)["accuracy"]) == (0, json.loads(out)["accuracy"])
