@@ -238,9 +238,10 @@ def _arrays(path: Path) -> dict[str, NDArray]:
 def _pixels(path: Path, array: NDArray) -> NDArray:
     """Return images (N, height, width, colours) of one to three axes beside the first, or features as they are."""
     if array.dtype.kind == "f" and array.ndim == 2 and array.size:
+        array = array.astype(np.float64)
         if not (np.abs(array) <= MAX_FEATURE).all():
             raise ValueError(f"{path} holds a feature that is no number, or beyond {MAX_FEATURE:g}")
-        return array.astype(np.float64)[:, np.newaxis, :, np.newaxis]
+        return array[:, np.newaxis, :, np.newaxis]
     if array.dtype.kind not in "ui" or not 2 <= array.ndim <= 4 or not array.size:
         raise ValueError(f"{path}: images are {array.dtype} {array.shape}; they must be whole numbers (N, height, "
                          "width) or (N, height, width, colours), or features (N, n)")
@@ -315,6 +316,7 @@ def coded(features: NDArray, ranges: Iterable[tuple[float, float]]) -> NDArray[n
     ValueError
         When a feature is no number of at most `MAX_FEATURE`.
     """
+    features = features.astype(np.float64)
     if not (np.abs(features) <= MAX_FEATURE).all():
         raise ValueError(f"a feature is no number from -{MAX_FEATURE:g} to {MAX_FEATURE:g}")
     low, high = np.array(list(ranges)).T
