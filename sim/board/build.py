@@ -150,8 +150,9 @@ def _built(accelerator: Accelerator, wanted: Goal, folder: Path, fresh: Path, st
     pins = _synthesised(accelerator, wanted, fresh, stages)
     folded = accelerator.folding
     (fresh / RECORD).write_text(json.dumps({
-        "board": wanted.name, "folding": str(folded), "input_width": folded.input_width,
-        "whole_bytes": folded.whole_bytes, "mhz": wanted.pll.mhz, "baud": wanted.baud}, indent=2) + "\n")
+        "board": wanted.name, "topology": str(accelerator.topology), "folding": str(folded),
+        "input_width": folded.input_width, "whole_bytes": folded.whole_bytes,
+        "mhz": wanted.pll.mhz, "baud": wanted.baud}, indent=2) + "\n")
     placed = []
     for i, seed in enumerate(seeds, 1):
         progress(i, len(seeds) + 1)

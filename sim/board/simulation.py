@@ -72,6 +72,8 @@ def simulated(folder: Path, name: str, board: Board, mhz: float, baud: int, leve
             design = Design(work, f"{name}_board", ("netlist.v", "cells.v"), "clk_pin", "")
         else:
             files = (folder / FILE_LIST).read_text().split()
+            if strange := [file for file in files if Path(file).name != file]:
+                raise ValueError(f"{folder / FILE_LIST} names {strange[0]!r}, which is not in its folder")
             for file in (*files, *(path.name for path in folder.glob("*.mem"))):
                 shutil.copy(folder / file, work)
             design = Design(work, f"{name}_serial", tuple(files), "clk", "rst_n")

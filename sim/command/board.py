@@ -10,6 +10,7 @@ from typing import Annotated
 
 import msgspec
 import typer
+from msgspec import Meta
 
 from cbnn.hw.accelerator import Accelerator, accelerator
 from cbnn.hw.boards.boards import BOARDS
@@ -38,6 +39,7 @@ from cbnn.sim.predict import dataflow
 from cbnn.sim.predict.cycles import predict
 from cbnn.sim.predict.search import Search
 
+LOWEST_MHZ, HIGHEST_MHZ, LOWEST_BAUD, HIGHEST_BAUD = 5, 400, 300, 12_000_000
 NAME = "net"
 """Top module of an accelerator on a board."""
 
@@ -51,8 +53,8 @@ def board_command(
                  "image.")] = "auto",
         input_width: BeatOption = None, whole_bytes: WholeBytesOption = False,
         mhz: Annotated[float | None, option("Clock of the accelerator, MHz; the PLL's nearest below is taken. Else one "
-                                            "that suits the board.", 5, 400)] = None,
-        baud: Annotated[int, option("Bits per second of the serial line.", 300, 12_000_000)] = 115_200,
+                                            "that suits the board.", LOWEST_MHZ, HIGHEST_MHZ)] = None,
+        baud: Annotated[int, option("Bits per second of the serial line.", LOWEST_BAUD, HIGHEST_BAUD)] = 115_200,
         seeds: Annotated[int, option("How often nextpnr places it; the fastest is taken.", 1, 100)] = 5,
         as_json: JsonOption = False) -> None:
     """Make a bitstream: accelerator, serial line, PLL and pins, with Yosys and nextpnr. Needs the extra cbnn[synth].
@@ -99,11 +101,12 @@ class Record(msgspec.Struct, forbid_unknown_fields=True):
     """What `classify` must know of a board's folder."""
 
     board: str
+    topology: str
     folding: str
     input_width: int
     whole_bytes: bool
-    mhz: float
-    baud: int
+    mhz: Annotated[float, Meta(ge=LOWEST_MHZ, le=HIGHEST_MHZ)]
+    baud: Annotated[int, Meta(ge=LOWEST_BAUD, le=HIGHEST_BAUD)]
 
 
 @verb("classify", "cbnn classify digits-1 image.png --board-folder icebreaker --port /dev/ttyUSB1")
@@ -128,8 +131,16 @@ def classify_command(
     if (port is None) == (simulate is None):
         raise ValueError("either --port or --simulate says which board to ask")
     network = load_model(model)
-    record = decode_json(read_bounded(board_folder / building.RECORD, MAX_JSON_BYTES), Record)
+    file = board_folder / building.RECORD
+    content = read_bounded(file, MAX_JSON_BYTES)
+    try:
+        record = decode_json(content, Record)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
     building.check_board(record.board)
+    if str(network.topology) != record.topology:
+        raise ValueError(f"the network is {network.topology}; the board of {board_folder} is made for "
+                         f"{record.topology}")
     unit = accelerator(network, Folding.parse(record.folding, network.topology, record.input_width,
                                               record.whole_bytes), NAME)
     pixels = pictures.read_image(image, network)
@@ -142,10 +153,10 @@ def classify_command(
         said = host.ask(line, beats, unit.classify.class_lane // 8, baud=record.baud, repeats=repeats,
                         work_s=int(trace.taken(-1)[-1]) / (record.mhz * 1e6), patience_s=answering.patience_s,
                         clock=answering.clock)
-    predicted = {"class": int(golden.scores(network, pixels)[0].argmax()),
-                 "latency_cycles": trace.latency_cycles,
-                 "interval_cycles": trace.interval_cycles if repeats > 1 else 0}
-    measured = {"class": said.class_, "latency_cycles": said.latency_cycles, "interval_cycles": said.interval_cycles}
+    predicted = {"class": int(golden.scores(network, pixels)[0].argmax()), "latency_cycles": trace.latency_cycles}
+    measured = {"class": said.class_, "latency_cycles": said.latency_cycles}
+    if repeats > 1:  # one image has no interval
+        predicted["interval_cycles"], measured["interval_cycles"] = trace.interval_cycles, said.interval_cycles
     facts = {"image": str(image), "asked": port or f"the simulated {simulate}", "predicted": predicted,
              "measured": measured, "damaged_frames": said.damaged_frames}
     print_result(facts, as_json, *facts_tables(facts))

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cbnn.model.files import check_file, visible, write_atomically
+from cbnn.model.files import check_file, read_bounded, visible, write_atomically
 from cbnn.sim.command.options import ModelArgument, OutOption, load_model
 from cbnn.sim.command.screen import tell
 from cbnn.sim.command.verbs import next_step, verb
@@ -23,6 +23,8 @@ def load_command(
     register's offset and a word per line; the folder's README.md shows how a host plays it.
     """
     check_file(out)
+    if out.exists() and not read_bounded(out, loading.MAX_BYTES).startswith(loading.BEGIN):
+        raise ValueError(f"{out} is there already, and is no file of cbnn load")
     pairs = loading.writes(load_model(model), folder)
     write_atomically(out, loading.text(pairs).encode())
     print(visible(out))

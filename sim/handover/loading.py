@@ -10,11 +10,16 @@ import numpy as np
 from cbnn.hw.accelerator import Accelerator, accelerator
 from cbnn.hw.folding import Folding
 from cbnn.hw.loading import load_writes
+from cbnn.hw.registers import LOAD_DATA
 from cbnn.hw.stream import Rom
 from cbnn.hw.verilog import MANIFEST
 from cbnn.model.files import MAX_JSON_BYTES, decode_json, read_bounded
 from cbnn.model.network import Network
 from cbnn.model.operators.matrix import MatrixParameters, MatrixShape
+
+MAX_BYTES = 1 << 30
+BEGIN = f"0x{LOAD_DATA.offset:02x} 0x".encode()
+"""Every file for the host begins like this."""
 
 
 class Memory(msgspec.Struct):

@@ -46,7 +46,8 @@ def test_bitstream_for_the_icebreaker(tmp_path):
     assert 300 < used < total == 5280
     assert seen == [(0, 3), (1, 3), (2, 3)]
     assert json.loads((tmp_path / "out" / "board.json").read_text()) == {
-        "board": "icebreaker", "folding": FOLDING, "input_width": 16, "whole_bytes": False, "mhz": 24, "baud": 115_200}
+        "board": "icebreaker", "topology": str(TOPOLOGY), "folding": FOLDING, "input_width": 16, "whole_bytes": False,
+        "mhz": 24, "baud": 115_200}
     with (pytest.raises(SynthesisError, match=r"the clock of 60 MHz is not reached with 1 seed\(s\), the best of them"),
           unfinished(tmp_path / "fast") as stages):
         build(unit(), goal("icebreaker", 60, 115_200, [1]), tmp_path / "fast", stages)
@@ -171,7 +172,8 @@ def test_classify_holds_the_board_against_the_model(cbnn, tmp_path, line):
     storage.save(NETWORK, tmp_path / "net.npz")
     np.save(tmp_path / "image.npy", image)
     (tmp_path / "board").mkdir()
-    record = {"board": "icebreaker", "folding": FOLDING, "input_width": 16, "whole_bytes": False, "mhz": 24,
+    record = {"board": "icebreaker", "topology": str(TOPOLOGY), "folding": FOLDING, "input_width": 16,
+              "whole_bytes": False, "mhz": 24,
               "baud": 115_200}
     (tmp_path / "board" / "board.json").write_text(json.dumps(record))
     words = ("classify", tmp_path / "net.npz", tmp_path / "image.npy", "--board-folder", tmp_path / "board",

@@ -34,7 +34,8 @@ def unit_of():
 
 
 def record_of(board):
-    return {"board": board, "folding": FOLDING, "input_width": 8, "whole_bytes": False, "mhz": MHZ, "baud": BAUD}
+    return {"board": board, "topology": str(TOPOLOGY), "folding": FOLDING, "input_width": 8,
+            "whole_bytes": False, "mhz": MHZ, "baud": BAUD}
 
 
 def random_images(n):
@@ -120,3 +121,22 @@ def test_a_family_without_models_is_one_sentence(folder, cbnn):
                           "--board-folder", folder, "--simulate", "netlist")
     assert (code, out) == (2, "")
     assert err.startswith("cbnn: a netlist of the family gowin cannot be simulated, since Yosys has no models of ")
+
+
+@pytest.mark.parametrize(("field", "value", "complaint"), [
+    ("baud", 0, "board.json: its JSON is wrong: "), ("mhz", -5.0, "board.json: its JSON is wrong: "),
+    ("topology", "4x4x1u3-10FC", "the network is 4x4x1u3-6C3-64FC-10FC; the board of ")])
+def test_records_that_are_not_right_are_one_sentence(folder, cbnn, field, value, complaint):
+    (folder / "board.json").write_text(json.dumps(record_of("icebreaker") | {field: value}))
+    code, out, err = cbnn("classify", folder.parent / "net.npz", folder.parent / "image.npy",
+                          "--board-folder", folder, "--simulate", "rtl")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert complaint in err
+
+
+def test_files_of_other_folders_are_not_read(folder, cbnn):
+    (folder / "files.f").write_text("../../etc/passwd\n")
+    code, out, err = cbnn("classify", folder.parent / "net.npz", folder.parent / "image.npy",
+                          "--board-folder", folder, "--simulate", "rtl")
+    assert (code, out) == (2, "")
+    assert err == f"cbnn: {folder / 'files.f'} names '../../etc/passwd', which is not in its folder\n"

@@ -133,6 +133,12 @@ def test_the_command_writes_what_the_page_says(cbnn, tmp_path):
     header = (tmp_path / "net" / "host" / "registers.h").read_text()
     for name in ("LOAD_DATA_OFFSET 0x60u", "LOAD_ROW_OFFSET 0x64u", "LOAD_HASH_VALUE 0x"):
         assert f"#define CBNN_{name}" in header
+    assert cbnn("load", tmp_path / "other.npz", "--folder", tmp_path / "net", "--out", tmp_path / "load.txt")[0] == 0
+    before = (tmp_path / "other.npz").read_bytes()
+    code, out, err = cbnn("load", tmp_path / "other.npz", "--folder", tmp_path / "net", "--out", tmp_path / "other.npz")
+    assert (code, out) == (2, "")
+    assert err == f"cbnn: {tmp_path / 'other.npz'} is there already, and is no file of cbnn load\n"
+    assert (tmp_path / "other.npz").read_bytes() == before
     code, _, err = cbnn("load", "digits-2", "--folder", tmp_path / "net", "--out", tmp_path / "no")
     assert (code, err.count("\n")) == (2, 1)
     _, _, err = cbnn("load", "digits-1", "--folder", tmp_path, "--out", tmp_path / "no")
