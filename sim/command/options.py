@@ -140,11 +140,14 @@ def check_pixels(topology: Topology, n_images: int) -> None:
                          f"{MAX_PIXELS // (height * width * colours)} are supported")
 
 
+NAMED_BY_DATA = "with --data, which holds the images"
+
+
 def own_or_named(dataset: str, data_dir: Path | None, data: Path | None) -> tuple[str, Path | None]:
     """Return the name of the data set that the options give, and its folder."""
     if data is None:
         return dataset, data_dir
-    refuse("with --data, which holds the images", "dataset", "data_dir")
+    refuse(NAMED_BY_DATA, "dataset", "data_dir")
     return own.read(data).name, data
 
 
@@ -162,8 +165,9 @@ def own_data_is_there(network: Network | None) -> bool:
 def load_data(network: Network, dataset: str, data_dir: Path | None,
               data: Path | None) -> tuple[datasets.Data, str]:
     """Load a data set, where none is named that of the network, or the first that suits it, and tell its name."""
-    name, folder = own_or_named(dataset, data_dir, data)
-    if data is None and not dataset and network.origin is not None:
+    if data is not None:
+        refuse(NAMED_BY_DATA, "dataset", "data_dir")
+    elif not dataset and network.origin is not None:
         if not own_data_is_there(network):
             raise ValueError(f"the network was trained on {network.origin.data}, which is not there; --data or "
                              "--dataset name other data")
@@ -177,7 +181,6 @@ def load_data(network: Network, dataset: str, data_dir: Path | None,
             raise ValueError(f"{data} holds images of {given} with pixels up to {kind.max_pixel}; the network takes "
                              f"{taken} up to {network.max_pixel}")
         return found.data, found.name
-    dataset, data_dir = name, folder
     wanted = network.topology.in_shape, network.pixel_bits
     suit = [name for name, known in datasets.DATASETS.items()
             if (known.in_shape, known.input_bits) == wanted]

@@ -213,7 +213,8 @@ def test_origins_that_do_not_suit_are_refused(origin, complaint):
 def test_origins_on_disk_are_checked(tmp_path):
     network = random_network(Topology.parse("1x4x1u8-5FC-3FC"), 0)
     good = storage_round_trip(network, Origin("/d", "own", ("a", "b", "c")), tmp_path)
-    arrays = dict(np.load(tmp_path / "kept.npz"))
+    with np.load(tmp_path / "kept.npz") as kept:
+        arrays = dict(kept)
     header = json.loads(arrays["header"].tobytes())
     header["origin"]["class_names"] = 3
     arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
